@@ -1,0 +1,234 @@
+"""What a driver says to the rest of the gateway, and the errors it may say it with.
+
+A driver turns a device's bytes into observations: a `Reading` of a quantity, or, for a people
+sensor, that it is `Alive` and that somebody crossed. It holds no lock, starts no thread, never
+sleeps long and never retries: the collector that owns the bus does. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NoReturn, Protocol, get_args, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["people", "road", "snow", "weather", "position", "cabinet"]
+BusKind = Literal["serial", "i2c", "gpio"]
+Direction = Literal["towards", "away", "total"]
+
+# The contract's fixed list: why a value, or a window, is not what it should be.
+Reason = Literal[
+    "out_of_range",
+    "spike",
+    "stuck",
+    "rate",
+    "warmup",
+    "obstructed",
+    "weak_signal",
+    "bus_error",
+    "frame_error",
+    "stale",
+    "uncalibrated",
+    "partial",
+    "clock_step",
+    "maintenance",
+    "burned",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+# The others would tell of persons: a covered sensor, or one that sees nobody.
+PEOPLE_REASONS: frozenset[Reason] = frozenset(
+    ("bus_error", "frame_error", "warmup", "partial", "clock_step", "maintenance", "burned")
+)
+
+Clock = Callable[[], int]  # the boot-time clock, nanoseconds
+
+
+class DriverError(Exception):
+    """A device or its bus did not do what its specification says."""
+
+
+class BusError(DriverError):
+    """Nobody answered, or the bus is gone. The collector backs off and opens it again."""
+
+
+class FrameError(DriverError):
+    """The device answered nonsense. Counted and dropped; the next answer may be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One measured value of one quantity at one instant."""
+
+    quantity: str  # "surface_temperature_c": the name ends in the unit
+    value: float | str | None  # in that unit, or a class's name; None = the device said "invalid"
+    at_boot_ns: int  # boot-time clock, taken just before the bus transaction
+    reasons: tuple[Reason, ...] = ()  # why there is no value, or why it is doubtful
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Crossing:
+    """Somebody crossed the counting line. Lives in memory until its window is released.
+
+    It says nothing when printed and cannot be serialised, so that a log line, a crash trace or
+    a record cannot carry it away by accident.
+    """
+
+    direction: Direction
+    at_boot_ns: int
+
+    def __repr__(self) -> str:
+        return "Crossing(withheld)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a crossing is never serialised")
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A people sensor worked at this instant. Depends on the device only, never on persons."""
+
+    at_boot_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The device could not measure at this instant, for a reason that concerns all it measures."""
+
+    reason: Reason
+    at_boot_ns: int
+
+
+Observation = Reading | Crossing | Alive | Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What a channel measures: a number in a unit, or one class of several."""
+
+    name: str  # ends in its unit
+    unit: str  # UCUM code; "1" for ratios, codes and classes
+    means: str  # one phrase for a technician
+    low: float | None = None  # what the device can say at all
+    high: float | None = None
+    classes: tuple[str, ...] = ()  # empty for a number
+
+    @property
+    def is_class(self) -> bool:
+        """Whether a value of it is a name, not a number."""
+        return bool(self.classes)
+
+
+class Options(BaseModel):
+    """The base of every driver's options: strict, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def missing_to_measure(self) -> list[str]:
+        """Say what a live device needs beyond these options, one sentence each.
+
+        A replay decodes what a file holds and needs less, so this is not part of validation.
+        """
+        return []
+
+    def claims(self) -> list[str]:
+        """Name what only one sensor on a bus may use: an address, a pin."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class LineSettings:
+    """How a serial line is set: the data sheet's default of a device."""
+
+    baud: int
+    data_bits: int = 8
+    parity: Literal["N", "E", "O"] = "N"
+    stop_bits: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is true of a device model whatever its options."""
+
+    name: str  # "maxbotix-hrxl": the name used in a configuration
+    title: str  # maker and models, as printed on the device
+    kind: Kind
+    bus: BusKind
+    quantities: tuple[Quantity, ...]  # all it may report; empty for people sensors
+    directions: tuple[Direction, ...] = ()  # what a people sensor counts
+    wiring: tuple[str, ...] = ()  # one sentence each, warnings included
+    evidence: Literal["recorded bytes", "vendor vectors", "data sheet only"] = "data sheet only"
+    evidence_note: str = ""  # what exactly was checked against what
+    source: str = ""  # data sheet or manual, with its number
+    line: LineSettings | None = None  # serial only
+    shares_bus: bool = False  # several devices may sit on one serial line
+
+
+class Driver(Protocol):
+    """A device on its bus. Built as `Class(bus, options, now_ns)`; does no I/O before `open`."""
+
+    spec: ClassVar[Spec]
+    Options: ClassVar[type[Options]]
+    interval_s: float  # how often `poll` wants to be called
+    rate_hz: float  # nominal valid samples a second (people: 1, the seconds alive)
+    frames: int  # complete frames from the device so far, good or in-band invalid
+    frame_errors: int  # answers that were no valid frame
+
+    @property
+    def quantities(self) -> Mapping[str, Quantity]:
+        """What it reports under its present options, by name."""
+        ...
+
+    def open(self) -> None:
+        """Configure the device. Raises BusError or FrameError."""
+        ...
+
+    def poll(self) -> Sequence[Observation]:
+        """Measure once, or take what the device sent since the last poll.
+
+        Raises BusError or FrameError; what was decoded before the error is kept for the next poll.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the device in peace. Never raises."""
+        ...
+
+
+@runtime_checkable
+class SerialDriver(Protocol):
+    """A driver on a serial line can also decode bytes without asking for them (replay)."""
+
+    def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+        """Decode what arrived at `at_boot_ns`; never raises, whatever the bytes."""
+        ...
+
+
+@dataclass(slots=True)
+class Warmup:
+    """The time after opening in which a device's values are not yet to be believed."""
+
+    duration_s: float
+    _until_ns: int | None = field(default=None)
+
+    def restart(self, now_ns: int) -> None:
+        """Begin anew: the device was just powered or reset."""
+        self._until_ns = now_ns + round(self.duration_s * 1e9)
+
+    def is_over(self, now_ns: int) -> bool:
+        """Tell whether the device may be believed at `now_ns`."""
+        return self._until_ns is not None and now_ns >= self._until_ns
+
+
+def describe(options: type[Options]) -> list[tuple[str, str, Any, str]]:
+    """List a driver's options as (name, type, default or "required", what it means)."""
+    rows = []
+    for name, info in options.model_fields.items():
+        annotation = info.annotation
+        shown = getattr(annotation, "__name__", None) or str(annotation)
+        if getattr(annotation, "__args__", None):
+            shown = str(annotation).replace("typing.", "").replace("NoneType", "none")
+        default = "required" if info.is_required() else info.get_default(call_default_factory=True)
+        rows.append((name, shown, default, info.description or ""))
+    return rows

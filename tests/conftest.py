@@ -1,0 +1,22 @@
+"""Fixtures for all tests: where the recordings are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of real recordings; not part of the project."""
+    folder = Path(os.environ.get("YUKIMI_RECORDINGS", ROOT / "../shared/recordings"))
+    if not folder.is_dir():
+        reason = f"no recordings at {folder}: set YUKIMI_RECORDINGS"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
