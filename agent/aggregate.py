@@ -1,0 +1,104 @@
+"""A window's readings -> statistics.
+
+Numbers become mean, min, max, standard deviation and median; classes become their shares. What was
+rejected is counted by reason, never silently dropped.
+"""
+
+from __future__ import annotations
+
+import statistics
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+
+from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Reason, Trouble
+
+from .record import tidy
+
+# Below this many samples plain Python is faster than the way into numpy and back.
+NUMPY_FROM = 300
+
+# 100 readings a second for an hour: the fastest device in the longest window.
+MAX_SAMPLES = 360_000
+
+
+class Measured:
+    """What a window of a measuring sensor gathers: samples by quantity, and why others failed."""
+
+    __slots__ = ("classes", "failed", "numbers", "troubles")
+
+    def __init__(self, quantities: Mapping[str, Quantity]) -> None:
+        self.numbers = {name: array("d") for name, q in quantities.items() if not q.is_class}
+        self.classes: dict[str, Counter[str]] = {
+            name: Counter() for name, q in quantities.items() if q.is_class
+        }
+        self.failed: dict[str, Counter[Reason]] = {name: Counter() for name in quantities}
+        self.troubles: Counter[Reason] = Counter()
+
+    def add(self, observation: Observation) -> None:
+        """Take a reading, or note why there is none."""
+        match observation:
+            case Reading(quantity=name, value=float() | int() as value) if name in self.numbers:
+                if len(self.numbers[name]) < MAX_SAMPLES:
+                    self.numbers[name].append(value)
+            case Reading(quantity=name, value=str() as value) if name in self.classes:
+                self.classes[name][value] += 1
+            case Reading(quantity=name, reasons=reasons) if name in self.failed:
+                self.failed[name].update(reasons)
+            case Trouble(reason=reason):
+                self.troubles[reason] += 1
+            case Reading() | Crossing() | Alive():
+                pass  # not a quantity of this sensor
+
+    def n(self, quantity: str) -> int:
+        """Return the number of valid samples of a quantity."""
+        if quantity in self.numbers:
+            return len(self.numbers[quantity])
+        return self.classes[quantity].total()
+
+    def value(self, quantity: str) -> dict[str, object] | None:
+        """Return the contract's object for a quantity; None where nothing valid was measured."""
+        if self.n(quantity) == 0:
+            return None
+        if quantity in self.numbers:
+            return summarise(self.numbers[quantity])
+        return shares(self.classes[quantity])
+
+
+def summarise(samples: array[float]) -> dict[str, object]:
+    """Summarise samples of shape (n,), n >= 1, all finite, in the quantity's unit.
+
+    Returns Python floats, so that the codec has one number type. `sd` is the sample's (ddof=1),
+    None for a single sample.
+    """
+    n = len(samples)
+    sd: float | None
+    if n >= NUMPY_FROM:
+        import numpy as np
+
+        values = np.frombuffer(samples)
+        mean, low, high = float(values.mean()), float(values.min()), float(values.max())
+        sd, median = float(values.std(ddof=1)), float(np.median(values))
+    else:
+        mean, low, high = statistics.fmean(samples), min(samples), max(samples)
+        sd = statistics.stdev(samples, mean) if n > 1 else None
+        median = statistics.median(samples)
+    return {
+        "mean": tidy(mean),
+        "min": tidy(low),
+        "max": tidy(high),
+        "sd": None if sd is None else tidy(sd),
+        "median": tidy(median),
+        "n": n,
+    }
+
+
+def shares(counts: Counter[str]) -> dict[str, object]:
+    """Return a class's mode and the share of each value seen, most frequent first."""
+    n = counts.total()
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "mode": ranked[0][0],
+        "share": {name: round(count / n, 3) for name, count in ranked},
+        "n": n,
+    }

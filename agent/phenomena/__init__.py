@@ -1,0 +1,1 @@
+"""What the city asks about, computed from a window."""

@@ -1,0 +1,1 @@
+"""What may be said about people: exact noise, drawn once, before anything leaves memory."""

@@ -1,0 +1,61 @@
+"""What is published about people, as data: the policy, its hash, and the release of a count.
+
+The rule of the house: a window's true counts enter `release` once and are forgotten; what comes
+out is all that anything behind it ever sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .sampler import RandBelow, ci95, discrete_laplace, noise_sd
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The flow stream: one count per direction and window, each crossing in exactly one."""
+
+    window_s: int
+    epsilon: Fraction  # per crossing
+
+    @property
+    def sha256(self) -> str:
+        """The hash that status messages carry, so that a change cannot go unseen."""
+        flow = {"window_s": self.window_s, "epsilon": str(self.epsilon)}
+        text = json.dumps({"flow": flow}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def release(
+        self, counts: Mapping[str, int], rand_below: RandBelow | None = None
+    ) -> dict[str, object]:
+        """Return the record's `values` for a window's true counts by direction, after noise.
+
+        `count` is `unclamped` with negatives cut to 0: the one to show; `unclamped` is without
+        bias: the one to sum. Directions are disjoint, so each is noised with the whole epsilon.
+        """
+        values: dict[str, object] = {}
+        for direction, count in counts.items():
+            noise = (
+                discrete_laplace(self.epsilon)
+                if rand_below is None
+                else discrete_laplace(self.epsilon, rand_below)
+            )
+            unclamped = count + noise
+            values[direction] = {"count": max(0, unclamped), "unclamped": unclamped}
+        return values | self.accuracy()
+
+    def withheld(self, directions: tuple[str, ...]) -> dict[str, object]:
+        """Return the `values` of a window in which the sensor never worked: no count at all."""
+        return dict.fromkeys(directions) | self.accuracy()
+
+    def accuracy(self) -> dict[str, object]:
+        """Return what tells a reader how far a released figure may be off."""
+        return {
+            "epsilon": str(self.epsilon),
+            "noise_sd": round(noise_sd(self.epsilon), 2),
+            "ci95": ci95(self.epsilon),
+        }

@@ -1,0 +1,105 @@
+"""A record and its JSON: what one window of one sensor becomes, and what the city receives.
+
+Bodies are built once, when the record is committed, and are only joined into batches afterwards:
+what was stored is what is sent, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from .clock import Stamp
+
+GATEWAY_STREAM = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One window of one stream, before it has a number."""
+
+    stream: str  # the sensor's id, or "gateway"
+    kind: str
+    start_ns: int  # UTC by what was known when it was made
+    end_ns: int
+    boot_start_ns: int  # the same instants on the clock that does not step
+    boot_end_ns: int
+    clock: Stamp
+    quality: Mapping[str, object]
+    values: Mapping[str, object]
+
+    def body(self, seq: int) -> str:
+        """Return the contract's JSON for this record under number `seq`."""
+        return _json(
+            {
+                "stream": self.stream,
+                "seq": seq,
+                "start": utc_text(self.start_ns),
+                "end": utc_text(self.end_ns),
+                "clock": self.clock.json(),
+                "quality": self.quality,
+                "values": self.values,
+            }
+        )
+
+
+def gap_body(
+    stream: str, first: int, last: int, why: str, start_ns: int | None, end_ns: int | None
+) -> str:
+    """Return the JSON that stands in for the numbers `first`..`last` of a stream."""
+    return _json(
+        {
+            "stream": stream,
+            "first": first,
+            "seq": last,
+            "gap": why,
+            "start": None if start_ns is None else utc_text(start_ns),
+            "end": None if end_ns is None else utc_text(end_ns),
+        }
+    )
+
+
+def with_time(body: str, start_ns: int, end_ns: int, clock: Stamp) -> str:
+    """Return a body that was kept back, with the time put right."""
+    record = json.loads(body)
+    record["start"], record["end"] = utc_text(start_ns), utc_text(end_ns)
+    record["clock"] = clock.json()
+    return _json(record)
+
+
+def batch(gateway: str, run: str, kind: str, config_id: str, bodies: Iterable[str]) -> bytes:
+    """Join bodies of one run, kind and configuration into a message."""
+    head = _json(
+        {
+            "schema": "yukimi.batch/1",
+            "gateway": gateway,
+            "run": run,
+            "kind": kind,
+            "config": config_id,
+        }
+    )
+    return f'{head[:-1]},"records":[{",".join(bodies)}]}}'.encode()
+
+
+def deflated(payload: bytes) -> bytes:
+    """Compress as the contract says: zlib, so that the first byte is 0x78."""
+    return zlib.compress(payload, 6)
+
+
+def utc_text(ns: int) -> str:
+    """Return a UTC time in milliseconds as ISO 8601; integer arithmetic, so that it is exact."""
+    ms = ns // 1_000_000
+    instant = datetime.fromtimestamp(ms // 1000, tz=UTC)
+    return f"{instant:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def tidy(value: float) -> float:
+    """Round to what a sensor can mean: three decimals, or four digits below one."""
+    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

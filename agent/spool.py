@@ -1,0 +1,433 @@
+"""The durable queue between measuring and sending: one SQLite file.
+
+Invariants:
+1. What `append` returned is on the disk: the commit was synced before it returned.
+2. Numbers are 1, 2, 3 ... per run and stream, without holes. They are given out inside the
+   transaction, so a failed one consumes none; each run is new, so no number ever returns.
+3. A record leaves in two ways only: it was acknowledged, or a gap that names its numbers took its
+   place in the same transaction. A gap leaves only when acknowledged.
+4. For each run the highest number of each stream stays known until a later run has told it.
+5. Bodies leave in the order in which they were committed.
+
+An acknowledgement may wait in memory for the next commit: after a crash the record is sent again,
+and its key (run, stream, seq) makes that harmless. The file lives in WAL mode with
+synchronous=FULL, behind one connection and one lock: a few short transactions a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .clock import Stamp
+from .record import GATEWAY_STREAM, Record, gap_body, with_time
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER);
+CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, PRIMARY KEY (run, stream))
+    WITHOUT ROWID;
+CREATE TABLE series (id INTEGER PRIMARY KEY, run INTEGER, stream TEXT, kind TEXT, config TEXT,
+    UNIQUE (run, stream, kind, config));
+CREATE TABLE record (id INTEGER PRIMARY KEY, series INTEGER, first INTEGER, seq INTEGER,
+    start_ns INTEGER, end_ns INTEGER, boot_start_ns INTEGER, boot_end_ns INTEGER, gap TEXT,
+    body TEXT);
+CREATE INDEX held ON record (id) WHERE boot_end_ns IS NOT NULL;
+"""
+
+_ENTRY = (
+    "r.id, run.run, s.stream, s.kind, s.config, r.seq, r.end_ns, r.body, r.gap IS NOT NULL"
+    " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+)
+
+# Acknowledgements wait for the next commit, but not more of them than this.
+ACK_LIMIT = 2000
+
+# How far back the newest record of a stream is looked for, in entries.
+NEWEST_AMONG = 5000
+
+# Entries have even ids, so that a gap finds an id of its own behind the last record it replaces:
+# an acknowledgement still on its way for that record must not take the gap with it.
+ID_STEP = 2
+
+# Free pages are kept for the next outage up to this many, 4 kB each.
+RECLAIM_PAGES = 256
+
+# How many of the oldest records make room at a time when the spool is full.
+EVICT_RECORDS = 500
+
+
+class SpoolError(Exception):
+    """The spool cannot be read or written; the message names the file and the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A committed record or gap, as it waits to be sent."""
+
+    id: int  # order of commit
+    run: str
+    stream: str
+    kind: str
+    config_id: str
+    seq: int
+    end_ns: int | None  # None: a gap of unknown time
+    body: str
+    is_gap: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRun:
+    """What an earlier life of the daemon committed in all."""
+
+    run: str
+    clean: bool
+    produced: dict[str, int]
+
+    def json(self) -> dict[str, object]:
+        """Return the contract's `previous` object."""
+        return {"run": self.run, "clean": self.clean, "produced": self.produced}
+
+
+class Spool:
+    """Append, peek, acknowledge; safe to call from several threads."""
+
+    def __init__(self, path: Path, *, max_bytes: int, run: str, boot_id: str) -> None:
+        """Open or create the file and begin `run`. Raises SpoolError."""
+        self._path = path
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._acked: set[int] = set()
+        self._series: dict[tuple[str, str, str], int] = {}
+        self.run = run
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as exc:
+            raise SpoolError(f"{path}: cannot be opened: {exc}") from exc
+        try:
+            self._prepare()
+            self.previous = self._find_previous()
+            with self._transaction():
+                self._forget_old_runs()
+                row = self._db.execute(
+                    "INSERT INTO run (run, boot_id, clean) VALUES (?, ?, 0)", (run, boot_id)
+                )
+                self._run_id = row.lastrowid
+            self._next_id = self._one("SELECT coalesce(max(id), 0) / 2 * 2 + 2 FROM record")
+        except sqlite3.Error as exc:
+            self._db.close()
+            raise SpoolError(f"{path}: {exc}") from exc
+        self._produced: dict[str, int] = {}
+
+    def append(self, records: Sequence[Record], config_id: str) -> list[Entry]:
+        """Commit `records` together, with the acknowledgements that waited; return their entries.
+
+        Raises SpoolError, and then nothing was committed and no number was used.
+        """
+        with self._lock:
+            produced = dict(self._produced)
+            next_id = self._next_id
+            series_before = dict(self._series)
+            entries, rows = [], []
+            try:
+                with self._transaction():
+                    self._delete_acked()
+                    self._make_room()
+                    for record in records:
+                        seq = produced.get(record.stream, 0) + 1
+                        produced[record.stream] = seq
+                        body = record.body(seq)
+                        held = record.clock.state == "estimated"
+                        series = self._series_id(record.stream, record.kind, config_id)
+                        boot = (record.boot_start_ns, record.boot_end_ns) if held else (None, None)
+                        times = (record.start_ns, record.end_ns)
+                        rows.append((next_id, series, seq, seq, *times, *boot, None, body))
+                        if not held:
+                            names = (record.stream, record.kind, config_id)
+                            entries.append(
+                                Entry(next_id, self.run, *names, seq, record.end_ns, body)
+                            )
+                        next_id += ID_STEP
+                    self._db.executemany(
+                        "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                    )
+                    self._db.executemany(
+                        "INSERT INTO produced VALUES (?, ?, ?)"
+                        " ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                        [(self._run_id, s, produced[s]) for s in {r.stream for r in records}],
+                    )
+            except sqlite3.Error as exc:
+                self._series = series_before
+                raise SpoolError(f"{self._path}: {exc}") from exc
+            self._acked.clear()
+            self._produced, self._next_id = produced, next_id
+            return entries
+
+    def peek(
+        self, *, after_id: int, limit: int, without_kinds: Collection[str] = ()
+    ) -> list[Entry]:
+        """Return up to `limit` waiting entries with id > `after_id`, oldest first.
+
+        Records that wait for the clock are left out. Raises SpoolError.
+        """
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                f"SELECT {_ENTRY} WHERE r.id > ? AND r.boot_end_ns IS NULL"  # noqa: S608
+                " AND s.kind NOT IN (SELECT value FROM json_each(?)) ORDER BY r.id LIMIT ?",
+                (after_id, json.dumps(list(without_kinds)), limit),
+            )
+            return [Entry(*row) for row in rows if row[0] not in self._acked]
+
+    def newest(self) -> list[Entry]:
+        """Return the newest waiting record of each stream. Raises SpoolError."""
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                f"SELECT {_ENTRY} WHERE r.boot_end_ns IS NULL AND r.gap IS NULL AND r.id >"  # noqa: S608
+                " (SELECT max(id) FROM record) - ? ORDER BY r.id",
+                (NEWEST_AMONG * ID_STEP,),
+            )
+            by_stream = {row[2]: Entry(*row) for row in rows}
+            return [entry for entry in by_stream.values() if entry.id not in self._acked]
+
+    def acknowledge(self, ids: Iterable[int]) -> None:
+        """Note that these entries are done; they leave with the next commit. Raises SpoolError."""
+        with self._lock:
+            self._acked.update(ids)
+            full = len(self._acked) >= ACK_LIMIT
+        if full:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let the acknowledged entries leave now. Raises SpoolError."""
+        with self._lock, self._errors():
+            if not self._acked:
+                return
+            with self._transaction():
+                self._delete_acked()
+            self._acked.clear()
+            self._reclaim()
+
+    def correct(
+        self, boot_id: str, utc_ns: Callable[[int], int], clock: Callable[[], Stamp]
+    ) -> int:
+        """Put right the times of records that waited for the clock; return how many.
+
+        `utc_ns` turns an instant of the boot-time clock into UTC; it holds for records of the boot
+        `boot_id` only. Raises SpoolError.
+        """
+        with self._lock, self._errors(), self._transaction():
+            rows = self._db.execute(
+                "SELECT r.id, r.boot_start_ns, r.boot_end_ns, r.body FROM record r"
+                " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                " WHERE r.boot_end_ns IS NOT NULL AND run.boot_id = ?",
+                (boot_id,),
+            ).fetchall()
+            for row_id, boot_start_ns, boot_end_ns, body in rows:
+                start_ns, end_ns = utc_ns(boot_start_ns), utc_ns(boot_end_ns)
+                self._db.execute(
+                    "UPDATE record SET start_ns = ?, end_ns = ?, boot_start_ns = NULL,"
+                    " boot_end_ns = NULL, body = ? WHERE id = ?",
+                    (start_ns, end_ns, with_time(body, start_ns, end_ns, clock()), row_id),
+                )
+            return len(rows)
+
+    def release_held(self, *, other_boots_than: str | None = None) -> int:
+        """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError.
+
+        `other_boots_than` limits it to records of earlier boots, whose clock nobody can ask.
+        """
+        with self._lock, self._errors(), self._transaction():
+            cursor = self._db.execute(
+                "UPDATE record SET boot_start_ns = NULL, boot_end_ns = NULL"
+                " WHERE boot_end_ns IS NOT NULL AND series IN (SELECT s.id FROM series s"
+                " JOIN run ON run.id = s.run WHERE run.boot_id IS NOT ?)",
+                (other_boots_than,),
+            )
+            return cursor.rowcount
+
+    def held(self) -> int:
+        """Return how many records wait for the clock. Raises SpoolError."""
+        with self._lock, self._errors():
+            return self._one("SELECT count(*) FROM record WHERE boot_end_ns IS NOT NULL")
+
+    def produced(self) -> dict[str, int]:
+        """Return the highest number of each stream of this run."""
+        with self._lock:
+            return dict(self._produced)
+
+    def waiting_by_run(self) -> dict[str, int]:
+        """Return the number of waiting entries of each run that has any. Raises SpoolError."""
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT run.run, count(*) FROM record r JOIN series s ON s.id = r.series"
+                " JOIN run ON run.id = s.run"
+                " WHERE r.id NOT IN (SELECT value FROM json_each(?)) GROUP BY run.id",
+                (json.dumps(list(self._acked)),),
+            )
+            return dict(rows.fetchall())
+
+    def oldest_end_ns(self) -> int | None:
+        """Return the end of the oldest waiting record. Raises SpoolError."""
+        with self._lock, self._errors():
+            row = self._db.execute("SELECT end_ns FROM record ORDER BY id LIMIT 1").fetchone()
+            return None if row is None else row[0]
+
+    def bytes(self) -> int:
+        """Return the room taken on disk: database, write-ahead log and shared memory."""
+        total = 0
+        for suffix in ("", "-wal", "-shm"):
+            file = self._path.with_name(self._path.name + suffix)
+            total += file.stat().st_size if file.exists() else 0
+        return total
+
+    def close(self, *, clean: bool) -> None:
+        """Settle and close; `clean` is told by the next run."""
+        with self._lock:
+            try:
+                with self._transaction():
+                    self._delete_acked()
+                    if clean:
+                        self._db.execute("UPDATE run SET clean = 1 WHERE id = ?", (self._run_id,))
+            except sqlite3.Error as exc:
+                raise SpoolError(f"{self._path}: {exc}") from exc
+            finally:
+                self._acked.clear()
+                self._db.close()
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA wal_autocheckpoint = 256")
+        self._db.execute("PRAGMA journal_size_limit = 1048576")
+        self._db.execute("PRAGMA busy_timeout = 2000")
+        self._db.execute("PRAGMA cache_size = -512")
+        version = self._one("PRAGMA user_version")
+        if version == 0:
+            # executescript commits first, so the script brings its own transaction
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+            )
+        elif version != SCHEMA_VERSION:
+            raise SpoolError(
+                f"{self._path}: is of version {version}, this program knows {SCHEMA_VERSION}:"
+                " install the version that wrote it, or move the file aside to begin anew"
+            )
+
+    def _find_previous(self) -> PreviousRun | None:
+        row = self._db.execute(
+            "SELECT id, run, clean FROM run"
+            " WHERE id IN (SELECT run FROM produced) ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return None
+        produced = self._db.execute("SELECT stream, seq FROM produced WHERE run = ?", (row[0],))
+        return PreviousRun(row[1], bool(row[2]), dict(produced.fetchall()))
+
+    def _forget_old_runs(self) -> None:
+        # The previous run stays: if this one dies before it commits, the next must tell of it.
+        keep = (
+            "SELECT run FROM series WHERE id IN (SELECT DISTINCT series FROM record)"
+            " UNION SELECT max(run) FROM produced"
+        )
+        self._db.execute(f"DELETE FROM produced WHERE run NOT IN ({keep})")  # noqa: S608
+        self._db.execute(f"DELETE FROM run WHERE id NOT IN ({keep})")  # noqa: S608
+        self._db.execute("DELETE FROM series WHERE id NOT IN (SELECT DISTINCT series FROM record)")
+
+    def _series_id(self, stream: str, kind: str, config_id: str) -> int:
+        key = (stream, kind, config_id)
+        if key not in self._series:
+            self._series[key] = self._series_of_run(self._run_id, *key)
+        return self._series[key]
+
+    def _series_of_run(self, run_id: int | None, stream: str, kind: str, config_id: str) -> int:
+        values = (run_id, stream, kind, config_id)
+        self._db.execute(
+            "INSERT OR IGNORE INTO series (run, stream, kind, config) VALUES (?, ?, ?, ?)", values
+        )
+        return self._one(
+            "SELECT id FROM series WHERE run = ? AND stream = ? AND kind = ? AND config = ?",
+            *values,
+        )
+
+    def _reclaim(self) -> None:
+        """Give free pages back to the filesystem once a drain has left many."""
+        if self._one("PRAGMA freelist_count") > RECLAIM_PAGES:
+            self._db.execute("PRAGMA incremental_vacuum").fetchall()
+
+    def _delete_acked(self) -> None:
+        self._db.executemany("DELETE FROM record WHERE id = ?", [(i,) for i in self._acked])
+
+    def _make_room(self) -> None:
+        """Replace the oldest records by gaps when the file would pass its bound (invariant 3)."""
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        # A quarter stays free for the write-ahead log and for the gaps themselves.
+        if pages * self._one("PRAGMA page_size") < self._max_bytes * 3 // 4:
+            return
+        oldest = self._db.execute(
+            "SELECT r.id, r.series FROM record r JOIN series s ON s.id = r.series"
+            " WHERE r.gap IS NULL AND s.stream != ? ORDER BY r.id LIMIT ?",
+            (GATEWAY_STREAM, EVICT_RECORDS),
+        ).fetchall()
+        for series in {row[1] for row in oldest}:
+            self._give_up([row[0] for row in oldest if row[1] == series], series)
+
+    def _give_up(self, ids: Sequence[int], series: int) -> None:
+        """Put gaps in the place of records of one series, joined to gaps already there."""
+        rows = self._db.execute(
+            "SELECT id, first, seq, start_ns, end_ns FROM record WHERE series = ?"
+            " AND (gap = 'spool_full' OR id IN (SELECT value FROM json_each(?))) ORDER BY first",
+            (series, json.dumps(ids)),
+        ).fetchall()
+        stream = self._db.execute("SELECT stream FROM series WHERE id = ?", (series,)).fetchone()[0]
+        for group in _consecutive(rows):
+            if len(group) == 1 and group[0][0] not in ids:
+                continue  # a gap with nothing new beside it
+            self._db.executemany("DELETE FROM record WHERE id = ?", [(row[0],) for row in group])
+            first, last = group[0][1], group[-1][2]
+            start_ns = min((row[3] for row in group if row[3] is not None), default=None)
+            end_ns = max((row[4] for row in group if row[4] is not None), default=None)
+            body = gap_body(stream, first, last, "spool_full", start_ns, end_ns)
+            gap_id = max(row[0] for row in group) | 1
+            self._db.execute(
+                "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, 'spool_full', ?)",
+                (gap_id, series, first, last, start_ns, end_ns, body),
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise SpoolError(f"{self._path}: {exc}") from exc
+
+    def _one(self, query: str, *values: object) -> int:
+        return int(self._db.execute(query, values).fetchone()[0])
+
+
+def _consecutive(rows: Iterable[tuple[int, int, int, int, int]]) -> list[list[tuple[int, ...]]]:
+    """Group rows (id, first, seq, ...) ordered by `first` whose numbers follow each other."""
+    groups: list[list[tuple[int, ...]]] = []
+    for row in rows:
+        if groups and row[1] == groups[-1][-1][2] + 1:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

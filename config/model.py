@@ -1,0 +1,286 @@
+"""The configuration as data: strict models of every table, unknown keys forbidden.
+
+Durations are seconds, sizes bytes; the file may say "512MiB". Secrets are never in the file, only
+the names of files that hold them. What a driver's options may be is the driver's business and is
+checked where drivers are known.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from fractions import Fraction
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+ID_PATTERN = re.compile(r"[a-z0-9-]{1,64}\Z")
+RESERVED_SENSOR_IDS = ("alerts", "gateway")
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)\s*\Z")
+_SIZE_FACTORS = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+
+
+def _identifier(text: str) -> str:
+    if not ID_PATTERN.match(text):
+        raise ValueError("must be 1 to 64 characters of a-z, 0-9 and -")
+    return text
+
+
+def _size_bytes(value: object) -> object:
+    if isinstance(value, str):
+        match = _SIZE.match(value)
+        if match is None:
+            raise ValueError('must be a number of bytes or a text such as "512MiB"')
+        return int(float(match[1]) * _SIZE_FACTORS[match[2]])
+    return value
+
+
+def _divides_an_hour(seconds: int) -> int:
+    if 3600 % seconds:
+        raise ValueError(f"must divide 3600, so that windows meet at the hour, not {seconds}")
+    return seconds
+
+
+def _positive_fraction(text: str) -> str:
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError) as exc:
+        raise ValueError('must be an exact fraction in quotes, such as "1/4"') from exc
+    if value <= 0:
+        raise ValueError("must be greater than 0")
+    return text
+
+
+def _broker_url(text: str) -> str:
+    parts = urlsplit(text)
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise ValueError(f'"{text}": the port must be a number from 1 to 65535') from exc
+    if parts.scheme not in ("mqtt", "mqtts"):
+        raise ValueError(f'"{text}" must start with mqtt:// or mqtts://')
+    if not parts.hostname or port == 0:
+        raise ValueError(f'"{text}" must name a host, as in mqtts://broker.example:8883')
+    if parts.username or parts.password:
+        raise ValueError("credentials do not belong in the URL: use username and password_file")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f'"{text}" must end after the port; topics go into topic_root')
+    return text
+
+
+def _topic_root(text: str) -> str:
+    if not text or text.startswith(("/", "$")) or text.endswith("/") or re.search(r"[+#\0]", text):
+        raise ValueError('must be a topic without wildcards, such as "yukimi/v1"')
+    return text
+
+
+def _timezone(text: str) -> str:
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (OSError, ValueError, KeyError) as exc:  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(f'"{text}" is no time zone; take one such as "Asia/Tokyo"') from exc
+    return text
+
+
+def _default_gateway_id() -> str:
+    return re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:64] or "gateway"
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+SizeBytes = Annotated[int, BeforeValidator(_size_bytes), Field(ge=1024 * 1024)]
+Rational = Annotated[str, AfterValidator(_positive_fraction)]
+BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
+WindowSeconds = Annotated[int, Field(ge=1, le=3600), AfterValidator(_divides_an_hour)]
+
+
+class Table(BaseModel):
+    """The base of all tables."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Text(Table):
+    """A name in the languages people read it in."""
+
+    ja: str | None = None
+    en: str | None = None
+
+
+class Location(Table):
+    """A place on earth, WGS 84, degrees."""
+
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+
+
+class Directions(Table):
+    """What the two directions of a people sensor lead to."""
+
+    towards: Text | None = None
+    away: Text | None = None
+
+
+class GatewayTable(Table):
+    """Who and where this gateway is."""
+
+    id: Identifier = Field(default_factory=_default_gateway_id)
+    label: Text | None = None
+    location: Location | None = None
+    timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Tokyo"
+    owner: str | None = None
+    licence: str | None = None
+
+
+class TlsTable(Table):
+    """Certificates, all PEM; verification cannot be turned off."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsTable:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together: give both or neither")
+        return self
+
+
+class UplinkTable(Table):
+    """The way to the city's broker."""
+
+    brokers: list[BrokerUrl] = Field(min_length=1)
+    topic_root: Annotated[str, AfterValidator(_topic_root)] = "yukimi/v1"
+    username: str | None = None
+    password_file: str | None = None
+    protocol: Literal["5", "3.1.1"] = "5"
+    confirm: Literal["broker", "receipt"] = "broker"
+    require_subscriber: bool = True
+    inflight: int = Field(default=16, ge=1, le=1000)
+    batch_records: int = Field(default=200, ge=1, le=10_000)
+    compression: Literal["none", "backlog", "all"] = "backlog"
+    backlog_bytes_per_s: int = Field(default=16384, ge=256)
+    receipt_timeout_s: float = Field(default=600.0, ge=1)
+    offset_s: float | None = Field(default=None, ge=0, le=60)
+    drain_s: float = Field(default=5.0, ge=0, le=60)
+    tls: TlsTable = TlsTable()
+
+    @model_validator(mode="after")
+    def _password_needs_a_name(self) -> UplinkTable:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        return self
+
+
+class SpoolTable(Table):
+    """Where records wait, and how much room they may take in all."""
+
+    path: str = "/var/lib/yukimi/spool.db"
+    max_bytes: SizeBytes = 512 * 2**20
+
+
+class ClockTable(Table):
+    """When UTC is believed."""
+
+    trust: Literal["kernel", "system"] = "kernel"
+    wait_s: float = Field(default=600.0, ge=0)
+
+
+class ControlTable(Table):
+    """The socket of the command line tools."""
+
+    socket: str = "/run/yukimi/control.sock"
+
+
+class FlowTable(Table):
+    """What is published about people, and with how much noise."""
+
+    window_s: WindowSeconds = 900
+    epsilon: Rational = "1/4"
+
+
+class PrivacyTable(Table):
+    """The promise to citizens; see docs on privacy."""
+
+    flow: FlowTable = FlowTable()
+
+
+class SnowDispatchTable(Table):
+    """New snow at which ploughs are called."""
+
+    new_snow_cm: float = Field(default=10.0, gt=0)
+
+
+class AlertsTable(Table):
+    """Thresholds of the alert rules."""
+
+    snow_dispatch: SnowDispatchTable | None = None
+
+
+class CommandsTable(Table):
+    """Remote commands that are allowed."""
+
+    allow: list[str] = []
+
+
+class BusTable(Table):
+    """A bus that needs settings of its own."""
+
+    id: Identifier
+    kind: Literal["serial", "i2c", "gpio", "simulated"]
+    port: str | None = None
+    baud: int | None = Field(default=None, ge=50, le=4_000_000)
+
+    @model_validator(mode="after")
+    def _port(self) -> BusTable:
+        if self.kind in ("serial", "i2c") and not self.port:
+            raise ValueError(f'a bus of kind "{self.kind}" needs port, the path of its device')
+        if self.baud is not None and self.kind != "serial":
+            raise ValueError(f'baud belongs to serial buses, not to "{self.kind}"')
+        return self
+
+
+class SensorTable(Table):
+    """One sensor: a driver on a bus, and the stream of its records."""
+
+    id: Identifier
+    driver: str
+    bus: str
+    window_s: WindowSeconds | None = None
+    label: Text | None = None
+    location: Location | None = None
+    directions: Directions | None = None
+    on_error: Literal["retry", "ignore"] = "retry"
+    options: dict[str, object] = {}
+
+    @model_validator(mode="after")
+    def _names(self) -> SensorTable:
+        if self.id in RESERVED_SENSOR_IDS:
+            raise ValueError(f'id "{self.id}" is reserved for the gateway itself; take another')
+        return self
+
+
+class Config(Table):
+    """The whole of a gateway's configuration."""
+
+    gateway: GatewayTable = Field(default_factory=GatewayTable)
+    uplink: UplinkTable
+    spool: SpoolTable = SpoolTable()
+    clock: ClockTable = ClockTable()
+    control: ControlTable = ControlTable()
+    privacy: PrivacyTable = PrivacyTable()
+    alerts: AlertsTable = AlertsTable()
+    commands: CommandsTable = CommandsTable()
+    buses: list[BusTable] = []
+    sensors: list[SensorTable] = Field(min_length=1)
