@@ -56,6 +56,13 @@ class Measured:
             return len(self.numbers[quantity])
         return self.classes[quantity].total()
 
+    def heard_of(self) -> list[str]:
+        """Return the quantities that the device spoke of, well or ill.
+
+        What it never mentions while it answers for others, this device does not measure.
+        """
+        return [name for name in self.failed if self.n(name) or self.failed[name]]
+
     def value(self, quantity: str) -> dict[str, object] | None:
         """Return the contract's object for a quantity; None where nothing valid was measured."""
         if self.n(quantity) == 0:

@@ -56,20 +56,23 @@ class Clock:
         """Whether UTC is known."""
         return self._known
 
-    def look(self, look: Look) -> Event | None:
-        """Take note of the clocks; say whether UTC became known, or stepped.
+    def judge(self, look: Look) -> Event | None:
+        """Say whether UTC becomes known with this look, or has stepped; changes nothing.
 
-        Once known, the time stays known: a kernel that loses its server keeps good time for long,
-        and its error bound grows.
+        What was gathered under the old offset can so be closed before `accept` changes it. Once
+        known, the time stays known: a kernel that loses its server keeps good time for long, and
+        its error bound grows.
         """
-        offset_ns = look.utc_ns - look.boot_ns
-        moved_ns = offset_ns - self._offset_ns
-        self._offset_ns = offset_ns
-        self._error_s = look.error_s
         if not self._known and self._believes(look):
-            self._known = True
             return "synced"
+        moved_ns = look.utc_ns - look.boot_ns - self._offset_ns
         return "stepped" if abs(moved_ns) > STEP_S * 1e9 else None
+
+    def accept(self, look: Look) -> None:
+        """Follow the clocks."""
+        self._known = self._known or self._believes(look)
+        self._offset_ns = look.utc_ns - look.boot_ns
+        self._error_s = look.error_s
 
     def utc_ns(self, boot_ns: int) -> int:
         """Return UTC for a boot-time instant, by what is known now."""

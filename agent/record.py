@@ -46,6 +46,46 @@ class Record:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Records of one stream that were given up before they had numbers: a gap takes their place."""
+
+    stream: str
+    kind: str
+    count: int
+    why: str
+    start_ns: int | None
+    end_ns: int | None
+
+    def body(self, last: int) -> str:
+        """Return the gap's JSON; `last` is the last of the `count` lost numbers."""
+        first = last - self.count + 1
+        return gap_body(self.stream, first, last, self.why, self.start_ns, self.end_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A committed record or gap, as it waits to be sent."""
+
+    id: int  # order of commit
+    run: str
+    stream: str
+    kind: str
+    config_id: str
+    seq: int
+    end_ns: int | None  # None: a gap of unknown time
+    body: str
+    is_gap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A look at the spool: what waits, and how far the look went (acknowledged ones included)."""
+
+    entries: list[Entry]
+    scanned_to: int
+
+
 def gap_body(
     stream: str, first: int, last: int, why: str, start_ns: int | None, end_ns: int | None
 ) -> str:

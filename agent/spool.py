@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .clock import Stamp
-from .record import GATEWAY_STREAM, Record, gap_body, with_time
+from .record import GATEWAY_STREAM, Entry, Lost, Page, Record, gap_body, with_time
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -67,21 +67,6 @@ class SpoolError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A committed record or gap, as it waits to be sent."""
-
-    id: int  # order of commit
-    run: str
-    stream: str
-    kind: str
-    config_id: str
-    seq: int
-    end_ns: int | None  # None: a gap of unknown time
-    body: str
-    is_gap: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class PreviousRun:
     """What an earlier life of the daemon committed in all."""
 
@@ -104,6 +89,7 @@ class Spool:
         self._lock = threading.Lock()
         self._acked: set[int] = set()
         self._series: dict[tuple[str, str, str], int] = {}
+        self.evicted = 0  # records replaced by gaps in this run
         self.run = run
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,9 +111,12 @@ class Spool:
             raise SpoolError(f"{path}: {exc}") from exc
         self._produced: dict[str, int] = {}
 
-    def append(self, records: Sequence[Record], config_id: str) -> list[Entry]:
+    def append(
+        self, records: Sequence[Record | Lost], config_id: str, *, hold: bool = False
+    ) -> list[Entry]:
         """Commit `records` together, with the acknowledgements that waited; return their entries.
 
+        With `hold`, records whose time is only estimated wait for the clock and have no entry yet.
         Raises SpoolError, and then nothing was committed and no number was used.
         """
         with self._lock:
@@ -139,19 +128,27 @@ class Spool:
                 with self._transaction():
                     self._delete_acked()
                     self._make_room()
-                    for record in records:
-                        seq = produced.get(record.stream, 0) + 1
-                        produced[record.stream] = seq
-                        body = record.body(seq)
-                        held = record.clock.state == "estimated"
-                        series = self._series_id(record.stream, record.kind, config_id)
-                        boot = (record.boot_start_ns, record.boot_end_ns) if held else (None, None)
-                        times = (record.start_ns, record.end_ns)
-                        rows.append((next_id, series, seq, seq, *times, *boot, None, body))
+                    for item in records:
+                        first = produced.get(item.stream, 0) + 1
+                        held = False
+                        gap = None
+                        boot: tuple[int | None, int | None] = (None, None)
+                        if isinstance(item, Lost):
+                            seq, gap = first + item.count - 1, item.why
+                        else:
+                            seq = first
+                            held = hold and item.clock.state == "estimated"
+                            boot = (item.boot_start_ns, item.boot_end_ns) if held else boot
+                        produced[item.stream] = seq
+                        names = (item.stream, item.kind, config_id)
+                        series = self._series_id(*names)
+                        body = item.body(seq)
+                        times = (item.start_ns, item.end_ns)
+                        rows.append((next_id, series, first, seq, *times, *boot, gap, body))
                         if not held:
-                            names = (record.stream, record.kind, config_id)
+                            is_gap = gap is not None
                             entries.append(
-                                Entry(next_id, self.run, *names, seq, record.end_ns, body)
+                                Entry(next_id, self.run, *names, seq, item.end_ns, body, is_gap)
                             )
                         next_id += ID_STEP
                     self._db.executemany(
@@ -170,30 +167,39 @@ class Spool:
             return entries
 
     def peek(
-        self, *, after_id: int, limit: int, without_kinds: Collection[str] = ()
-    ) -> list[Entry]:
-        """Return up to `limit` waiting entries with id > `after_id`, oldest first.
+        self, *, after_id: int, up_to_id: int, limit: int, without_kinds: Collection[str] = ()
+    ) -> Page:
+        """Return up to `limit` waiting entries with ids in (after_id, up_to_id], oldest first.
 
         Records that wait for the clock are left out. Raises SpoolError.
         """
         with self._lock, self._errors():
             rows = self._db.execute(
-                f"SELECT {_ENTRY} WHERE r.id > ? AND r.boot_end_ns IS NULL"  # noqa: S608
+                f"SELECT {_ENTRY} WHERE r.id > ? AND r.id <= ? AND r.boot_end_ns IS NULL"  # noqa: S608
                 " AND s.kind NOT IN (SELECT value FROM json_each(?)) ORDER BY r.id LIMIT ?",
-                (after_id, json.dumps(list(without_kinds)), limit),
-            )
-            return [Entry(*row) for row in rows if row[0] not in self._acked]
+                (after_id, up_to_id, json.dumps(list(without_kinds)), limit),
+            ).fetchall()
+            entries = [Entry(*row) for row in rows if row[0] not in self._acked]
+            return Page(entries, rows[-1][0] if rows else after_id)
 
-    def newest(self) -> list[Entry]:
-        """Return the newest waiting record of each stream. Raises SpoolError."""
+    def newest(self) -> Page:
+        """Return the newest waiting record of each stream, and the last id. Raises SpoolError."""
         with self._lock, self._errors():
+            last_id = self._next_id - 1
             rows = self._db.execute(
-                f"SELECT {_ENTRY} WHERE r.boot_end_ns IS NULL AND r.gap IS NULL AND r.id >"  # noqa: S608
-                " (SELECT max(id) FROM record) - ? ORDER BY r.id",
-                (NEWEST_AMONG * ID_STEP,),
+                f"SELECT {_ENTRY} WHERE r.boot_end_ns IS NULL AND r.gap IS NULL"
+                " AND r.id > ? ORDER BY r.id",
+                (last_id - NEWEST_AMONG * ID_STEP,),
             )
             by_stream = {row[2]: Entry(*row) for row in rows}
-            return [entry for entry in by_stream.values() if entry.id not in self._acked]
+            fresh = [entry for entry in by_stream.values() if entry.id not in self._acked]
+            return Page(fresh, last_id)
+
+    @property
+    def last_id(self) -> int:
+        """The highest id given out so far."""
+        with self._lock:
+            return self._next_id - 1
 
     def acknowledge(self, ids: Iterable[int]) -> None:
         """Note that these entries are done; they leave with the next commit. Raises SpoolError."""
@@ -213,9 +219,7 @@ class Spool:
             self._acked.clear()
             self._reclaim()
 
-    def correct(
-        self, boot_id: str, utc_ns: Callable[[int], int], clock: Callable[[], Stamp]
-    ) -> int:
+    def correct(self, boot_id: str, utc_ns: Callable[[int], int], clock: Stamp) -> int:
         """Put right the times of records that waited for the clock; return how many.
 
         `utc_ns` turns an instant of the boot-time clock into UTC; it holds for records of the boot
@@ -233,7 +237,7 @@ class Spool:
                 self._db.execute(
                     "UPDATE record SET start_ns = ?, end_ns = ?, boot_start_ns = NULL,"
                     " boot_end_ns = NULL, body = ? WHERE id = ?",
-                    (start_ns, end_ns, with_time(body, start_ns, end_ns, clock()), row_id),
+                    (start_ns, end_ns, with_time(body, start_ns, end_ns, clock), row_id),
                 )
             return len(rows)
 
@@ -375,13 +379,15 @@ class Spool:
             " WHERE r.gap IS NULL AND s.stream != ? ORDER BY r.id LIMIT ?",
             (GATEWAY_STREAM, EVICT_RECORDS),
         ).fetchall()
+        self.evicted += len(oldest)
         for series in {row[1] for row in oldest}:
             self._give_up([row[0] for row in oldest if row[1] == series], series)
 
     def _give_up(self, ids: Sequence[int], series: int) -> None:
         """Put gaps in the place of records of one series, joined to gaps already there."""
         rows = self._db.execute(
-            "SELECT id, first, seq, start_ns, end_ns FROM record WHERE series = ?"
+            "SELECT id, first, seq, iif(boot_end_ns IS NULL, start_ns, NULL),"
+            " iif(boot_end_ns IS NULL, end_ns, NULL) FROM record WHERE series = ?"
             " AND (gap = 'spool_full' OR id IN (SELECT value FROM json_each(?))) ORDER BY first",
             (series, json.dumps(ids)),
         ).fetchall()

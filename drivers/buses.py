@@ -7,6 +7,8 @@ the system's own word for what happened. A bus is owned by one thread.
 
 from __future__ import annotations
 
+import errno
+import os
 import termios
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -134,7 +136,7 @@ class LinuxSerial:
                 write_timeout=2.0,
                 exclusive=True,
             )
-        except (OSError, ValueError) as exc:
+        except (*_PORT_ERRORS, ValueError) as exc:
             raise BusError(_reason(self._path, exc)) from exc
 
     def close(self) -> None:
@@ -181,6 +183,13 @@ class LinuxSerial:
 
 
 def _reason(path: str, exc: Exception) -> str:
-    # pyserial repeats the path and puts the errno in the middle: the system's word is enough.
-    word = getattr(exc, "strerror", None) or str(exc)
-    return f"{path}: {word.replace(path, '').strip(': ') or exc}"
+    # pyserial wraps the system's error in prose, sometimes without its number: dig it out.
+    cause: BaseException | None = exc
+    while cause is not None:
+        number = cause.args[0] if isinstance(cause, (OSError, termios.error)) and cause.args else 0
+        if number == errno.EWOULDBLOCK:
+            return f"{path}: in use by another program"
+        if isinstance(number, int) and number:
+            return f"{path}: {os.strerror(number)}"
+        cause = cause.__context__
+    return f"{path}: {exc}"

@@ -1,12 +1,32 @@
 """The bench's wires: pseudo-terminals, an I2C bus in memory, pins that nobody soldered.
 
 A simulated device speaks its protocol and knows nothing of the wire: it is told what the host
-wrote and asked what it says, with the time as an argument. The wires here carry any of them.
+wrote and asked what it says, with the time as an argument. The wires here carry any of them, and
+they are what breaks: a device keeps working while nobody can hear it.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import errno
+import fcntl
+import os
+import select
+import shutil
+import struct
+import tempfile
+import threading
+import time
+import tty
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Protocol, Self
+
+from drivers.base import BusError
+
+PTY_POLL_S = 0.005  # how finely a device's turn-around time is kept
+_TCGETS2 = 0x802C542A  # termios with speeds as numbers; x86 and Arm
 
 
 class SerialDevice(Protocol):
@@ -39,3 +59,274 @@ class PinActor(Protocol):
     def levels(self, now_s: float) -> list[tuple[int, int]]:
         """Return the (pin, electrical level) changes due by `now_s`, in order, each once."""
         ...
+
+
+class SerialLine:
+    """The wires between a host and its devices; on RS-485 everybody hears everybody.
+
+    Faults are on the wires and add up. With `echo` the host also hears itself, as on two-wire
+    adapters. The same seed damages the same bytes.
+    """
+
+    def __init__(self, devices: Iterable[SerialDevice], *, echo: bool = False, seed: int = 0):
+        self.devices = tuple(devices)
+        self._echo = echo
+        self._random = Random(seed)
+        self._garbled_share = 0.0
+        self._silent: set[int] = set()
+
+    def garble(self, share: float) -> None:
+        """Turn one bit in this share of the bytes, in either direction; 0 heals."""
+        self._garbled_share = share
+
+    def silence(self, *devices: SerialDevice) -> None:
+        """Cut the wires of `devices`, or of all; none of them hears or is heard."""
+        self._silent |= {id(each) for each in devices or self.devices}
+
+    def heal(self) -> None:
+        """Undo every fault."""
+        self._garbled_share = 0.0
+        self._silent.clear()
+
+    def carry(self, sent: bytes, now_s: float) -> bytes:
+        """Take what the host sent, and return what it hears until `now_s`."""
+        heard = bytearray(sent if self._echo else b"")
+        present = [each for each in self.devices if id(each) not in self._silent]
+        if sent:
+            for device in present:
+                device.hear(self._damaged(sent), now_s)
+        for device in self.devices:
+            said = device.speak(now_s)
+            if not said or device not in present:
+                continue
+            heard += self._damaged(said)
+            for other in present:
+                if other is not device:
+                    other.hear(said, now_s)
+        return bytes(heard)
+
+    def _damaged(self, data: bytes) -> bytes:
+        if not self._garbled_share:
+            return data
+        return bytes(
+            byte ^ (1 << self._random.randrange(8))
+            if self._random.random() < self._garbled_share
+            else byte
+            for byte in data
+        )
+
+
+class Pty:
+    """A real pseudo-terminal with devices behind it, for code that opens a path.
+
+    `path` is a symlink that stays the same, as udev's by-id links do, while the number behind it
+    may change with each `plug`. A thread carries bytes while it is plugged in.
+    """
+
+    def __init__(
+        self,
+        devices: Iterable[SerialDevice],
+        now_s: Callable[[], float],
+        *,
+        echo: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.line = SerialLine(devices, echo=echo, seed=seed)
+        self._now_s = now_s
+        self._folder = Path(tempfile.mkdtemp(prefix="yukimi-pty-"))
+        self.path = str(self._folder / "tty")
+        self._ends: tuple[int, int] | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Plug in."""
+        self.plug()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Unplug for good."""
+        self.close()
+
+    def plug(self) -> None:
+        """Appear at `path`. Does nothing if it is there already."""
+        if self._ends is not None:
+            return
+        # The host's end stays open here too: closed by the host, it would make every read of our
+        # end fail, and the speed that the host had set would be forgotten.
+        ours, hosts = self._ends = os.openpty()
+        tty.setraw(hosts)
+        os.set_blocking(ours, False)
+        Path(self.path).symlink_to(os.ttyname(hosts))
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._carry, args=(ours,), name=f"pty {self.path}")
+        self._thread.start()
+
+    def unplug(self) -> None:
+        """Vanish: a host that has it open gets errors. Does nothing if it is not there."""
+        if self._ends is None or self._thread is None:
+            return
+        self._stopping.set()
+        self._thread.join()
+        Path(self.path).unlink()
+        for end in self._ends:
+            os.close(end)
+        self._ends = self._thread = None
+
+    def close(self) -> None:
+        """Unplug and leave nothing behind."""
+        self.unplug()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def baud(self) -> int:
+        """The speed that the host has set; pseudo-terminals carry bytes at any."""
+        if self._ends is None:
+            raise BusError(f"{self.path}: not plugged in")
+        settings = fcntl.ioctl(self._ends[1], _TCGETS2, bytes(44))
+        speed: int = struct.unpack("=4I20s2I", settings)[-1]
+        return speed
+
+    def _carry(self, ours: int) -> None:
+        while not self._stopping.is_set():
+            ready, _, _ = select.select([ours], [], [], PTY_POLL_S)
+            heard = self.line.carry(os.read(ours, 4096) if ready else b"", self._now_s())
+            # Like a wire, it does not wait for a host that does not read.
+            with suppress(BlockingIOError):
+                os.write(ours, heard)
+
+
+class SimulatedSerial:
+    """A `SerialPort` with devices behind it in the same process, in any time.
+
+    `wait_s` is how it passes time while the host waits: the clock's own `advance` where time is
+    simulated.
+    """
+
+    def __init__(
+        self,
+        devices: Iterable[SerialDevice],
+        now_s: Callable[[], float],
+        *,
+        wait_s: Callable[[float], object] = time.sleep,
+        echo: bool = False,
+        seed: int = 0,
+        path: str = "simulated serial",
+    ) -> None:
+        self.line = SerialLine(devices, echo=echo, seed=seed)
+        self._now_s = now_s
+        self._wait_s = wait_s
+        self._path = path
+        self._is_open = False
+        self._is_plugged = True
+        self._arrived = bytearray()
+
+    def unplug(self) -> None:
+        """Vanish: every call fails from now on."""
+        self._is_plugged = False
+
+    def plug(self) -> None:
+        """Come back; whoever had it open must open it anew."""
+        self._is_open = False
+        self._is_plugged = True
+
+    def open(self) -> None:
+        """Open. Raises BusError while unplugged."""
+        if not self._is_plugged:
+            raise BusError(f"{self._path}: {os.strerror(errno.ENOENT)}")
+        self._is_open = True
+        self.discard_input()
+
+    def close(self) -> None:
+        """Close."""
+        self._is_open = False
+
+    def read(self, timeout_s: float) -> bytes:
+        """Return what the devices have said, waiting up to `timeout_s` for the first byte."""
+        left_s = timeout_s
+        self._carry()
+        while not self._arrived and left_s > 0:
+            step_s = min(PTY_POLL_S, left_s)
+            self._wait_s(step_s)
+            left_s -= step_s
+            self._carry()
+        arrived = bytes(self._arrived)
+        self._arrived.clear()
+        return arrived
+
+    def write(self, data: bytes) -> None:
+        """Send `data` to every device."""
+        self._carry(data)
+
+    def discard_input(self) -> None:
+        """Forget what arrived unread."""
+        self._carry()
+        self._arrived.clear()
+
+    def _carry(self, sent: bytes = b"") -> None:
+        if not self._is_plugged:
+            raise BusError(f"{self._path}: {os.strerror(errno.EIO)}")
+        if not self._is_open:
+            raise BusError(f"{self._path}: port is not open")
+        self._arrived += self.line.carry(sent, self._now_s())
+
+
+class SimulatedI2c:
+    """An `I2cBus` with devices by address, failing in Linux's words."""
+
+    def __init__(
+        self,
+        devices: Mapping[int, I2cDevice],
+        now_s: Callable[[], float],
+        *,
+        path: str = "simulated i2c",
+    ) -> None:
+        self.devices = dict(devices)
+        self._now_s = now_s
+        self._path = path
+        self._is_open = False
+        self._is_stuck = False
+        self._nacked: set[int] = set()
+
+    def nack(self, address: int) -> None:
+        """Let nobody answer at `address`."""
+        self._nacked.add(address)
+
+    def stick(self) -> None:
+        """Hold the bus low, as a device does that was reset in the middle of a byte."""
+        self._is_stuck = True
+
+    def heal(self) -> None:
+        """Undo every fault."""
+        self._is_stuck = False
+        self._nacked.clear()
+
+    def open(self) -> None:
+        """Open."""
+        self._is_open = True
+
+    def close(self) -> None:
+        """Close."""
+        self._is_open = False
+
+    def read(self, address: int, write: bytes, length: int) -> bytes:
+        """Write `write`, then read `length` bytes. Raises BusError."""
+        device = self._addressed(address)
+        if write:
+            device.write(write, self._now_s())
+        return device.read(length, self._now_s())
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write in one transaction. Raises BusError."""
+        self._addressed(address).write(data, self._now_s())
+
+    def _addressed(self, address: int) -> I2cDevice:
+        where = f"{self._path} 0x{address:02x}"
+        if not self._is_open:
+            raise BusError(f"{where}: bus is not open")
+        if self._is_stuck:
+            raise BusError(f"{where}: {os.strerror(errno.ETIMEDOUT)}")
+        device = self.devices.get(address)
+        if device is None or address in self._nacked:
+            raise BusError(f"{where}: {os.strerror(errno.EREMOTEIO)}")
+        return device

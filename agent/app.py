@@ -1,0 +1,284 @@
+"""The wiring: from a plan to a gateway whose threads can be started.
+
+The only file that names every class. Reading it top to bottom is reading the flow: buses and
+drivers, collectors, pipeline, spool, uplink.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from config.model import Text
+from drivers.base import Driver
+from drivers.buses import LinuxI2c, LinuxSerial, Openable
+from drivers.gpio import GpiozeroPins
+
+from . import __version__, kernel
+from .clock import Clock
+from .collector import Collected, Collector, Station
+from .health import Health, rss_bytes
+from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
+from .plan import Plan, PlannedBus, PlannedSensor
+from .record import utc_text
+from .spool import Spool
+from .supervisor import Supervisor
+from .uplink import Fresh, Uplink
+
+if TYPE_CHECKING:
+    from config.model import Location
+
+log = structlog.get_logger(part="gateway")
+
+QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway
+
+
+class Gateway:
+    """One life of the daemon, wired and not yet started."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Open the spool and build everything. Raises SpoolError."""
+        self._plan = plan
+        config = plan.loaded.config
+        self._config = config
+        self._started_s = kernel.boot_s()
+        self.health = Health()
+        self._clock = Clock(kernel.look(), trust_system=config.clock.trust == "system")
+        boot_id = kernel.boot_id()
+        self.spool = Spool(
+            Path(config.spool.path),
+            max_bytes=config.spool.max_bytes,
+            run=secrets.token_hex(8),
+            boot_id=boot_id,
+        )
+        collectors_stopping = threading.Event()
+        inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
+        self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
+        collectors = [
+            self._collector(bus, inbox, collectors_stopping)
+            for bus in plan.buses
+            if any(sensor.bus is bus for sensor in plan.sensors)
+        ]
+        self._uplink = Uplink(
+            config.uplink,
+            gateway_id=config.gateway.id,
+            spool=self.spool,
+            fresh=Fresh(
+                offset_s(config.gateway.id, config.uplink.offset_s),
+                {sensor.table.id: sensor.window_s for sensor in plan.sensors},
+            ),
+            health=self.health.uplink,
+            birth=self.birth,
+            health_message=self.health_message,
+            find_file=plan.loaded.file,
+            utc_ns=self._utc_ns,
+            boot_s=kernel.boot_s,
+        )
+        self._pipeline = Pipeline(
+            {name: self._channel(*pair) for name, pair in self._drivers.items()},
+            inbox,
+            self.spool,
+            config_id=plan.loaded.config_id,
+            clock=self._clock,
+            look=kernel.look,
+            boot_id=boot_id,
+            clock_wait_over=self._clock_wait_over,
+            committed=self._uplink.committed,
+            rewind=self._uplink.rewind,
+        )
+        self._supervisor = Supervisor(
+            collectors,
+            self._pipeline,
+            self._uplink,
+            collectors_stopping=collectors_stopping,
+            boot_s=kernel.boot_s,
+            drain_s=config.uplink.drain_s,
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until `stop` is set, then stop cleanly. Raises ThreadDiedError."""
+        clean = False
+        try:
+            # The time of earlier boots that never knew theirs cannot be asked any more.
+            self.spool.release_held(other_boots_than=kernel.boot_id())
+            self._pipeline.announce(__version__)
+            self._supervisor.start()
+            log.info(
+                "started",
+                gateway=self._config.gateway.id,
+                run=self.spool.run,
+                version=__version__,
+                config=self._plan.loaded.config_id,
+                sensors=len(self._plan.sensors),
+            )
+            self._supervisor.watch(stop)
+            self._supervisor.stop()
+            clean = True
+        finally:
+            waiting = sum(self.spool.waiting_by_run().values())
+            self.spool.close(clean=clean)
+            log.info("stopped", clean=clean, waiting=waiting)
+
+    def birth(self) -> dict[str, object]:
+        """Return the birth certificate: who this is and what it will send."""
+        gateway = self._config.gateway
+        return {
+            "schema": "yukimi.status/1",
+            "state": "online",
+            "gateway": gateway.id,
+            "run": self.spool.run,
+            "label": _text(gateway.label),
+            "location": _place(gateway.location),
+            "version": __version__,
+            "config": self._plan.loaded.config_id,
+            "policy": self._plan.policy.sha256,
+            "since": utc_text(self._utc_ns()),
+            "owner": gateway.owner,
+            "licence": gateway.licence,
+            "sensors": [self._sensor_birth(*pair) for pair in self._drivers.values()],
+        }
+
+    def health_message(self) -> dict[str, object]:
+        """Return the gateway's own figures; nothing in it depends on people's events."""
+        uplink, spool = self.health.uplink, self.spool
+        by_run = spool.waiting_by_run()
+        oldest_ns = spool.oldest_end_ns()
+        since_s = uplink.connected_since_s
+        return {
+            "schema": "yukimi.health/1",
+            "run": spool.run,
+            "uptime_s": round(kernel.boot_s() - self._started_s, 1),
+            "rss_bytes": rss_bytes(),
+            "clock": self._clock.stamp().json(),
+            "uplink": {
+                "broker": uplink.broker,
+                "connected_since": None if since_s is None else self._utc_text(since_s),
+                "reconnects": max(0, uplink.reconnects),
+            },
+            "spool": {
+                "bytes": spool.bytes(),
+                "waiting": sum(by_run.values()),
+                "oldest": None if oldest_ns is None else utc_text(oldest_ns),
+            },
+            "produced": spool.produced(),
+            "runs": [{"run": run, "waiting": waiting} for run, waiting in by_run.items()],
+            "sensors": self.health.states(),
+            "alerts": [],
+        }
+
+    def _collector(
+        self, planned: PlannedBus, inbox: queue.Queue[Collected | None], stopping: threading.Event
+    ) -> Collector:
+        sensors = [sensor for sensor in self._plan.sensors if sensor.bus is planned]
+        bus, wire_for = _open_bus(planned, sensors)
+        stations = []
+        for sensor in sensors:
+            build: Any = sensor.driver  # the protocol has no constructor; base.Driver names it
+            driver: Driver = build(wire_for(sensor), sensor.options, kernel.boot_ns)
+            self._drivers[sensor.table.id] = (sensor, driver)
+            health = self.health.sensor(sensor.table.id)
+            stations.append(Station(sensor.table.id, driver, sensor.table.on_error, health))
+        return Collector(
+            planned.name,
+            bus,
+            stations,
+            inbox,
+            health=self.health,
+            boot_ns=kernel.boot_ns,
+            stopping=stopping,
+        )
+
+    def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel:
+        if sensor.counts_people:
+            return PeopleChannel(
+                sensor.table.id,
+                policy=self._plan.policy,
+                directions=driver.spec.directions,
+                now_ns=self._utc_ns(),
+            )
+        return MeasuredChannel(
+            sensor.table.id,
+            kind_of(driver),
+            window_s=sensor.window_s,
+            rate_hz=driver.rate_hz,
+            quantities=driver.quantities,
+            now_ns=self._utc_ns(),
+        )
+
+    def _sensor_birth(self, sensor: PlannedSensor, driver: Driver) -> dict[str, object]:
+        table, directions = sensor.table, sensor.table.directions
+        units = {name: q.unit for name, q in driver.quantities.items()}
+        units |= dict.fromkeys(driver.spec.directions, "{person}")
+        birth: dict[str, object] = {
+            "id": table.id,
+            "driver": table.driver,
+            "kind": kind_of(driver),
+            "window_s": sensor.window_s,
+            "quantities": {name: {"unit": unit} for name, unit in units.items()},
+            "location": _place(table.location),
+            "label": _text(table.label),
+        }
+        if driver.spec.directions:
+            birth["directions"] = {
+                name: _text(getattr(directions, name, None)) for name in driver.spec.directions
+            }
+        return birth
+
+    def _clock_wait_over(self) -> bool:
+        since_s = self.health.uplink.connected_since_s
+        return since_s is not None and kernel.boot_s() - since_s >= self._config.clock.wait_s
+
+    def _utc_ns(self) -> int:
+        return self._clock.utc_ns(kernel.boot_ns())
+
+    def _utc_text(self, at_boot_s: float) -> str:
+        return utc_text(self._clock.utc_ns(round(at_boot_s * 1e9)))
+
+
+def offset_s(gateway_id: str, configured_s: float | None) -> float:
+    """Return how long after a window's end its record leaves: a gateway's own, 2.0 to 11.9 s."""
+    if configured_s is not None:
+        return configured_s
+    return 2 + int(hashlib.sha256(gateway_id.encode()).hexdigest(), 16) % 100 / 10
+
+
+def kind_of(driver: Driver) -> str:
+    """Return the kind of a driver's records: its model's, unless its options choose."""
+    kind: str = getattr(driver, "kind", driver.spec.kind)
+    return kind
+
+
+def _open_bus(
+    planned: PlannedBus, sensors: list[PlannedSensor]
+) -> tuple[Openable, Callable[[PlannedSensor], object]]:
+    """Build a bus, and what each of its sensors is given to talk to."""
+    bus: LinuxI2c | LinuxSerial | GpiozeroPins
+    if planned.kind == "simulated":
+        from hil.simulated import SimulatedBus  # the bench is loaded only where it is named
+
+        simulated = SimulatedBus(
+            {sensor.table.id: (sensor.table.driver, sensor.options) for sensor in sensors}
+        )
+        return simulated, lambda sensor: simulated.wire(sensor.table.id)
+    if planned.kind == "serial" and planned.path and planned.line:
+        bus = LinuxSerial(planned.path, planned.line)
+    elif planned.kind == "i2c" and planned.path:
+        bus = LinuxI2c(planned.path)
+    else:
+        bus = GpiozeroPins()
+    return bus, lambda _sensor: bus
+
+
+def _text(text: Text | None) -> dict[str, str] | None:
+    return None if text is None else text.model_dump(exclude_none=True)
+
+
+def _place(place: Location | None) -> dict[str, float] | None:
+    return None if place is None else place.model_dump()

@@ -1,0 +1,351 @@
+"""What to send next: the delivery state machine, without I/O, clock or thread.
+
+Two lanes share one in-flight window. `live/KIND` carries what was committed while connected, each
+record when it is due; `backlog/KIND` carries everything else in the spool, oldest first, paced in
+bytes. Nothing is done until the broker says that it has it *for somebody*: an acknowledgement that
+names no subscriber holds its topic, and the topic alone. A topic begins with one message in flight
+and opens when that is acknowledged, so that a deaf city is asked with one message, not sixteen.
+
+Losing the connection forgets all this: the spool still has every record, and the next connection
+begins from it.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+from .record import Entry, Page
+
+SUCCESS = 0x00
+NO_MATCHING_SUBSCRIBERS = 0x10
+
+HOLD_S = 30.0  # until a topic that nobody takes, or the broker refuses, is tried again
+ACK_TIMEOUT_S = 30.0  # a broker that accepts and never acknowledges is left
+PAGE_ENTRIES = 1000  # of the backlog in memory
+LIVE_LIMIT = 2000  # live entries in memory; beyond it they wait in the spool as backlog
+
+BACKOFF_FIRST_S = 0.5
+BACKOFF_CAP_S = 5.0
+
+Lane = Literal["live", "backlog"]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message to publish now: entries of one run, kind and configuration."""
+
+    token: int
+    lane: Lane
+    kind: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def topic(self) -> str:
+        """The topic below the gateway's own root."""
+        return f"{self.lane}/{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an acknowledgement meant."""
+
+    topic: str
+    done: tuple[int, ...] = ()  # ids that may leave the spool
+    held: bool = False  # the topic is put on hold
+    edge: bool = False  # and was not before; or it flows again
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What the outbox wants to see of the spool."""
+
+    after_id: int
+    up_to_id: int
+    limit: int
+    without_kinds: tuple[str, ...]
+
+
+@dataclass(order=True, slots=True)
+class _Live:
+    id: int
+    due_s: float = field(compare=False)
+    entry: Entry = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    send: Send
+    sent_s: float
+
+
+class Outbox:
+    """Lanes, window, pacing and holds of one connection after another."""
+
+    def __init__(
+        self,
+        *,
+        inflight: int,
+        batch_records: int,
+        backlog_bytes_per_s: float,
+        require_subscriber: bool,
+    ) -> None:
+        self._inflight_limit = inflight
+        self._batch_records = batch_records
+        self._rate_bytes_per_s = backlog_bytes_per_s
+        self._require_subscriber = require_subscriber
+        self._draining = False
+        self._token = 0
+        self._connected = False
+        self._muted: set[str] = set()  # topics on hold before, told once
+        self._forget(0.0)
+
+    def _forget(self, now_s: float) -> None:
+        self._window = self._inflight_limit
+        self._flights: dict[int, _Flight] = {}
+        self._live: dict[str, list[_Live]] = {}
+        self._busy: set[int] = set()  # ids in a live lane or in flight
+        self._page: deque[Entry] = deque()
+        self._cursor = 0
+        self._horizon = 0  # ids above it are told of by `committed`, up to it found in the spool
+        self._exhausted = False
+        self._holds: dict[str, float] = {}
+        self._proven: set[str] = set()
+        self._allowance_bytes = self._rate_bytes_per_s
+        self._refilled_s = now_s
+
+    # What happens to it
+
+    def connected(
+        self,
+        newest: Iterable[tuple[Entry, float]],
+        now_s: float,
+        *,
+        last_id: int,
+        receive_maximum: int | None = None,
+    ) -> None:
+        """Begin a connection; `newest` are the entries still fresh enough to go live.
+
+        `last_id` is the highest id in the spool: what is told of later has a higher one.
+        `receive_maximum` is the broker's own limit of messages in flight, where it names one.
+        """
+        self._forget(now_s)
+        self._window = min(self._inflight_limit, receive_maximum or self._inflight_limit)
+        self._connected = True
+        self._horizon = last_id
+        for entry, due_s in newest:
+            self._put_live(_Live(entry.id, due_s, entry))
+
+    def lost(self) -> None:
+        """End a connection: whatever was in flight is in the spool and will be sent again."""
+        self._connected = False
+        self._forget(0.0)
+
+    def committed(self, entries: Iterable[tuple[Entry, float]]) -> None:
+        """Take entries just committed, each with the time at which it may leave."""
+        if not self._connected:
+            return
+        told_to = self._horizon
+        for entry, due_s in entries:
+            told_to = max(told_to, entry.id)
+            if entry.id > self._horizon:
+                self._put_live(_Live(entry.id, due_s, entry))
+        while sum(map(len, self._live.values())) > LIVE_LIMIT:
+            fullest = max(self._live, key=lambda kind: len(self._live[kind]))
+            self._busy.difference_update(item.id for item in self._live.pop(fullest))
+            self.rewind(told_to)
+
+    def rewind(self, last_id: int = 0) -> None:
+        """Look at the spool from its beginning again, up to `last_id`: there is more to send."""
+        self._horizon = max(self._horizon, last_id)
+        self._page.clear()
+        self._cursor = 0
+        self._exhausted = False
+
+    def take_page(self, page: Page) -> None:
+        """Take the part of the spool that `wants_page` asked for."""
+        self._page.extend(entry for entry in page.entries if entry.id not in self._busy)
+        self._exhausted = page.scanned_to == self._cursor
+        self._cursor = page.scanned_to
+
+    def sent(self, send: Send, size_bytes: int, now_s: float) -> None:
+        """Note that a message left."""
+        self._flights[send.token] = _Flight(send, now_s)
+        if send.lane == "backlog":
+            self._allowance_bytes -= size_bytes
+
+    def answered(self, token: int, code: int, now_s: float) -> Answer | None:
+        """Take an acknowledgement's reason code; None if nobody waits for it."""
+        flight = self._flights.pop(token, None)
+        if flight is None:
+            return None
+        send = flight.send
+        nobody = code == NO_MATCHING_SUBSCRIBERS and self._require_subscriber
+        if code < 0x80 and not nobody:
+            ids = tuple(entry.id for entry in send.entries)
+            self._busy.difference_update(ids)
+            self._proven.add(send.topic)
+            if self._holds.pop(send.topic, None) is not None and send.lane == "backlog":
+                self.rewind()
+            edge = send.topic in self._muted
+            self._muted.discard(send.topic)
+            return Answer(send.topic, done=ids, edge=edge)
+        self._put_back(send)
+        self._proven.discard(send.topic)
+        self._holds[send.topic] = now_s + HOLD_S
+        edge = send.topic not in self._muted
+        self._muted.add(send.topic)
+        return Answer(send.topic, held=True, edge=edge)
+
+    def drain(self) -> None:
+        """Stopping: nothing waits for its time or its turn any more."""
+        self._draining = True
+
+    # What it wants
+
+    def wants_page(self, now_s: float) -> PageRequest | None:
+        """Say what it wants to see of the spool, if anything."""
+        if not self._connected or self._exhausted or len(self._page) > PAGE_ENTRIES // 2:
+            return None
+        self._lift_holds(now_s)
+        held = tuple(topic.partition("/")[2] for topic in self._holds if topic[0] == "b")
+        return PageRequest(self._cursor, self._horizon, PAGE_ENTRIES - len(self._page), held)
+
+    def next(self, now_s: float) -> Send | None:
+        """Return what to send now, or None: the window is full, or nothing is due."""
+        if not self._connected or len(self._flights) >= self._window:
+            return None
+        self._lift_holds(now_s)
+        return self._next_live(now_s) or self._next_backlog(now_s)
+
+    def wait_s(self, now_s: float) -> float:
+        """Return how long nothing will change by time alone, at most HOLD_S."""
+        times = [now_s + HOLD_S]
+        if self._connected:
+            times += [flight.sent_s + ACK_TIMEOUT_S for flight in self._flights.values()]
+            times += self._holds.values()
+            if len(self._flights) < self._window:
+                times += [
+                    items[0].due_s
+                    for kind, items in self._live.items()
+                    if items and self._open(f"live/{kind}")
+                ]
+                if self._page and self._allowance_bytes <= 0:
+                    times.append(
+                        self._refilled_s + (1 - self._allowance_bytes) / self._rate_bytes_per_s
+                    )
+        return max(0.0, min(times) - now_s)
+
+    def ack_overdue(self, now_s: float) -> bool:
+        """Tell whether the broker has left a message without an answer for too long."""
+        return any(now_s >= flight.sent_s + ACK_TIMEOUT_S for flight in self._flights.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing left that it could send."""
+        nothing_live = not any(self._live.values())
+        return not self._flights and nothing_live and not self._page and self._exhausted
+
+    # How it decides
+
+    def _next_live(self, now_s: float) -> Send | None:
+        for kind, items in self._live.items():
+            if not items or not self._open(f"live/{kind}"):
+                continue
+            due = [item for item in items if self._draining or item.due_s <= now_s]
+            if due:
+                chosen = _alike((item.entry for item in due), self._batch_records)
+                ids = {entry.id for entry in chosen}
+                self._live[kind] = [item for item in items if item.id not in ids]
+                return self._message("live", kind, chosen)
+        return None
+
+    def _next_backlog(self, now_s: float) -> Send | None:
+        self._refill(now_s)
+        if self._allowance_bytes <= 0 and not self._draining:
+            return None
+        first = next((e for e in self._page if self._open(f"backlog/{e.kind}")), None)
+        if first is None:
+            return None
+        chosen = _alike((e for e in self._page if e.kind == first.kind), self._batch_records)
+        ids = {entry.id for entry in chosen}
+        self._page = deque(entry for entry in self._page if entry.id not in ids)
+        self._busy |= ids
+        return self._message("backlog", first.kind, chosen)
+
+    def _message(self, lane: Lane, kind: str, entries: Sequence[Entry]) -> Send:
+        self._token += 1
+        return Send(self._token, lane, kind, tuple(entries))
+
+    def _open(self, topic: str) -> bool:
+        if topic in self._holds:
+            return False
+        return topic in self._proven or not any(
+            flight.send.topic == topic for flight in self._flights.values()
+        )
+
+    def _put_live(self, item: _Live) -> None:
+        self._busy.add(item.id)
+        insort(self._live.setdefault(item.entry.kind, []), item)
+
+    def _put_back(self, send: Send) -> None:
+        if send.lane == "live":
+            for entry in send.entries:
+                self._put_live(_Live(entry.id, 0.0, entry))
+            return
+        # The spool has them; they are read again when the hold is lifted.
+        self._busy.difference_update(entry.id for entry in send.entries)
+        self._page = deque(entry for entry in self._page if entry.kind != send.kind)
+
+    def _lift_holds(self, now_s: float) -> None:
+        over = [topic for topic, until_s in self._holds.items() if now_s >= until_s]
+        for topic in over:
+            del self._holds[topic]
+        if any(topic.startswith("backlog/") for topic in over):
+            self.rewind()
+
+    def _refill(self, now_s: float) -> None:
+        earned = (now_s - self._refilled_s) * self._rate_bytes_per_s
+        self._allowance_bytes = min(self._rate_bytes_per_s, self._allowance_bytes + earned)
+        self._refilled_s = now_s
+
+
+def _alike(entries: Iterator[Entry], limit: int) -> list[Entry]:
+    """Take up to `limit` entries that share the first one's run and configuration."""
+    first = next(entries)
+    same = (e for e in entries if (e.run, e.config_id) == (first.run, first.config_id))
+    return [first, *islice(same, limit - 1)]
+
+
+class Route:
+    """Which broker to try next, and when: each in turn, with full jitter up to a cap.
+
+    A city's gateways lose the broker together; the jitter keeps them from coming back together.
+    """
+
+    def __init__(self, brokers: Sequence[str], rng: random.Random) -> None:
+        self._brokers = list(brokers)
+        self._rng = rng
+        self._index = 0
+        self._failures = 0
+
+    @property
+    def broker(self) -> str:
+        """The URL to try."""
+        return self._brokers[self._index]
+
+    def succeeded(self) -> None:
+        """The broker took us: it stays the first choice."""
+        self._failures = 0
+
+    def failed(self) -> float:
+        """Turn to the next broker; return how many seconds to wait before trying it."""
+        self._index = (self._index + 1) % len(self._brokers)
+        ceiling_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        return self._rng.uniform(0.1 * ceiling_s, ceiling_s)

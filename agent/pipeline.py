@@ -1,0 +1,341 @@
+"""Readings -> quality -> window -> aggregate -> (people: release with noise) -> record -> spool.
+
+One thread does all of it, so nothing here needs a lock. Windows that close together are committed
+together. A people window's true counts go through the release exactly once: if the commit fails,
+the same noised record is tried again. While the spool cannot be written, records wait in memory,
+bounded; what must be given up is named in a gap when writing works again.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from drivers.base import Direction, Observation, Quantity, Reason
+
+from .aggregate import Measured
+from .clock import Clock, Look, Stamp
+from .collector import Collected
+from .phenomena.people import Counted
+from .privacy.policy import Policy
+from .quality import grade, grade_people, overall
+from .record import GATEWAY_STREAM, Entry, Lost, Record
+from .spool import Spool, SpoolError
+from .window import Window, Windower
+
+log = structlog.get_logger(part="pipeline")
+
+CLOCK_LOOK_S = 5.0
+COMMIT_RETRY_S = 5.0
+PENDING_LIMIT = 5000  # records in memory while the spool cannot be written
+
+
+class Channel(Protocol):
+    """One sensor's way from observations to records."""
+
+    def add(self, observation: Observation, at_ns: int, *, now_ns: int) -> None:
+        """Take an observation made at UTC `at_ns`."""
+        ...
+
+    def advance(self, now_ns: int, clock: Clock) -> list[Record]:
+        """Return the records of windows that ended."""
+        ...
+
+    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
+        """Return the records of everything open."""
+        ...
+
+    def restart(self, now_ns: int) -> None:
+        """Begin anew after the clock stepped."""
+        ...
+
+    def next_close_ns(self) -> int:
+        """Return the UTC time at which `advance` has something to do."""
+        ...
+
+
+class MeasuredChannel:
+    """A sensor that measures quantities."""
+
+    def __init__(
+        self,
+        stream: str,
+        kind: str,
+        *,
+        window_s: int,
+        rate_hz: float,
+        quantities: Mapping[str, Quantity],
+        now_ns: int,
+    ) -> None:
+        self._stream, self._kind = stream, kind
+        self._rate_hz = rate_hz
+        self._quantities = quantities
+        self._windower = Windower(window_s, lambda: Measured(quantities), now_ns=now_ns)
+        self.add = self._windower.add
+        self.restart = self._windower.restart
+        self.next_close_ns = self._windower.next_close_ns
+
+    def advance(self, now_ns: int, clock: Clock) -> list[Record]:
+        """Return the records of windows that ended."""
+        return [self._record(window, clock) for window in self._windower.advance(now_ns)]
+
+    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
+        """Return the records of everything open."""
+        return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
+
+    def _record(self, window: Window[Measured], clock: Clock) -> Record:
+        tally = window.tally
+        expected = round(self._rate_hz * window.length_s)
+        qualities = {
+            name: grade(
+                tally.n(name), expected, tally.failed[name] + tally.troubles, window.reasons
+            )
+            for name in tally.heard_of() or self._quantities
+        }
+        quality = overall(qualities)
+        values: dict[str, object] = {}
+        for name, own in qualities.items():
+            value = tally.value(name)
+            if value is not None and own.flag != quality.flag:
+                value |= {"flag": own.flag, "reasons": list(own.reasons)}
+            values[name] = value
+        return _record(self._stream, self._kind, window, clock, quality.json(), values)
+
+
+class PeopleChannel:
+    """A sensor that counts people: nothing but the released figures comes out of it."""
+
+    def __init__(
+        self, stream: str, *, policy: Policy, directions: tuple[Direction, ...], now_ns: int
+    ) -> None:
+        self._stream = stream
+        self._policy = policy
+        self._directions = directions
+        self._windower = Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns)
+        self.add = self._windower.add
+        self.restart = self._windower.restart
+        self.next_close_ns = self._windower.next_close_ns
+
+    def advance(self, now_ns: int, clock: Clock) -> list[Record]:
+        """Return the records of windows that ended."""
+        return [self._record(window, clock) for window in self._windower.advance(now_ns)]
+
+    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
+        """Return the records of everything open."""
+        return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
+
+    def _record(self, window: Window[Counted], clock: Clock) -> Record:
+        tally = window.tally
+        expected = round(window.length_s)
+        alive_s = min(tally.alive_s, expected)
+        quality = grade_people(alive_s, expected, tally.troubles, window.reasons)
+        # Whether the sensor worked depends on the sensor, so to withhold a count tells of nobody.
+        values = (
+            self._policy.release(tally.take())
+            if alive_s
+            else self._policy.withheld(self._directions)
+        )
+        return _record(self._stream, "people", window, clock, quality.json(), values)
+
+
+def _record(
+    stream: str,
+    kind: str,
+    window: Window[Measured] | Window[Counted],
+    clock: Clock,
+    quality: dict[str, object],
+    values: dict[str, object],
+) -> Record:
+    return Record(
+        stream,
+        kind,
+        window.start_ns,
+        window.end_ns,
+        clock.boot_ns(window.start_ns),
+        clock.boot_ns(window.end_ns),
+        clock.stamp(),
+        quality,
+        values,
+    )
+
+
+class Pipeline:
+    """The thread between the collectors and the spool; `run` is its body."""
+
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        inbox: queue.Queue[Collected | None],
+        spool: Spool,
+        *,
+        config_id: str,
+        clock: Clock,
+        look: Callable[[], Look],
+        boot_id: str,
+        clock_wait_over: Callable[[], bool],
+        committed: Callable[[list[Entry]], None],
+        rewind: Callable[[], None],
+    ) -> None:
+        self._channels = channels
+        self._inbox = inbox
+        self._spool = spool
+        self._config_id = config_id
+        self._clock = clock
+        self._look = look
+        self._boot_id = boot_id
+        self._clock_wait_over = clock_wait_over
+        self._committed = committed
+        self._rewind = rewind
+        self._stopping = threading.Event()
+        self._hold = True  # records of unknown time wait for the clock
+        self._pending: deque[Record] = deque()
+        self._lost: dict[str, Lost] = {}
+        self._retry_at_ns = 0
+        self._next_look_ns = 0
+        self._evicted_told = 0
+        self.beat_s = look().boot_ns / 1e9
+
+    def run(self) -> None:
+        """Work until told to stop; then close every window and commit what there is."""
+        while not self._stopping.is_set():
+            self._step()
+        while not self._inbox.empty():
+            collected = self._inbox.get_nowait()
+            if collected is not None:
+                self._take(collected, self._look())
+        now_ns = self._clock.utc_ns(self._look().boot_ns)
+        for channel in self._channels.values():
+            self._pending += channel.advance(now_ns, self._clock)
+            self._pending += channel.flush(now_ns, self._clock, "partial")
+        self._retry_at_ns = 0
+        self._commit(self._look().boot_ns)
+
+    def stop(self) -> None:
+        """Begin to stop; called by another thread, after the collectors."""
+        self._stopping.set()
+        with suppress(queue.Full):  # full, so it is awake
+            self._inbox.put_nowait(None)
+
+    def announce(self, version: str) -> None:
+        """Commit the record that begins a run and tells what the one before produced."""
+        previous = self._spool.previous
+        look = self._look()
+        now_ns = self._clock.utc_ns(look.boot_ns)
+        values = {
+            "event": "start",
+            "version": version,
+            "previous": None if previous is None else previous.json(),
+        }
+        quality = {"flag": "good", "n": 1, "expected": 1}
+        boot_ns, stamp = look.boot_ns, self._clock.stamp()
+        self._pending.append(
+            Record(
+                GATEWAY_STREAM, "gateway", now_ns, now_ns, boot_ns, boot_ns, stamp, quality, values
+            )
+        )
+        self._commit(look.boot_ns)
+
+    def _step(self) -> None:
+        try:
+            first = self._inbox.get(timeout=self._wait_s())
+        except queue.Empty:
+            first = None
+        look = self._look()
+        self.beat_s = look.boot_ns / 1e9
+        if look.boot_ns >= self._next_look_ns:
+            self._next_look_ns = look.boot_ns + round(CLOCK_LOOK_S * 1e9)
+            self._tend_clock(look)
+        if first is not None:
+            self._take(first, look)
+        now_ns = self._clock.utc_ns(look.boot_ns)
+        for channel in self._channels.values():
+            if channel.next_close_ns() <= now_ns:
+                self._pending += channel.advance(now_ns, self._clock)
+        self._commit(look.boot_ns)
+
+    def _wait_s(self) -> float:
+        look = self._look()
+        now_ns = self._clock.utc_ns(look.boot_ns)
+        next_ns = min(channel.next_close_ns() for channel in self._channels.values())
+        return min(CLOCK_LOOK_S, max(0.0, (next_ns - now_ns) / 1e9))
+
+    def _take(self, collected: Collected, look: Look) -> None:
+        channel = self._channels[collected.sensor_id]
+        now_ns = self._clock.utc_ns(look.boot_ns)
+        for observation in collected.observations:
+            at_ns = self._clock.utc_ns(observation.at_boot_ns)
+            channel.add(observation, at_ns, now_ns=now_ns)
+
+    def _tend_clock(self, look: Look) -> None:
+        event = self._clock.judge(look)
+        if event is not None:
+            old_now_ns = self._clock.utc_ns(look.boot_ns)
+            for channel in self._channels.values():
+                self._pending += channel.flush(old_now_ns, self._clock, "clock_step")
+            self._commit(look.boot_ns)
+        self._clock.accept(look)
+        if event is not None:
+            now_ns = self._clock.utc_ns(look.boot_ns)
+            for channel in self._channels.values():
+                channel.restart(now_ns)
+            moved_s = round((now_ns - old_now_ns) / 1e9, 3)
+            log.warning("the clock was set", event=event, moved_s=moved_s)
+        try:
+            if event == "synced":
+                self._correct_held()
+            elif self._hold and not self._clock.known and self._clock_wait_over():
+                self._hold = False
+                count = self._spool.release_held()
+                log.warning("the time stays unknown: records go out as estimated", records=count)
+                self._rewind()
+        except SpoolError as exc:
+            log.error("spool cannot be written; trying again", error=str(exc))
+
+    def _correct_held(self) -> None:
+        error_s = self._clock.stamp().error_s
+        count = self._spool.correct(self._boot_id, self._clock.utc_ns, Stamp("corrected", error_s))
+        if count:
+            log.info("the time is known: records put right", records=count)
+            self._rewind()
+
+    def _commit(self, boot_ns: int) -> None:
+        if not self._pending or boot_ns < self._retry_at_ns:
+            return
+        while len(self._pending) > PENDING_LIMIT:
+            self._give_up(self._pending.popleft())
+        batch: Sequence[Record | Lost] = [*self._lost.values(), *self._pending]
+        try:
+            entries = self._spool.append(batch, self._config_id, hold=self._hold)
+        except SpoolError as exc:
+            if not self._retry_at_ns:
+                log.error("spool cannot be written; records wait in memory", error=str(exc))
+            self._retry_at_ns = boot_ns + round(COMMIT_RETRY_S * 1e9)
+            return
+        if self._retry_at_ns:
+            log.info("spool can be written again", records=len(self._pending))
+        self._retry_at_ns = 0
+        self._pending.clear()
+        self._lost.clear()
+        self._committed(entries)
+        if self._spool.evicted > self._evicted_told:
+            if not self._evicted_told:
+                log.error("spool is full: the oldest records are given up and named in gaps")
+            self._evicted_told = self._spool.evicted
+            self._rewind()
+
+    def _give_up(self, record: Record) -> None:
+        earlier = self._lost.get(record.stream)
+        self._lost[record.stream] = Lost(
+            record.stream,
+            record.kind,
+            1 + (earlier.count if earlier else 0),
+            "disk_failed",
+            earlier.start_ns if earlier else record.start_ns,
+            record.end_ns,
+        )

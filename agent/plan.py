@@ -1,0 +1,207 @@
+"""The configuration against the drivers: what would be read, on which bus, with which options.
+
+This is where a configuration and the drivers meet, so it finds what neither can know alone: an
+unknown driver, a wrong option, two sensors on one pin, a driver on the wrong kind of bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+import drivers
+from config.load import ConfigError, Finding, Loaded, Problem, Toml, Where, explain, load, nearest
+from config.model import BusTable, SensorTable
+from drivers.base import Driver, LineSettings, Options
+
+from .privacy.policy import Policy
+
+DEFAULT_WINDOW_S = 60
+LEAST_PEOPLE_WINDOW_S = 900
+
+BusKind = Literal["serial", "i2c", "gpio", "simulated"]
+
+
+@dataclass(slots=True)
+class PlannedBus:
+    """One bus, and the thread that will own it."""
+
+    name: str
+    kind: BusKind
+    path: str | None
+    line: LineSettings | None = None  # serial only
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSensor:
+    """One sensor, ready to be built."""
+
+    table: SensorTable
+    driver: type[Driver]
+    options: Options
+    bus: PlannedBus
+    window_s: int
+
+    @property
+    def counts_people(self) -> bool:
+        """Whether it counts people, and so falls under the privacy policy."""
+        return self.driver.spec.kind == "people"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a configuration means."""
+
+    loaded: Loaded
+    sensors: list[PlannedSensor]
+    buses: list[PlannedBus]
+    policy: Policy
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a configuration and plan it. Raises ConfigError with every problem found."""
+    return plan(load(path, check=check_sensors))
+
+
+def check_sensors(document: Toml) -> Iterator[Finding]:
+    """Find unknown drivers and wrong options in a document as written."""
+    sensors = document.get("sensors", [])
+    for index, sensor in enumerate(sensors if isinstance(sensors, list) else []):
+        name = sensor.get("driver") if isinstance(sensor, dict) else None
+        if not isinstance(name, str):
+            continue  # the model says so
+        where: Where = ("sensors", index)
+        try:
+            driver = drivers.load(name)
+        except KeyError:
+            yield (*where, "driver"), f'unknown driver "{name}"' + nearest(name, drivers.names())
+            continue
+        except ImportError as exc:
+            yield (*where, "driver"), f'driver "{name}" needs a library that is missing: {exc}'
+            continue
+        options = sensor.get("options", {})
+        try:
+            parsed = driver.Options.model_validate(options)
+        except ValidationError as exc:
+            for inner, what in explain(exc, driver.Options):
+                yield (*where, "options", *inner), what
+        else:
+            for what in parsed.missing_to_measure():
+                yield (*where, "options"), what
+
+
+def plan(loaded: Loaded) -> Plan:
+    """Lay out sensors and buses. Raises ConfigError with every problem found."""
+    config = loaded.config
+    problems: list[Problem] = []
+    buses: dict[str, PlannedBus] = {}
+    tables = {bus.id: bus for bus in config.buses}
+    sensors = []
+    for index, table in enumerate(config.sensors):
+        driver = drivers.load(table.driver)
+        options = driver.Options.model_validate(table.options)
+        try:
+            bus = _bus_for(table, tables, buses)
+            _fit(bus, driver, tables)
+        except ValueError as exc:
+            problems.append(loaded.problem(("sensors", index, "bus"), str(exc)))
+            continue
+        people = driver.spec.kind == "people"
+        if people and table.window_s is not None:
+            what = "people sensors take [privacy.flow] window_s; remove this line"
+            problems.append(loaded.problem(("sensors", index, "window_s"), what))
+        window_s = config.privacy.flow.window_s if people else table.window_s or DEFAULT_WINDOW_S
+        sensors.append(PlannedSensor(table, driver, options, bus, window_s))
+    if not problems:
+        problems += _clashes(loaded, sensors)
+    flow = config.privacy.flow
+    real_people = [s for s in sensors if s.counts_people and s.bus.kind != "simulated"]
+    if flow.window_s < LEAST_PEOPLE_WINDOW_S and real_people:
+        what = (
+            f"must be at least {LEAST_PEOPLE_WINDOW_S}, not {flow.window_s}: shorter windows are"
+            f" for simulated buses only, and {real_people[0].table.id} counts people on a real one"
+        )
+        problems.append(loaded.problem(("privacy", "flow", "window_s"), what))
+    if problems:
+        raise ConfigError(problems)
+    policy = Policy(flow.window_s, Fraction(flow.epsilon))
+    return Plan(loaded, sensors, list(buses.values()), policy, list(_warnings(loaded)))
+
+
+def _bus_for(
+    table: SensorTable, tables: dict[str, BusTable], buses: dict[str, PlannedBus]
+) -> PlannedBus:
+    """Return the bus a sensor names, planning it at its first mention."""
+    name = table.bus
+    if name in tables:
+        own = tables[name]
+        name, kind, path = own.port or own.id, own.kind, own.port
+        if own.kind == "simulated":
+            name, path = own.id, own.port
+    elif name == "gpio":
+        kind, path = "gpio", None
+    elif name.startswith("/dev/i2c-"):
+        kind, path = "i2c", name
+    elif name.startswith("/"):
+        kind, path = "serial", name
+    else:
+        raise ValueError(f'unknown bus "{name}"' + nearest(name, [*tables, "gpio", "/dev/..."]))
+    return buses.setdefault(name, PlannedBus(name, kind, path))
+
+
+def _fit(bus: PlannedBus, driver: type[Driver], tables: dict[str, BusTable]) -> None:
+    """Check that a driver can live on a bus, and set the line as it needs it."""
+    spec = driver.spec
+    if bus.kind not in (spec.bus, "simulated"):
+        raise ValueError(f"{spec.name} sits on a {spec.bus} bus, and {bus.name} is {bus.kind}")
+    if bus.kind == "simulated":
+        from hil.simulated import EMULATED  # the bench is loaded only where it is named
+
+        if spec.name not in EMULATED:
+            raise ValueError(f"no device is emulated for {spec.name}")
+    if spec.line is None:
+        return
+    baud = next((t.baud for t in tables.values() if t.baud and t.port == bus.path), None)
+    line = spec.line
+    if baud is not None:
+        line = LineSettings(baud, line.data_bits, line.parity, line.stop_bits)
+    if bus.line is not None and bus.line != line and bus.kind == "serial":
+        raise ValueError(f"{bus.name} is already set to {bus.line.baud} baud by another sensor")
+    bus.line = line
+
+
+def _clashes(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
+    owners: dict[tuple[str, str], str] = {}
+    lines: dict[str, PlannedSensor] = {}
+    for index, sensor in enumerate(sensors):
+        for claim in sensor.options.claims():
+            owner = owners.setdefault((sensor.bus.name, claim), sensor.table.id)
+            if owner != sensor.table.id:
+                what = f"{claim} on {sensor.bus.name} is already used by {owner}"
+                yield loaded.problem(("sensors", index, "options"), what)
+        if sensor.driver.spec.bus == "serial" and sensor.bus.kind == "serial":
+            first = lines.setdefault(sensor.bus.name, sensor)
+            alone = not (first.driver.spec.shares_bus and sensor.driver is first.driver)
+            if first is not sensor and alone:
+                what = f"{sensor.bus.name} is already used by {first.table.id}, which cannot share"
+                yield loaded.problem(("sensors", index, "bus"), what)
+
+
+def _warnings(loaded: Loaded) -> Iterator[Problem]:
+    """Name what is accepted and does not act in this version."""
+    config = loaded.config
+    silent: list[tuple[Where, bool, str]] = [
+        (("alerts", "snow_dispatch"), config.alerts.snow_dispatch is not None, "alerts"),
+        (("commands", "allow"), bool(config.commands.allow), "remote commands"),
+        (("uplink", "confirm"), config.uplink.confirm == "receipt", "receipts"),
+        (("control",), "control" in loaded.document, "the control socket"),
+    ]
+    for where, present, what in silent:
+        if present:
+            yield loaded.problem(where, f"has no effect: {what} are not part of this version")

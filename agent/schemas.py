@@ -1,0 +1,381 @@
+"""The contract's payloads as models, and the documents generated from them.
+
+The daemon does not use this module: it composes its JSON directly. These models describe what it
+sends to whoever receives it, and the tests hold the two against each other. `python -m
+agent.schemas DIR` writes `schemas/*.json` and `asyncapi.yaml`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+import drivers
+from config.model import Config
+from drivers.base import Reason
+
+from . import __version__
+
+UtcTime = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+        description="UTC, ISO 8601, milliseconds",
+    ),
+]
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+ConfigId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+RunId = Annotated[str, Field(min_length=1, description="one life of the daemon")]
+KindName = Literal["people", "road", "snow", "weather", "position", "cabinet", "gateway"]
+Flag = Literal["good", "suspect", "bad", "missing", "not_evaluated"]
+SensorState = Literal["starting", "warmup", "ok", "silent", "ignored"]
+
+
+class Payload(BaseModel):
+    """Everything sent is strict: a key that is not described is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClockStamp(Payload):
+    """How a time is to be taken: known when measured, put right afterwards, or never known."""
+
+    state: Literal["synced", "corrected", "estimated"]
+    error_s: float | None = Field(description="bound of the error, null = no bound")
+
+
+class QualityMark(Payload):
+    """How far a record may be trusted; the flag is the worst of its values."""
+
+    flag: Flag
+    n: int = Field(ge=0, description="valid samples; for people the seconds alive, never events")
+    expected: int = Field(ge=0, description="nominal rate times the window")
+    reasons: list[Reason] = []
+
+
+class NumberSummary(Payload):
+    """A measured quantity over the window, in the unit that its name ends in."""
+
+    mean: float
+    min: float
+    max: float
+    sd: float | None = Field(description="sample standard deviation, null for one sample")
+    median: float
+    n: int = Field(ge=1)
+    flag: Flag | None = None
+    reasons: list[Reason] = []
+
+
+class ClassSummary(Payload):
+    """A class over the window."""
+
+    mode: str
+    share: dict[str, float]
+    n: int = Field(ge=1)
+    flag: Flag | None = None
+    reasons: list[Reason] = []
+
+
+class Count(Payload):
+    """A count of people after noise."""
+
+    count: int = Field(ge=0, description="unclamped with negatives cut to 0: show it")
+    unclamped: int = Field(description="without bias: sum it")
+
+
+class PeopleValues(Payload):
+    """What is published about people: counts with exact noise, and how much of it."""
+
+    towards: Count | None = None
+    away: Count | None = None
+    total: Count | None = None
+    epsilon: str = Field(pattern=r"^\d+(/\d+)?$", description="per crossing, an exact fraction")
+    noise_sd: float
+    ci95: int
+
+
+class PreviousRun(Payload):
+    """What the latest earlier run that committed anything produced in all."""
+
+    run: RunId
+    clean: bool
+    produced: dict[str, int]
+
+
+class StartValues(Payload):
+    """The first record of a run."""
+
+    event: Literal["start"]
+    version: str
+    previous: PreviousRun | None
+
+
+class Record(Payload):
+    """One window of one stream; the key is (gateway, run, stream, seq)."""
+
+    stream: Identifier
+    seq: int = Field(ge=1)
+    start: UtcTime
+    end: UtcTime
+    clock: ClockStamp
+    quality: QualityMark
+    values: StartValues | PeopleValues | dict[str, NumberSummary | ClassSummary | float | None]
+
+
+class Gap(Payload):
+    """Numbers first..seq of the stream are lost, and why."""
+
+    stream: Identifier
+    first: int = Field(ge=1)
+    seq: int = Field(ge=1)
+    gap: Literal["spool_full", "corrupt", "disk_failed", "rejected"]
+    start: UtcTime | None
+    end: UtcTime | None
+
+
+class Batch(Payload):
+    """A message on live/KIND or backlog/KIND: one run, one kind, one configuration."""
+
+    schema_: Literal["yukimi.batch/1"] = Field(alias="schema")
+    gateway: Identifier
+    run: RunId
+    kind: KindName
+    config: ConfigId
+    records: list[Record | Gap] = Field(min_length=1)
+
+
+class Place(Payload):
+    """A place, WGS 84, degrees."""
+
+    latitude: float
+    longitude: float
+
+
+class Label(Payload):
+    """A name in the languages people read it in."""
+
+    ja: str | None = None
+    en: str | None = None
+
+
+class Unit(Payload):
+    """A unit as a UCUM code."""
+
+    unit: str
+
+
+class SensorBirth(Payload):
+    """A sensor as the birth certificate names it."""
+
+    id: Identifier
+    driver: str
+    kind: KindName
+    window_s: int
+    quantities: dict[str, Unit]
+    directions: dict[Literal["towards", "away", "total"], Label | None] = {}
+    location: Place | None
+    label: Label | None
+
+
+class StatusOnline(Payload):
+    """The birth certificate, retained while the gateway is connected."""
+
+    schema_: Literal["yukimi.status/1"] = Field(alias="schema")
+    state: Literal["online"]
+    gateway: Identifier
+    run: RunId
+    label: Label | None
+    location: Place | None
+    version: str
+    config: ConfigId
+    policy: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the privacy policy")
+    since: UtcTime
+    owner: str | None
+    licence: str | None
+    sensors: list[SensorBirth]
+
+
+class StatusOffline(Payload):
+    """The last will, or a good-bye."""
+
+    schema_: Literal["yukimi.status/1"] = Field(alias="schema")
+    state: Literal["offline"]
+    gateway: Identifier
+    run: RunId
+    reason: Literal["stopped"] | None = None
+
+
+class UplinkState(Payload):
+    """The connection."""
+
+    broker: str | None
+    connected_since: UtcTime | None
+    reconnects: int = Field(ge=0)
+
+
+class SpoolState(Payload):
+    """What waits on disk."""
+
+    bytes: int = Field(ge=0)
+    waiting: int = Field(ge=0)
+    oldest: UtcTime | None
+
+
+class RunState(Payload):
+    """A run of which something still waits."""
+
+    run: RunId
+    waiting: int = Field(ge=1)
+
+
+class Health(Payload):
+    """The gateway's own figures, once a minute; nothing in it depends on people's events."""
+
+    schema_: Literal["yukimi.health/1"] = Field(alias="schema")
+    run: RunId
+    uptime_s: float
+    rss_bytes: int
+    clock: ClockStamp
+    uplink: UplinkState
+    spool: SpoolState
+    produced: dict[str, int]
+    runs: list[RunState]
+    sensors: dict[str, SensorState]
+    alerts: list[str]
+
+
+MESSAGES: dict[str, Any] = {
+    "batch": Batch,
+    "status": StatusOnline | StatusOffline,
+    "health": Health,
+}
+CHANNELS: dict[str, tuple[str, str, bool, int]] = {
+    # channel: (address below ROOT/GATEWAY, message, retained, QoS)
+    "status": ("status", "status", True, 1),
+    "live": ("live/{kind}", "batch", False, 1),
+    "backlog": ("backlog/{kind}", "batch", False, 1),
+    "health": ("health", "health", False, 0),
+}
+ABOUT = {
+    "status": "Birth certificate while online, last will otherwise.",
+    "live": "Records of windows that closed while connected, and each sensor's newest on connect.",
+    "backlog": "Older records and gaps, oldest first, paced; deflated where configured: such a "
+    "payload starts with byte 0x78, a plain one with {.",
+    "health": "The gateway's own figures once a minute.",
+}
+
+
+def message_schema(name: str) -> dict[str, Any]:
+    """Return the JSON Schema of one kind of message."""
+    schema = TypeAdapter(MESSAGES[name]).json_schema(by_alias=True, mode="validation")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"yukimi.{name}/1",
+        **schema,
+    }
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration, each driver's options included."""
+    schema = Config.model_json_schema(mode="validation")
+    definitions = schema["$defs"]
+    rules = []
+    for name in drivers.names():
+        try:
+            options = drivers.load(name).Options.model_json_schema(
+                mode="validation", ref_template=f"#/$defs/{name}.{{model}}"
+            )
+        except ImportError:
+            continue  # a driver whose library is missing here cannot describe itself
+        for inner, definition in options.pop("$defs", {}).items():
+            definitions[f"{name}.{inner}"] = definition
+        definitions[name] = options
+        rules.append(
+            {
+                "if": {"properties": {"driver": {"const": name}}},
+                "then": {"properties": {"options": {"$ref": f"#/$defs/{name}"}}},
+            }
+        )
+    definitions["SensorTable"]["allOf"] = rules
+    definitions["SensorTable"]["properties"]["driver"]["enum"] = drivers.names()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "yukimi.gateway.toml",
+        **schema,
+    }
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI 3.0 document of what a gateway sends."""
+    kinds = ["people", "road", "snow", "weather", "position", "cabinet", "gateway"]
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    for name, (address, message, retained, qos) in CHANNELS.items():
+        channels[name] = {
+            "address": f"{{root}}/{{gateway}}/{address}",
+            "description": ABOUT[name],
+            "parameters": {
+                "root": {"default": "yukimi/v1", "description": "[uplink] topic_root"},
+                "gateway": {"description": "[gateway] id"},
+                **({"kind": {"enum": kinds}} if "{kind}" in address else {}),
+            },
+            "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        }
+        operations[f"send_{name}"] = {
+            "action": "send",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "bindings": {"mqtt": {"qos": qos, "retain": retained}},
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "yukimi gateway",
+            "version": __version__,
+            "description": "What a yukimi gateway sends to the city's MQTT broker.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {
+            "messages": {
+                name: {
+                    "name": f"yukimi.{name}/1",
+                    "payload": {"$ref": f"./schemas/{name}.json"},
+                }
+                for name in MESSAGES
+            }
+        },
+    }
+
+
+def documents() -> dict[str, str]:
+    """Return every generated file: path below docs/ -> text."""
+    files = {f"schemas/{name}.json": message_schema(name) for name in MESSAGES}
+    files["schemas/config.json"] = config_schema()
+    # JSON is YAML too: the document needs no library, and stays exact.
+    files["asyncapi.yaml"] = asyncapi()
+    return {
+        path: json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        for path, document in files.items()
+    }
+
+
+def main() -> int:
+    """Write the documents below the directory named."""
+    if len(sys.argv) != 2:
+        print("usage: python -m agent.schemas DIR", file=sys.stderr)  # noqa: T201
+        return 2
+    for path, text in documents().items():
+        file = Path(sys.argv[1]) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

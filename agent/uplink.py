@@ -1,0 +1,533 @@
+"""The thread that talks to the broker: the outbox decides, paho moves bytes.
+
+Each connection has a client of its own and a clean start: paho would otherwise send again what it
+remembers, past the in-flight limit, and it remembers at most 65,535 messages. Its callbacks only
+put on a queue; an acknowledgement may arrive before `publish` has returned, and is matched here,
+on the one thread that publishes.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import structlog
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from config.model import UplinkTable
+
+from . import record
+from .health import UplinkHealth
+from .outbox import Outbox, Route, Send
+from .record import Entry, Page
+from .spool import Spool, SpoolError
+
+log = structlog.get_logger(part="uplink")
+
+KEEPALIVE_S = 30
+CONNECT_TIMEOUT_S = 5.0
+WILL_DELAY_S = 30
+SESSION_EXPIRY_S = 60
+HEALTH_INTERVAL_S = 60.0
+SPOOL_RETRY_S = 5.0
+# A broker that hung up on MQTT 5 without a word may only have been starting: ask again after this.
+PROTOCOL_MEMORY_S = 3600.0
+
+UNSUPPORTED_PROTOCOL_VERSION = 0x84
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+Protocol = Literal["5", "3.1.1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """When an entry is live: due at once, or a fixed time after its window's end."""
+
+    offset_s: float
+    window_s: Mapping[str, int]  # by stream; the gateway's own leaves at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    name: Literal["connected", "refused", "lost", "acked", "status", "committed", "rewind", "stop"]
+    client: mqtt.Client | None = None  # events of a client already left are ignored
+    value: Any = None
+
+
+class Uplink:
+    """Deliver what the spool holds; `run` is the body of its thread."""
+
+    def __init__(
+        self,
+        settings: UplinkTable,
+        *,
+        gateway_id: str,
+        spool: Spool,
+        fresh: Fresh,
+        health: UplinkHealth,
+        birth: Callable[[], dict[str, object]],
+        health_message: Callable[[], dict[str, object]],
+        find_file: Callable[[str], Path],
+        utc_ns: Callable[[], int],
+        boot_s: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._gateway_id = gateway_id
+        self._root = f"{settings.topic_root}/{gateway_id}"
+        self._spool = spool
+        self._fresh = fresh
+        self._health = health
+        self._birth = birth
+        self._health_message = health_message
+        self._find_file = find_file
+        self._utc_ns = utc_ns
+        self._boot_s = boot_s
+        self._events: queue.Queue[_Event] = queue.Queue(maxsize=10_000)
+        self._outbox = Outbox(
+            inflight=settings.inflight,
+            batch_records=settings.batch_records,
+            backlog_bytes_per_s=settings.backlog_bytes_per_s,
+            require_subscriber=settings.require_subscriber,
+        )
+        self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
+        self._plain_since_s: dict[str, float] = {}  # brokers that took 3.1.1 after refusing 5
+        self._client: mqtt.Client | None = None
+        self._protocol: Protocol = settings.protocol
+        self._online = False
+        self._told_unreachable = False
+        self._attempt_at_s = 0.0
+        self._give_up_at_s = 0.0
+        self._health_at_s = 0.0
+        self._mids: dict[int, int] = {}  # paho's message id -> our token
+        self._stopping = threading.Event()
+        self._missed = threading.Event()  # an event found the queue full
+        self.beat_s = boot_s()
+
+    # Called by other threads
+
+    def committed(self, entries: list[Entry]) -> None:
+        """Tell of entries just committed. Never blocks: what is not told of goes as backlog."""
+        self._put(_Event("committed", value=entries))
+
+    def rewind(self) -> None:
+        """Tell that records which waited for the clock may go now."""
+        self._put(_Event("rewind"))
+
+    def stop(self) -> None:
+        """Begin to stop: send what can be sent within `drain_s`, say good-bye, end the thread."""
+        self._stopping.set()
+        self._put(_Event("stop"))
+
+    # The thread
+
+    def run(self) -> None:
+        """Connect, deliver, reconnect, until stopped."""
+        while not self._stopping.is_set():
+            self._step()
+        self._drain()
+
+    def _step(self) -> None:
+        now_s = self.beat_s = self._boot_s()
+        if self._client is None and now_s >= self._attempt_at_s:
+            self._connect()
+        elif self._client is not None and not self._online and now_s >= self._give_up_at_s:
+            self._leave("no answer to CONNECT")
+        elif self._online and self._outbox.ack_overdue(now_s):
+            self._leave("the broker accepts messages and does not acknowledge them")
+        if self._missed.is_set():
+            self._missed.clear()
+            self._outbox.rewind(self._spool.last_id)
+        try:
+            self._pump()
+        except SpoolError as exc:
+            log.error("spool cannot be read; trying again", error=str(exc))
+            self._stopping.wait(SPOOL_RETRY_S)
+        try:
+            event = self._events.get(timeout=self._wait_s())
+        except queue.Empty:
+            return
+        self._handle(event)
+
+    def _wait_s(self) -> float:
+        now_s = self._boot_s()
+        if self._client is None:
+            return max(0.0, self._attempt_at_s - now_s)
+        if not self._online:
+            return max(0.0, self._give_up_at_s - now_s)
+        return max(0.0, min(self._outbox.wait_s(now_s), self._health_at_s - now_s))
+
+    def _handle(self, event: _Event) -> None:
+        if event.client is not None and event.client is not self._client:
+            return
+        match event.name:
+            case "connected":
+                self._on_connected(event.value)
+            case "refused":
+                self._on_refused(event.value)
+            case "lost":
+                self._leave(str(event.value))
+            case "acked":
+                mid, code = event.value
+                self._on_acked(mid, code)
+            case "status":
+                self._on_own_status(event.value)
+            case "committed":
+                self._outbox.committed(self._due(entry) for entry in event.value)
+            case "rewind":
+                self._outbox.rewind(self._spool.last_id)
+            case "stop":
+                pass  # seen in `run`
+
+    def _put(self, event: _Event) -> None:
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            self._missed.set()
+
+    # Connecting
+
+    def _connect(self) -> None:
+        url = self._route.broker
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+        self._protocol = self._protocol_for(url)
+        try:
+            client = self._new_client(tls=parts.scheme == "mqtts")
+            self._client = client
+            self._give_up_at_s = self._boot_s() + 2 * CONNECT_TIMEOUT_S
+            properties = None
+            if self._protocol == "5":
+                properties = Properties(PacketTypes.CONNECT)
+                properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            client.connect(
+                parts.hostname or "",
+                port,
+                KEEPALIVE_S,
+                clean_start=self._protocol == "5" or mqtt.MQTT_CLEAN_START_FIRST_ONLY,
+                properties=properties,
+            )
+            client.loop_start()
+        except (OSError, ValueError) as exc:  # ValueError: what paho says of a bad host name
+            self._leave(_reason(exc))
+
+    def _protocol_for(self, url: str) -> Protocol:
+        since_s = self._plain_since_s.get(url)
+        if since_s is not None and self._boot_s() - since_s > PROTOCOL_MEMORY_S:
+            del self._plain_since_s[url]
+            since_s = None
+        return self._settings.protocol if since_s is None else "3.1.1"
+
+    def _new_client(self, *, tls: bool) -> mqtt.Client:
+        version = mqtt.MQTTv5 if self._protocol == "5" else mqtt.MQTTv311
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._gateway_id,
+            clean_session=None if self._protocol == "5" else True,
+            protocol=version,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(self._settings.inflight + 8)  # ours, the birth's, the like
+        if self._settings.username is not None:
+            client.username_pw_set(self._settings.username, self._password())
+        if tls:
+            client.tls_set_context(self._tls_context())
+        will_properties = None
+        if self._protocol == "5":
+            will_properties = Properties(PacketTypes.WILLMESSAGE)
+            will_properties.WillDelayInterval = WILL_DELAY_S
+            will_properties.ContentType = "application/json"
+        client.will_set(
+            f"{self._root}/status", self._offline(), qos=1, retain=True, properties=will_properties
+        )
+        put = self._put
+
+        def on_connect(c: mqtt.Client, _u: Any, _f: Any, code: Any, properties: Any) -> None:
+            maximum = getattr(properties, "ReceiveMaximum", None)
+            if code.is_failure:
+                put(_Event("refused", c, code))
+            else:
+                put(_Event("connected", c, maximum))
+
+        def on_disconnect(c: mqtt.Client, _u: Any, _f: Any, code: Any, _p: Any) -> None:
+            put(_Event("lost", c, code))
+
+        def on_publish(c: mqtt.Client, _u: Any, mid: int, code: Any, _p: Any) -> None:
+            put(_Event("acked", c, (mid, code.value)))
+
+        def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
+            put(_Event("status", c, message.payload))
+
+        client.on_connect = on_connect
+        client.on_disconnect = on_disconnect
+        client.on_publish = on_publish
+        client.on_message = on_message
+        return client
+
+    def _password(self) -> str | None:
+        name = self._settings.password_file
+        return None if name is None else self._find_file(name).read_text(encoding="utf-8").strip()
+
+    def _tls_context(self) -> ssl.SSLContext:
+        tls = self._settings.tls
+        context = ssl.create_default_context(
+            cafile=None if tls.ca_file is None else str(self._find_file(tls.ca_file))
+        )
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.cert_file is not None and tls.key_file is not None:
+            context.load_cert_chain(self._find_file(tls.cert_file), self._find_file(tls.key_file))
+        return context
+
+    def _on_connected(self, receive_maximum: int | None) -> None:
+        client = self._client
+        if client is None:
+            return
+        self._route.succeeded()
+        self._online = True
+        self._told_unreachable = False
+        now_s = self._boot_s()
+        self._health.broker = self._route.broker
+        self._health.connected_since_s = now_s
+        self._health.reconnects += 1
+        self._health_at_s = now_s + 1.0
+        if self._protocol != self._settings.protocol:
+            url = self._route.broker
+            if url not in self._plain_since_s:
+                self._plain_since_s[url] = now_s
+            log.warning(
+                "broker refuses MQTT 5, using 3.1.1: whether anybody subscribes cannot be told",
+                broker=url,
+            )
+        log.info("connected", broker=self._route.broker, protocol=self._protocol)
+        client.subscribe(f"{self._root}/status", qos=1)
+        self._write_birth()
+        try:
+            newest = self._spool.newest()
+        except SpoolError as exc:
+            log.error("spool cannot be read", error=str(exc))
+            newest = Page([], self._spool.last_id)
+        self._outbox.connected(
+            [self._due(entry) for entry in newest.entries if self._is_fresh(entry)],
+            now_s,
+            last_id=newest.scanned_to,
+            receive_maximum=receive_maximum,
+        )
+
+    def _on_refused(self, code: Any) -> None:
+        if code.value == UNSUPPORTED_PROTOCOL_VERSION and self._protocol == "5":
+            self._fall_back()
+            return
+        self._leave(f"the broker refuses us: {code}")
+
+    def _fall_back(self) -> None:
+        """Try the same broker with 3.1.1, at once."""
+        self._plain_since_s[self._route.broker] = self._boot_s()
+        self._drop_client()
+        self._attempt_at_s = 0.0
+
+    def _leave(self, why: str) -> None:
+        """End this connection or attempt, and plan the next."""
+        broker, was_online, protocol = self._route.broker, self._online, self._protocol
+        had_client = self._client is not None
+        self._drop_client()
+        if was_online:
+            log.warning("connection lost", broker=broker, reason=why)
+        elif not self._told_unreachable:
+            self._told_unreachable = True
+            log.warning("broker not reachable; trying on", broker=broker, reason=why)
+        if not was_online and had_client and protocol == "5" and why in HUNG_UP:
+            # Some brokers answer MQTT 5 by hanging up: the next attempt asks with 3.1.1.
+            self._plain_since_s[broker] = self._boot_s()
+        elif not was_online and protocol == "3.1.1" and self._settings.protocol == "5":
+            self._plain_since_s.pop(broker, None)
+        self._attempt_at_s = self._boot_s() + self._route.failed()
+
+    def _drop_client(self) -> None:
+        client, self._client = self._client, None
+        self._online = False
+        self._health.broker = None
+        self._health.connected_since_s = None
+        self._mids.clear()
+        self._outbox.lost()
+        if client is None:
+            return
+        sock = client.socket()
+        if sock is not None:
+            with suppress(OSError):  # so that the client's thread sees the end and finishes
+                cast("socket.socket", sock).shutdown(socket.SHUT_RDWR)
+        client.loop_stop()
+
+    # Delivering
+
+    def _pump(self) -> None:
+        client = self._client
+        if client is None or not self._online:
+            return
+        now_s = self._boot_s()
+        if now_s >= self._health_at_s:
+            self._health_at_s = now_s + HEALTH_INTERVAL_S
+            client.publish(f"{self._root}/health", _json(self._health_message()), qos=0)
+        while True:
+            if self._outbox.wants_page(now_s) is not None:
+                self._fill()
+            send = self._outbox.next(now_s)
+            if send is None:
+                return
+            self._publish(client, send)
+
+    def _fill(self) -> None:
+        while (request := self._outbox.wants_page(self._boot_s())) is not None:
+            page = self._spool.peek(
+                after_id=request.after_id,
+                up_to_id=request.up_to_id,
+                limit=request.limit,
+                without_kinds=request.without_kinds,
+            )
+            self._outbox.take_page(page)
+
+    def _publish(self, client: mqtt.Client, send: Send) -> None:
+        first = send.entries[0]
+        payload = record.batch(
+            self._gateway_id,
+            first.run,
+            send.kind,
+            first.config_id,
+            (entry.body for entry in send.entries),
+        )
+        compress = self._settings.compression
+        deflate = compress == "all" or (compress == "backlog" and send.lane == "backlog")
+        if deflate:
+            payload = record.deflated(payload)
+        properties = None
+        if self._protocol == "5":
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.ContentType = "application/json"
+            properties.UserProperty = ("schema", "yukimi.batch/1")
+            if deflate:
+                properties.UserProperty = ("content-encoding", "deflate")
+        info = client.publish(f"{self._root}/{send.topic}", payload, qos=1, properties=properties)
+        self._mids[info.mid] = send.token
+        self._outbox.sent(send, len(payload), self._boot_s())
+
+    def _on_acked(self, mid: int, code: int) -> None:
+        token = self._mids.pop(mid, None)
+        if token is None:
+            return  # the birth's
+        answer = self._outbox.answered(token, code, self._boot_s())
+        if answer is None:
+            return
+        if answer.done:
+            try:
+                self._spool.acknowledge(answer.done)
+            except SpoolError as exc:
+                # They stay noted and leave with a later commit; at worst they are sent again.
+                log.error("acknowledged records cannot be removed yet", error=str(exc))
+        if answer.edge and answer.held and code < 0x80:
+            log.warning(
+                "nobody subscribes: records wait here until somebody does",
+                topic=f"{self._root}/{answer.topic}",
+            )
+        elif answer.edge and answer.held:
+            log.error(
+                "the broker refuses the message: records wait here; check what this user may"
+                " publish",
+                topic=f"{self._root}/{answer.topic}",
+                reason=f"0x{code:02x}",
+            )
+        elif answer.edge:
+            log.info("records flow again", topic=f"{self._root}/{answer.topic}")
+
+    def _due(self, entry: Entry) -> tuple[Entry, float]:
+        if entry.stream not in self._fresh.window_s or entry.end_ns is None:
+            return entry, 0.0
+        ago_s = (self._utc_ns() - entry.end_ns) / 1e9
+        # A clock that steps must not hold a record back for longer than the offset itself.
+        return entry, self._boot_s() + min(self._fresh.offset_s, self._fresh.offset_s - ago_s)
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        if entry.end_ns is None:
+            return False
+        window_s = self._fresh.window_s.get(entry.stream, 60)
+        ago_s = (self._utc_ns() - entry.end_ns) / 1e9
+        return 0 <= ago_s < 2 * window_s + self._fresh.offset_s
+
+    # Status
+
+    def _offline(self, reason: str | None = None) -> str:
+        status = {
+            "schema": "yukimi.status/1",
+            "state": "offline",
+            "gateway": self._gateway_id,
+            "run": self._spool.run,
+        }
+        return _json(status if reason is None else {**status, "reason": reason})
+
+    def _write_birth(self) -> None:
+        if self._client is not None:
+            self._client.publish(f"{self._root}/status", _json(self._birth()), qos=1, retain=True)
+
+    def _on_own_status(self, payload: bytes) -> None:
+        try:
+            status = json.loads(payload)
+        except ValueError:
+            status = {}
+        online = isinstance(status, dict) and status.get("state") == "online"
+        if not online and not self._stopping.is_set():
+            log.info("somebody wrote us offline while we are connected: writing the birth again")
+            self._write_birth()
+
+    # Stopping
+
+    def _drain(self) -> None:
+        """Send what can be sent within `drain_s`, say good-bye if connected."""
+        until_s = self._boot_s() + self._settings.drain_s
+        self._outbox.drain()
+        try:
+            while self._online and self._boot_s() < until_s:
+                self._pump()
+                if self._outbox.idle:
+                    break
+                try:
+                    self._handle(self._events.get(timeout=max(0.0, until_s - self._boot_s())))
+                except queue.Empty:
+                    break
+        except SpoolError as exc:
+            log.error("spool cannot be read while stopping", error=str(exc))
+        client = self._client
+        if client is not None and self._online:
+            client.publish(f"{self._root}/health", _json(self._health_message()), qos=0)
+            farewell = client.publish(
+                f"{self._root}/status", self._offline("stopped"), qos=1, retain=True
+            )
+            # If the connection goes in this very moment, the will speaks for us.
+            with suppress(RuntimeError, ValueError):
+                farewell.wait_for_publish(timeout=1.0)
+            client.disconnect()
+        self._drop_client()
+
+
+# What paho says when the other side closed before it answered.
+HUNG_UP = frozenset(("Unspecified error", "Normal disconnection"))
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"certificate not accepted: {exc.verify_message}"
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

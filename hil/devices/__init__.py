@@ -1,0 +1,1 @@
+"""The supported devices from the other side: what each puts on its wire, byte by byte."""

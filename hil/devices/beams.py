@@ -1,0 +1,112 @@
+"""People walking through two light beams, one after the other, for ever.
+
+Each seed is one crowd, whatever the steps in which it is watched. The contacts bounce, some
+people turn back half way, and what really happened is kept for comparison.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+# The body breaks each beam for this long; the second one begins while the first is broken.
+_STEP_S = (0.06, 0.25)
+_PAUSE_MIN_S = 0.15  # clear air between two bodies
+_BOUNCE_GAP_S = (0.0002, 0.002)
+_BOUNCES_MAX = 3
+_TURNS_BACK = 0.1  # of all persons
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What one person did, and when the last beam was clear again."""
+
+    way: Literal["towards", "away", "turned_back"]
+    end_s: float
+
+
+class BeamCrowd:
+    """A PinActor: the receivers of beams A and B, at `blocked_level` while a body is in them.
+
+    People come one at a time, on average `persons_per_minute` of them; more than about 60 do
+    not fit. `passages` holds the truth about everybody whose last edge has been given out.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        persons_per_minute: float,
+        pin_a: int,
+        pin_b: int,
+        *,
+        blocked_level: int = 0,
+        turns_back: float = _TURNS_BACK,
+    ) -> None:
+        self.passages: list[Passage] = []
+        self._random = random.Random(seed)
+        self._spacing_s = 60.0 / persons_per_minute
+        self._pins = {"a": pin_a, "b": pin_b}
+        self._blocked_level = blocked_level
+        self._turns_back = turns_back
+        self._changes = self._walk()
+        self._next = next(self._changes)
+
+    @property
+    def towards(self) -> int:
+        """How many went A before B."""
+        return sum(passage.way == "towards" for passage in self.passages)
+
+    @property
+    def away(self) -> int:
+        """How many went B before A."""
+        return sum(passage.way == "away" for passage in self.passages)
+
+    def levels(self, now_s: float) -> list[tuple[int, int]]:
+        """Return the (pin, electrical level) changes due by `now_s`, in order, each once."""
+        due = []
+        while self._next[0] <= now_s:
+            _, pin, level = self._next
+            due.append((pin, level))
+            # The generator writes a passage down when it is asked for what comes after it.
+            self._next = next(self._changes)
+        return due
+
+    def _walk(self) -> Iterator[tuple[float, int, int]]:
+        clear_level = 1 - self._blocked_level
+        yield 0.0, self._pins["a"], clear_level
+        yield 0.0, self._pins["b"], clear_level
+        end_s = 0.0
+        while True:
+            start_s = end_s + self._pause_s()
+            way, beams = self._person()
+            at_s = start_s
+            blocked: set[str] = set()
+            for beam in beams:
+                blocked ^= {beam}
+                level = self._blocked_level if beam in blocked else clear_level
+                yield from self._edge(at_s, self._pins[beam], level)
+                end_s = at_s
+                at_s += self._random.uniform(*_STEP_S)
+            self.passages.append(Passage(way, end_s))
+
+    def _pause_s(self) -> float:
+        mean_s = self._spacing_s - 3 * sum(_STEP_S) / 2 - _PAUSE_MIN_S
+        return _PAUSE_MIN_S + (self._random.expovariate(1 / mean_s) if mean_s > 0 else 0.0)
+
+    def _person(self) -> tuple[Literal["towards", "away", "turned_back"], str]:
+        """Choose what the next person does: the beams that change, in order."""
+        near, far = self._random.choice(("ab", "ba"))
+        if self._random.random() < self._turns_back:
+            deep = near + far + far + near
+            deepest = near + far + near + near + far + near
+            return "turned_back", self._random.choice((near + near, deep, deepest))
+        return "towards" if near == "a" else "away", near + far + near + far
+
+    def _edge(self, at_s: float, pin: int, level: int) -> Iterator[tuple[float, int, int]]:
+        yield at_s, pin, level
+        for _ in range(self._random.randint(0, _BOUNCES_MAX)):
+            for bounced in (1 - level, level):
+                at_s += self._random.uniform(*_BOUNCE_GAP_S)
+                yield at_s, pin, bounced

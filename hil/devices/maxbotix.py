@@ -1,0 +1,67 @@
+"""A MaxBotix snow ranger from its own side: it talks all the time, and listens to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+NO_TARGET_MM = {5: 5000, 10: 9999}
+BANNER = b"MB7374 HRXL-MaxSonar-WRS\rPN:MB7374\rCopyright 2011-2015\rMaxBotix Inc.\rTempI\r"
+
+
+class MaxBotixDevice:
+    """Hangs `mount_height_cm` over the ground and measures down to the top of `depth_cm`.
+
+    The truth is `depth_cm` itself. The shares say how often nothing comes back, and how often a
+    0xFF slips in before a frame. Equal seeds speak equally.
+    """
+
+    def __init__(
+        self,
+        depth_cm: Callable[[float], float],
+        *,
+        mount_height_cm: float = 350.0,
+        range_m: int = 5,
+        min_mm: int = 500,
+        noise_mm: float = 2.0,
+        no_target_share: float = 0.0,
+        rogue_share: float = 0.0,
+        rate_hz: float = 6.7,
+        seed: int = 0,
+    ) -> None:
+        self.depth_cm = depth_cm
+        self._mount_height_cm = mount_height_cm
+        self._no_target_mm = NO_TARGET_MM[range_m]
+        self._min_mm = min_mm
+        self._noise_mm = noise_mm
+        self._no_target_share = no_target_share
+        self._rogue_share = rogue_share
+        self._rate_hz = rate_hz
+        self._random = Random(seed)
+        self._powered_s: float | None = None
+        self._said = 0  # frames since power-up
+
+    def hear(self, data: bytes, now_s: float) -> None:
+        """Hear nothing: there is no wire to it."""
+
+    def speak(self, now_s: float) -> bytes:
+        """Return the banner at power-up, then every frame due by `now_s`."""
+        said = b""
+        if self._powered_s is None:
+            self._powered_s = now_s
+            said = BANNER
+        while (at_s := self._powered_s + (self._said + 1) / self._rate_hz) <= now_s:
+            said += self._frame(at_s)
+            self._said += 1
+        return said
+
+    def _frame(self, at_s: float) -> bytes:
+        # Always three draws, so that switching one fault on does not change the rest.
+        no_target = self._random.random() < self._no_target_share
+        rogue = self._random.random() < self._rogue_share
+        noise_mm = self._random.gauss(0.0, self._noise_mm)
+        distance_mm = round(10 * (self._mount_height_cm - self.depth_cm(at_s)) + noise_mm)
+        shown_mm = min(max(distance_mm, self._min_mm), self._no_target_mm)
+        if no_target:
+            shown_mm = self._no_target_mm
+        return (b"\xff" if rogue else b"") + b"R%04d\r" % shown_mm
