@@ -24,7 +24,7 @@ from drivers.gpio import GpiozeroPins
 from . import __version__, kernel
 from .clock import Clock
 from .collector import Collected, Collector, Station
-from .health import Health, rss_bytes
+from .health import Health
 from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .record import utc_text
@@ -155,7 +155,7 @@ class Gateway:
             "schema": "yukimi.health/1",
             "run": spool.run,
             "uptime_s": round(kernel.boot_s() - self._started_s, 1),
-            "rss_bytes": rss_bytes(),
+            "rss_bytes": kernel.rss_bytes(),
             "clock": self._clock.stamp().json(),
             "uplink": {
                 "broker": uplink.broker,

@@ -5,7 +5,6 @@ Nothing here depends on people's events: a people sensor has a state and trouble
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,23 +37,11 @@ class Health:
     uplink: UplinkHealth = field(default_factory=UplinkHealth)
     lost_in_queue: int = 0  # observations that found the pipeline's queue full
     _sensors: dict[str, SensorHealth] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sensor(self, sensor_id: str) -> SensorHealth:
-        """Return the entry of a sensor, made at the first mention."""
-        with self._lock:
-            return self._sensors.setdefault(sensor_id, SensorHealth())
+        """Return the entry of a sensor; all are made by the wiring, before any thread runs."""
+        return self._sensors.setdefault(sensor_id, SensorHealth())
 
     def states(self) -> dict[str, SensorState]:
         """Return every sensor's state."""
-        with self._lock:
-            return {name: sensor.state for name, sensor in self._sensors.items()}
-
-
-def rss_bytes() -> int:
-    """Return this process's resident memory, 0 where the kernel does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  (read each minute)
-            return int(file.read().split()[1]) * 4096
-    except OSError:
-        return 0
+        return {name: sensor.state for name, sensor in self._sensors.items()}

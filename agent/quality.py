@@ -1,8 +1,9 @@
 """How far a window may be trusted: the rules behind `quality.flag`, per value.
 
-missing   no valid sample
-suspect   fewer than half of the samples that the window should hold
-good      otherwise
+not_evaluated  no sample, in a window too short to expect one (around a start or a stop)
+missing        no valid sample
+suspect        fewer than half of the samples that the window should hold
+good           otherwise
 
 A value that is not good says why, as far as the driver knows: its own failed readings and the
 device's troubles. The window's own reasons (`partial`, `clock_step`) are always told.
@@ -42,7 +43,11 @@ class Quality:
 
 def grade(n: int, expected: int, seen: Counter[Reason], window: Iterable[Reason]) -> Quality:
     """Grade one value: `n` valid samples of `expected`, and what went wrong meanwhile."""
-    flag: Flag = "missing" if n == 0 else "suspect" if n < ENOUGH * expected else "good"
+    flag: Flag = "good"
+    if n == 0:
+        flag = "missing" if expected or seen else "not_evaluated"
+    elif n < ENOUGH * expected:
+        flag = "suspect"
     reasons = set(window)
     if flag != "good":
         reasons |= {reason for reason, count in seen.items() if count}

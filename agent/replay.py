@@ -203,15 +203,20 @@ class Replay:
             # The driver looks at least once a second, so that its time-outs fall where they did.
             while opened and last_s + 1.0 < t_s:
                 last_s += 1.0
-                self._now_ns = round(last_s * 1e9)
-                yield Played(last_s, self._driver.poll())
+                yield self._look(last_s)
             last_s = t_s
             self._now_ns = round(t_s * 1e9)
             if not opened:
                 self._driver.open()
                 opened = True
             self._pins.move(Edge(pin, level, self._now_ns))
-            yield Played(t_s, self._driver.poll())
+            yield self._look(t_s)
+        if opened:
+            yield self._look(last_s + 1.0)  # the last level must hold before it counts
+
+    def _look(self, t_s: float) -> Played:
+        self._now_ns = round(t_s * 1e9)
+        return Played(t_s, self._driver.poll())
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ WILL_DELAY_S = 30
 SESSION_EXPIRY_S = 60
 HEALTH_INTERVAL_S = 60.0
 SPOOL_RETRY_S = 5.0
+FAREWELL_S = 1.0
 # A broker that hung up on MQTT 5 without a word may only have been starting: ask again after this.
 PROTOCOL_MEMORY_S = 3600.0
 
@@ -312,8 +313,8 @@ class Uplink:
                 broker=url,
             )
         log.info("connected", broker=self._route.broker, protocol=self._protocol)
+        self._write_birth()  # first, so that the retained status heard below is our own
         client.subscribe(f"{self._root}/status", qos=1)
-        self._write_birth()
         try:
             newest = self._spool.newest()
         except SpoolError as exc:
@@ -514,9 +515,20 @@ class Uplink:
             )
             # If the connection goes in this very moment, the will speaks for us.
             with suppress(RuntimeError, ValueError):
-                farewell.wait_for_publish(timeout=1.0)
+                farewell.wait_for_publish(timeout=FAREWELL_S)
             client.disconnect()
+            self._wait_until_closed()
         self._drop_client()
+
+    def _wait_until_closed(self) -> None:
+        """Let the DISCONNECT leave: without it the broker would publish the will."""
+        until_s = self._boot_s() + FAREWELL_S
+        while (left_s := until_s - self._boot_s()) > 0:
+            try:
+                if self._events.get(timeout=left_s).name == "lost":
+                    return
+            except queue.Empty:
+                return
 
 
 # What paho says when the other side closed before it answered.

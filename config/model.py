@@ -108,7 +108,7 @@ WindowSeconds = Annotated[int, Field(ge=1, le=3600), AfterValidator(_divides_an_
 class Table(BaseModel):
     """The base of all tables."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Text(Table):

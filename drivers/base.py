@@ -123,7 +123,7 @@ class Quantity:
 class Options(BaseModel):
     """The base of every driver's options: strict, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def missing_to_measure(self) -> list[str]:
         """Say what a live device needs beyond these options, one sentence each.

@@ -42,7 +42,13 @@ class SimulatedBus:
         }
         line = [_umb_device(chosen, _seed(name)) for name, chosen in options["lufft-umb"].items()]
         crowds = [
-            BeamCrowd(_seed(name), PERSONS_PER_MINUTE, chosen.pin_a, chosen.pin_b)
+            BeamCrowd(
+                _seed(name),
+                PERSONS_PER_MINUTE,
+                chosen.pin_a,
+                chosen.pin_b,
+                blocked_level=0 if chosen.active == "low" else 1,
+            )
             for name, chosen in options["beam-pair"].items()
         ]
         self._wires: dict[str, Wire] = {

@@ -612,16 +612,31 @@ def test_a_device_is_warming_up_until_it_is_ready(asking: Asking, now: Now) -> N
     assert reading.value == pytest.approx(30.0, abs=11.0)
 
 
-def test_a_failing_channel_and_a_missing_one_leave_the_others_alone(asking: Asking) -> None:
+def test_a_failing_channel_leaves_the_others_alone(asking: Asking) -> None:
     device = irs31pro()
     device.channel_status[101] = 0x55
+    driver, _ = asking(device, model="irs31pro")
+    found = {each.quantity: each for each in driver.poll()}
+    assert found["surface_temperature_c"].value is None
+    assert found["surface_temperature_c"].reasons == ("weak_signal",)
+    assert found["freezing_temperature_c"].value == -1.5
+
+
+def test_a_channel_that_this_unit_of_the_model_lacks_is_not_complained_of(asking: Asking) -> None:
+    device = irs31pro()
     del device.channels[1077]
     driver, _ = asking(device, model="irs31pro")
     found = {each.quantity: each for each in driver.poll()}
-    assert (found["surface_temperature_c"].value, found["friction"].value) == (None, None)
-    assert found["surface_temperature_c"].reasons == ("weak_signal",)
-    assert found["friction"].reasons == ("frame_error",)
-    assert found["freezing_temperature_c"].value == -1.5
+    assert "friction" not in found
+    assert found["ice_mm"].value is not None
+
+
+def test_a_channel_that_was_configured_and_does_not_exist_is_an_error(asking: Asking) -> None:
+    channels = [{"channel": n, "quantity": f"q{n}_c"} for n in (604, 605)]
+    driver, _ = asking(shm31(), model="generic", address=0xB001, channels=channels)
+    found = {each.quantity: each for each in driver.poll()}
+    assert found["q604_c"].value is not None
+    assert found["q605_c"].reasons == ("frame_error",)
 
 
 def test_our_own_echo_is_neither_an_answer_nor_an_error(asking: Asking) -> None:

@@ -1,0 +1,58 @@
+# Each target sets up what it lacks; a second run sets up nothing.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Constrains the build backend too, which pip installs on its own.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT := $(SUDO) apt-get install -y -q --no-install-recommends
+
+.PHONY: demo test lint schemas lock footprint clean
+
+demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
+	$(BIN)/yukimi demo
+
+test: $(VENV)/.dev $(VENV)/.mosquitto ## every test, against a real broker
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev ## style, types, and the floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+schemas: $(VENV)/.dev ## write docs/schemas and docs/asyncapi.yaml from the models
+	$(BIN)/python -m agent.schemas docs
+
+footprint: $(VENV)/.dev $(VENV)/.mosquitto ## memory, CPU, start and disk writes of a running gateway
+	$(BIN)/python -m hil.footprint
+
+lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
+	$(PYTHON) -m venv $(VENV)-lock
+	env -u PIP_CONSTRAINT $(VENV)-lock/bin/pip install -q uv
+	$(VENV)-lock/bin/uv lock --upgrade
+	$(VENV)-lock/bin/uv export -q --all-extras --no-hashes --no-emit-project --no-annotate \
+	    --format requirements-txt -o constraints.txt
+	rm -rf $(VENV)-lock
+
+clean: ## remove the virtual environment and what tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { $(SUDO) apt-get update -q && $(APT) python3-venv && \
+	    $(PYTHON) -m venv --clear $(VENV); }
+
+$(VENV)/.hil: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install -q -e '.[hil]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@ $(VENV)/.hil
+
+$(VENV)/.mosquitto: | $(BIN)/python
+	PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || \
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto; }
+	touch $@

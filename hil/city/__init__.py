@@ -1,0 +1,1 @@
+"""The far end of the wire: what the city's platform receives, and its account of every number."""

@@ -1,0 +1,457 @@
+"""The city's account: for every stream of every run, which numbers came, and which are owed.
+
+A gateway numbers the records of each stream 1, 2, 3 … per run, and either delivers a number or
+names it in a gap. So
+
+    produced = delivered + lost (in gaps) + missing
+
+can be checked from the messages alone; `missing` is what was promised and never came. Pure:
+messages in, figures out. Numbers are kept as ranges, so a million records in order cost nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+KINDS = frozenset(("people", "road", "snow", "weather", "position", "cabinet", "gateway"))
+GAP_REASONS = frozenset(("spool_full", "corrupt", "disk_failed", "rejected"))
+
+_LANES = frozenset(("live", "backlog", "alert"))
+_PAYLOAD_BYTES_MAX = 16 * 1024 * 1024  # unpacked; a gateway's largest batch is far smaller
+_MALFORMED_KEPT = 100
+_RANGES_SHOWN = 5
+
+Range = tuple[int, int]  # first and last number, both in it
+
+
+class Numbers:
+    """A set of whole numbers as ranges that neither touch nor overlap, in order."""
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self.ranges())
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._firsts, number) - 1
+        return at >= 0 and number <= self._lasts[at]
+
+    def ranges(self) -> Iterator[Range]:
+        """Yield the ranges, lowest first."""
+        return zip(self._firsts, self._lasts, strict=True)
+
+    @property
+    def highest(self) -> int:
+        """The highest number, 0 if there is none."""
+        return self._lasts[-1] if self._lasts else 0
+
+    def add(self, first: int, last: int) -> list[Range]:
+        """Add first..last and return those of them that are new."""
+        new = self.holes(first, last)
+        if new:
+            # All ranges that overlap or touch first..last become one.
+            begin = bisect_left(self._lasts, first - 1)
+            end = bisect_right(self._firsts, last + 1)
+            if begin < end:
+                first = min(first, self._firsts[begin])
+                last = max(last, self._lasts[end - 1])
+            self._firsts[begin:end] = [first]
+            self._lasts[begin:end] = [last]
+        return new
+
+    def holes(self, first: int, last: int) -> list[Range]:
+        """Return what of first..last is not in the set."""
+        holes = []
+        at = bisect_left(self._lasts, first)
+        while first <= last and at < len(self._firsts) and self._firsts[at] <= last:
+            if first < self._firsts[at]:
+                holes.append((first, self._firsts[at] - 1))
+            first = self._lasts[at] + 1
+            at += 1
+        if first <= last:
+            holes.append((first, last))
+        return holes
+
+
+class StreamKey(NamedTuple):
+    """One life of one stream: within it a number is given once."""
+
+    gateway: str
+    run: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """What the city holds of one stream of one run."""
+
+    gateway: str
+    run: str
+    stream: str
+    produced: int  # the highest number that the gateway or the caller named, or that came
+    is_produced_told: bool  # False: only what came is known, so a lost tail is not seen
+    delivered: int  # different numbers that came as records
+    lost: Mapping[str, int]  # numbers in gaps that never came, by the gap's reason
+    missing: int  # neither came nor in a gap
+    missing_ranges: tuple[Range, ...]
+    surplus: int  # came, and are above what the gateway finally said it had produced
+    duplicates: int  # records and gaps that told nothing new
+    disordered: int  # first arrivals below an earlier one of the same topic
+    last_at_s: float | None  # when the latest message with this stream came
+
+    @property
+    def lost_count(self) -> int:
+        """All numbers lost in gaps."""
+        return sum(self.lost.values())
+
+    def line(self) -> str:
+        """Say it in one line."""
+        told = "" if self.is_produced_told else " (highest seen)"
+        parts = [
+            f"{self.gateway} {self.run} {self.stream}: produced {self.produced}{told}"
+            f" = delivered {self.delivered} + lost {self.lost_count} + missing {self.missing}"
+        ]
+        if self.lost:
+            parts.append("lost: " + ", ".join(f"{n} {why}" for why, n in self.lost.items()))
+        if self.missing:
+            shown = ", ".join(
+                f"{first}" if first == last else f"{first}-{last}"
+                for first, last in self.missing_ranges[:_RANGES_SHOWN]
+            )
+            more = ", …" if len(self.missing_ranges) > _RANGES_SHOWN else ""
+            parts.append(f"missing: {shown}{more}")
+        for name in ("surplus", "duplicates", "disordered"):
+            if getattr(self, name):
+                parts.append(f"{name} {getattr(self, name)}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole account."""
+
+    streams: tuple[StreamReport, ...]
+    messages: int
+    malformed: int
+    malformed_examples: tuple[str, ...]
+
+    @property
+    def produced(self) -> int:
+        """The sum over all streams."""
+        return sum(stream.produced for stream in self.streams)
+
+    @property
+    def delivered(self) -> int:
+        """The sum over all streams."""
+        return sum(stream.delivered for stream in self.streams)
+
+    @property
+    def lost(self) -> int:
+        """The sum over all streams."""
+        return sum(stream.lost_count for stream in self.streams)
+
+    @property
+    def missing(self) -> int:
+        """The sum over all streams."""
+        return sum(stream.missing for stream in self.streams)
+
+    @property
+    def duplicates(self) -> int:
+        """The sum over all streams."""
+        return sum(stream.duplicates for stream in self.streams)
+
+    @property
+    def keeps_the_contract(self) -> bool:
+        """Whether every number came or is in a gap, in order, and every message was valid."""
+        return self.malformed == 0 and not any(
+            stream.missing or stream.surplus or stream.disordered for stream in self.streams
+        )
+
+    def lines(self) -> list[str]:
+        """Say it to people: a line for each stream, then the sum."""
+        lines = [stream.line() for stream in self.streams]
+        lines += [f"malformed: {example}" for example in self.malformed_examples]
+        lines.append(
+            f"produced {self.produced} = delivered {self.delivered} + lost {self.lost}"
+            f" + missing {self.missing}; {self.duplicates} duplicates,"
+            f" {self.malformed} malformed, {self.messages} messages"
+        )
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `json.dumps` takes."""
+        return {
+            "produced": self.produced,
+            "delivered": self.delivered,
+            "lost": self.lost,
+            "missing": self.missing,
+            "keeps_the_contract": self.keeps_the_contract,
+            **asdict(self),
+        }
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The open page of one stream of one run."""
+
+    delivered: Numbers = field(default_factory=Numbers)
+    in_gaps: Numbers = field(default_factory=Numbers)
+    known: Numbers = field(default_factory=Numbers)  # both
+    gaps: dict[str, Numbers] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)  # by topic
+    duplicates: int = 0
+    disordered: int = 0
+    told: int | None = None
+    is_final: bool = False
+    last_at_s: float | None = None
+
+    def take_record(self, topic: str, seq: int) -> None:
+        is_new = seq not in self.known
+        if self.delivered.add(seq, seq):
+            self.known.add(seq, seq)
+        else:
+            self.duplicates += 1
+        self._note_order(topic, seq, is_new)
+
+    def take_gap(self, topic: str, first: int, seq: int, why: str) -> None:
+        is_new = seq not in self.known
+        new = self.in_gaps.add(first, seq)
+        for each in new:
+            self.gaps.setdefault(why, Numbers()).add(*each)
+        self.known.add(first, seq)
+        self.duplicates += not new
+        self._note_order(topic, seq, is_new)
+
+    def _note_order(self, topic: str, seq: int, is_new: bool) -> None:
+        newest = self.newest.get(topic, 0)
+        if is_new and seq < newest:
+            self.disordered += 1
+        self.newest[topic] = max(newest, seq)
+
+    def report(self, key: StreamKey) -> StreamReport:
+        highest = self.known.highest
+        produced = max(self.told or 0, highest)
+        # A record that came although a gap names it (its acknowledgement was lost) has come.
+        lost = {why: self._not_delivered(numbers) for why, numbers in self.gaps.items()}
+        missing_ranges = tuple(self.known.holes(1, produced))
+        surplus = 0
+        if self.is_final and self.told is not None and highest > self.told:
+            beyond = self.known.holes(self.told + 1, highest)
+            surplus = highest - self.told - _count(beyond)
+        return StreamReport(
+            *key,
+            produced=produced,
+            is_produced_told=self.told is not None,
+            delivered=len(self.delivered),
+            lost={why: count for why, count in lost.items() if count},
+            missing=_count(missing_ranges),
+            missing_ranges=missing_ranges,
+            surplus=surplus,
+            duplicates=self.duplicates,
+            disordered=self.disordered,
+            last_at_s=self.last_at_s,
+        )
+
+    def _not_delivered(self, numbers: Numbers) -> int:
+        return sum(_count(self.delivered.holes(*each)) for each in numbers.ranges())
+
+
+class MalformedError(Exception):
+    """A message or record is not what the contract says."""
+
+
+class Account:
+    """Takes every message below `topic_root` and keeps the account of the contract."""
+
+    def __init__(self, topic_root: str = "yukimi/v1") -> None:
+        self._prefix = f"{topic_root}/"
+        self._streams: dict[StreamKey, _Stream] = {}
+        self._messages = 0
+        self._malformed = 0
+        self._examples: list[str] = []
+
+    def take(self, topic: str, payload: bytes, at_s: float | None = None) -> list[dict[str, Any]]:
+        """Take one message; return the records in it that are valid, gaps included.
+
+        Never raises: what is malformed is counted and named. `at_s` is when it came.
+        """
+        self._messages += 1
+        try:
+            gateway, lane, *rest = self._parts(topic)
+            if lane == "health":
+                self._take_health(gateway, unpack(payload))
+            elif lane in _LANES:
+                return self._take_batch(topic, gateway, lane, rest, unpack(payload), at_s)
+        except MalformedError as exc:
+            self._complain(topic, str(exc))
+        return []
+
+    def tell_produced(
+        self, gateway: str, run: str, produced: Mapping[str, int], *, is_final: bool
+    ) -> None:
+        """Say how many numbers each stream of a run has given; `is_final`: and never more."""
+        for stream, number in produced.items():
+            page = self._page(StreamKey(gateway, run, stream))
+            page.told = number if is_final else max(page.told or 0, number)
+            page.is_final = page.is_final or is_final
+
+    def delivered(self, gateway: str, run: str, stream: str) -> Numbers:
+        """Return the numbers that came as records."""
+        page = self._streams.get(StreamKey(gateway, run, stream))
+        return page.delivered if page is not None else Numbers()
+
+    def report(self) -> Report:
+        """Draw up the account as it stands."""
+        return Report(
+            streams=tuple(page.report(key) for key, page in sorted(self._streams.items())),
+            messages=self._messages,
+            malformed=self._malformed,
+            malformed_examples=tuple(self._examples),
+        )
+
+    def _parts(self, topic: str) -> list[str]:
+        if not topic.startswith(self._prefix):
+            raise MalformedError(f"topic is not below {self._prefix}")
+        parts = topic.removeprefix(self._prefix).split("/")
+        if len(parts) < 2:
+            raise MalformedError("topic ends after the gateway")
+        return parts
+
+    def _page(self, key: StreamKey) -> _Stream:
+        return self._streams.setdefault(key, _Stream())
+
+    def _complain(self, topic: str, what: str) -> None:
+        self._malformed += 1
+        if len(self._examples) < _MALFORMED_KEPT:
+            self._examples.append(f"{topic}: {what}")
+
+    def _take_health(self, gateway: str, health: dict[str, Any]) -> None:
+        _expect(health.get("schema") == "yukimi.health/1", "schema is not yukimi.health/1")
+        run = _text(health, "run")
+        # Health is told while numbers are on their way: a number above it is no surplus.
+        self.tell_produced(gateway, run, _produced(health), is_final=False)
+
+    def _take_batch(
+        self,
+        topic: str,
+        gateway: str,
+        lane: str,
+        rest: list[str],
+        batch: dict[str, Any],
+        at_s: float | None,
+    ) -> list[dict[str, Any]]:
+        _expect(batch.get("schema") == "yukimi.batch/1", "schema is not yukimi.batch/1")
+        _expect(batch.get("gateway") == gateway, "gateway is not that of the topic")
+        _expect(len(rest) == 1 and rest[0] in KINDS, f"topic does not end in {lane}/KIND")
+        _expect(batch.get("kind") == rest[0], "kind is not that of the topic")
+        _text(batch, "config")
+        run = _text(batch, "run")
+        records = batch.get("records")
+        if not isinstance(records, list) or not records:
+            raise MalformedError("records is not a list with something in it")
+        taken = []
+        for record in records:
+            try:
+                self._take_record(topic, gateway, run, record, at_s)
+            except MalformedError as exc:
+                self._complain(topic, str(exc))
+            else:
+                taken.append(record)
+        return taken
+
+    def _take_record(
+        self, topic: str, gateway: str, run: str, record: Any, at_s: float | None
+    ) -> None:
+        if not isinstance(record, dict):
+            raise MalformedError("a record is not an object")
+        stream = _text(record, "stream")
+        seq = _number(record, "seq")
+        previous = None
+        if "gap" in record:
+            first = _number(record, "first")
+            _expect(first <= seq, f"{stream} {seq}: gap begins after its end")
+            _expect(record["gap"] in GAP_REASONS, f"{stream} {seq}: unknown gap {record['gap']!r}")
+        elif stream == "gateway":
+            previous = _previous(record)
+        page = self._page(StreamKey(gateway, run, stream))
+        page.last_at_s = at_s
+        if "gap" in record:
+            page.take_gap(topic, first, seq, record["gap"])
+        else:
+            page.take_record(topic, seq)
+        if previous is not None:
+            run_before, produced = previous
+            self.tell_produced(gateway, run_before, produced, is_final=True)
+
+
+def unpack(payload: bytes) -> dict[str, Any]:
+    """Return the JSON object in a plain or zlib-compressed payload. Raises MalformedError."""
+    if payload[:1] == b"\x78":
+        inflater = zlib.decompressobj()
+        try:
+            payload = inflater.decompress(payload, _PAYLOAD_BYTES_MAX)
+        except zlib.error as exc:
+            raise MalformedError(f"not zlib: {exc}") from exc
+        _expect(inflater.eof, "compressed payload is cut short or too large")
+    _expect(payload[:1] == b"{", "not a JSON object")
+    try:
+        document: dict[str, Any] = json.loads(payload.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedError(f"not JSON: {exc}") from exc
+    return document
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is Python's, not JSON's")
+
+
+def _previous(record: dict[str, Any]) -> tuple[str, dict[str, int]] | None:
+    """Return the run before and what it produced, if this is a start record that knows it."""
+    values = record.get("values")
+    if not isinstance(values, dict) or values.get("event") != "start":
+        return None
+    previous = values.get("previous")
+    if previous is None:
+        return None
+    _expect(isinstance(previous, dict), "previous is not an object")
+    return _text(previous, "run"), _produced(previous)
+
+
+def _produced(document: dict[str, Any]) -> dict[str, int]:
+    produced = document.get("produced")
+    if not isinstance(produced, dict):
+        raise MalformedError("produced is not an object")
+    for stream, number in produced.items():
+        # bool is an int in Python and no number in JSON.
+        _expect(type(number) is int and number >= 0, f"produced of {stream} is not a count")
+    return produced
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name)
+    if not isinstance(value, str) or not value:
+        raise MalformedError(f"{name} is not a text")
+    return value
+
+
+def _number(document: dict[str, Any], name: str) -> int:
+    value = document.get(name)
+    if type(value) is not int or value < 1:
+        raise MalformedError(f"{name} is not a number from 1 on")
+    return value
+
+
+def _expect(is_so: bool, else_say: str) -> None:
+    if not is_so:
+        raise MalformedError(else_say)
+
+
+def _count(ranges: list[Range] | tuple[Range, ...]) -> int:
+    return sum(last - first + 1 for first, last in ranges)
