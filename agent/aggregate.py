@@ -6,6 +6,7 @@ rejected is counted by reason, never silently dropped.
 
 from __future__ import annotations
 
+import math
 import statistics
 from array import array
 from collections import Counter
@@ -38,7 +39,9 @@ class Measured:
     def add(self, observation: Observation) -> None:
         """Take a reading, or note why there is none."""
         match observation:
-            case Reading(quantity=name, value=float() | int() as value) if name in self.numbers:
+            case Reading(quantity=name, value=float() | int() as value) if (
+                name in self.numbers and math.isfinite(value)
+            ):
                 if len(self.numbers[name]) < MAX_SAMPLES:
                     self.numbers[name].append(value)
             case Reading(quantity=name, value=str() as value) if name in self.classes:

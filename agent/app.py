@@ -102,8 +102,8 @@ class Gateway:
             drain_s=config.uplink.drain_s,
         )
 
-    def run(self, stop: threading.Event) -> None:
-        """Run until `stop` is set, then stop cleanly. Raises ThreadDiedError."""
+    def run(self, wake: threading.Event, goes_on: Callable[[], bool]) -> None:
+        """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError."""
         clean = False
         try:
             # The time of earlier boots that never knew theirs cannot be asked any more.
@@ -118,7 +118,11 @@ class Gateway:
                 config=self._plan.loaded.config_id,
                 sensors=len(self._plan.sensors),
             )
-            self._supervisor.watch(stop)
+            self._supervisor.watch(wake)
+            while goes_on():
+                wake.clear()
+                self._supervisor.watch(wake)
+            wake.clear()
             self._supervisor.stop()
             clean = True
         finally:

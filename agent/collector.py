@@ -98,10 +98,14 @@ class Collector:
             for station in self._stations:
                 self._close(station)
             self._bus.close()
+            self._bus_is_open = False
 
     def _poll(self, station: Station) -> None:
         driver = station.driver
         started_s = self._now_s()
+        planned_s = station.next_s
+        # Until it has answered: a driver whose bug ends this thread lets its neighbours go first.
+        station.next_s = started_s + RETRY_CAP_S
         observations: Sequence[Observation] = ()
         try:
             if not self._bus_is_open:
@@ -121,7 +125,7 @@ class Collector:
         else:
             self._answered(station, observations)
             # A late poll is not made up for: the next one keeps its distance.
-            station.next_s = max(station.next_s + driver.interval_s, self._now_s())
+            station.next_s = max(planned_s + driver.interval_s, self._now_s())
         self._hand_on(station, observations)
 
     def _answered(self, station: Station, observations: Sequence[Observation]) -> None:

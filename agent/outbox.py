@@ -231,7 +231,7 @@ class Outbox:
             times += self._holds.values()
             if len(self._flights) < self._window:
                 times += [
-                    items[0].due_s
+                    min(item.due_s for item in items)
                     for kind, items in self._live.items()
                     if items and self._open(f"live/{kind}")
                 ]
@@ -246,10 +246,9 @@ class Outbox:
         return any(now_s >= flight.sent_s + ACK_TIMEOUT_S for flight in self._flights.values())
 
     @property
-    def idle(self) -> bool:
-        """Whether there is nothing left that it could send."""
-        nothing_live = not any(self._live.values())
-        return not self._flights and nothing_live and not self._page and self._exhausted
+    def is_quiet(self) -> bool:
+        """Whether no answer is awaited: while draining, what could leave has then left."""
+        return not self._flights
 
     # How it decides
 

@@ -8,6 +8,7 @@ bounded; what must be given up is named in a gap when writing works again.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections import deque
@@ -91,7 +92,7 @@ class MeasuredChannel:
 
     def _record(self, window: Window[Measured], clock: Clock) -> Record:
         tally = window.tally
-        expected = round(self._rate_hz * window.length_s)
+        expected = math.floor(self._rate_hz * window.length_s + 1e-6)
         qualities = {
             name: grade(
                 tally.n(name), expected, tally.failed[name] + tally.troubles, window.reasons
@@ -132,7 +133,7 @@ class PeopleChannel:
 
     def _record(self, window: Window[Counted], clock: Clock) -> Record:
         tally = window.tally
-        expected = round(window.length_s)
+        expected = math.floor(window.length_s + 1e-6)
         alive_s = min(tally.alive_s, expected)
         quality = grade_people(alive_s, expected, tally.troubles, window.reasons)
         # Whether the sensor worked depends on the sensor, so to withhold a count tells of nobody.
@@ -194,6 +195,7 @@ class Pipeline:
         self._rewind = rewind
         self._stopping = threading.Event()
         self._hold = True  # records of unknown time wait for the clock
+        self._any_held = True  # an earlier run of this boot may have left some
         self._pending: deque[Record] = deque()
         self._lost: dict[str, Lost] = {}
         self._retry_at_ns = 0
@@ -248,11 +250,11 @@ class Pipeline:
             first = None
         look = self._look()
         self.beat_s = look.boot_ns / 1e9
+        if first is not None:  # by the clock under which it was measured
+            self._take(first, look)
         if look.boot_ns >= self._next_look_ns:
             self._next_look_ns = look.boot_ns + round(CLOCK_LOOK_S * 1e9)
             self._tend_clock(look)
-        if first is not None:
-            self._take(first, look)
         now_ns = self._clock.utc_ns(look.boot_ns)
         for channel in self._channels.values():
             if channel.next_close_ns() <= now_ns:
@@ -287,11 +289,11 @@ class Pipeline:
             moved_s = round((now_ns - old_now_ns) / 1e9, 3)
             log.warning("the clock was set", event=event, moved_s=moved_s)
         try:
-            if event == "synced":
+            if self._clock.known and self._any_held:
                 self._correct_held()
             elif self._hold and not self._clock.known and self._clock_wait_over():
-                self._hold = False
                 count = self._spool.release_held()
+                self._hold = False
                 log.warning("the time stays unknown: records go out as estimated", records=count)
                 self._rewind()
         except SpoolError as exc:
@@ -300,6 +302,7 @@ class Pipeline:
     def _correct_held(self) -> None:
         error_s = self._clock.stamp().error_s
         count = self._spool.correct(self._boot_id, self._clock.utc_ns, Stamp("corrected", error_s))
+        self._any_held = False
         if count:
             log.info("the time is known: records put right", records=count)
             self._rewind()
@@ -308,7 +311,7 @@ class Pipeline:
         if not self._pending or boot_ns < self._retry_at_ns:
             return
         while len(self._pending) > PENDING_LIMIT:
-            self._give_up(self._pending.popleft())
+            self._give_up_oldest()
         batch: Sequence[Record | Lost] = [*self._lost.values(), *self._pending]
         try:
             entries = self._spool.append(batch, self._config_id, hold=self._hold)
@@ -320,6 +323,7 @@ class Pipeline:
         if self._retry_at_ns:
             log.info("spool can be written again", records=len(self._pending))
         self._retry_at_ns = 0
+        self._any_held = self._any_held or len(entries) < len(batch)
         self._pending.clear()
         self._lost.clear()
         self._committed(entries)
@@ -329,13 +333,18 @@ class Pipeline:
             self._evicted_told = self._spool.evicted
             self._rewind()
 
-    def _give_up(self, record: Record) -> None:
+    def _give_up_oldest(self) -> None:
+        pending = self._pending
+        # The record that begins the run tells what the one before produced: it goes last.
+        record = next((r for r in pending if r.stream != GATEWAY_STREAM), pending[0])
+        pending.remove(record)
+        is_timed = record.clock.state != "estimated"
+        start_ns, end_ns = (record.start_ns, record.end_ns) if is_timed else (None, None)
         earlier = self._lost.get(record.stream)
+        if earlier is not None:
+            start_ns = start_ns if earlier.start_ns is None else earlier.start_ns
+            end_ns = earlier.end_ns if end_ns is None else end_ns
+        count = 1 + (earlier.count if earlier else 0)
         self._lost[record.stream] = Lost(
-            record.stream,
-            record.kind,
-            1 + (earlier.count if earlier else 0),
-            "disk_failed",
-            earlier.start_ns if earlier else record.start_ns,
-            record.end_ns,
+            record.stream, record.kind, count, "disk_failed", start_ns, end_ns
         )

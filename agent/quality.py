@@ -62,13 +62,16 @@ def grade_people(n: int, expected: int, seen: Counter[Reason], window: Iterable[
 
 
 def overall(qualities: Mapping[str, Quality]) -> Quality:
-    """Return a record's quality: the worst of its values, and what the best-fed one counted."""
-    worst = max(qualities.values(), key=lambda q: _FROM_BEST_TO_WORST.index(q.flag))
+    """Return a record's quality: the worst of its values, and what the best-fed one counted.
+
+    The reasons are those of every value that is as bad: a missing one has no place for its own.
+    """
+    flag = max((q.flag for q in qualities.values()), key=_FROM_BEST_TO_WORST.index)
     return Quality(
-        worst.flag,
+        flag,
         max(q.n for q in qualities.values()),
         max(q.expected for q in qualities.values()),
-        worst.reasons,
+        _in_order({reason for q in qualities.values() if q.flag == flag for reason in q.reasons}),
     )
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError
@@ -57,6 +58,9 @@ class Played:
         for seen in self.observations:
             match seen:
                 case Reading():
+                    if seen.quantity in values:  # the next frame of several taken at once
+                        yield self._line(values, reasons)
+                        values, reasons = {}, []
                     values[seen.quantity] = seen.value
                     reasons += [reason for reason in seen.reasons if reason not in reasons]
                 case Trouble():
@@ -66,13 +70,16 @@ class Played:
                 case _:
                     pass
         if values:
-            flag = "missing" if all(value is None for value in values.values()) else "good"
-            if flag == "good" and None in values.values():
-                flag = "suspect"
-            quality: dict[str, object] = {"flag": flag}
-            if reasons:
-                quality["reasons"] = reasons
-            yield {"t_s": self.t_s, "values": values, "quality": quality}
+            yield self._line(values, reasons)
+
+    def _line(self, values: dict[str, object], reasons: list[str]) -> dict[str, Any]:
+        flag = "missing" if all(value is None for value in values.values()) else "good"
+        if flag == "good" and None in values.values():
+            flag = "suspect"
+        quality: dict[str, object] = {"flag": flag}
+        if reasons:
+            quality["reasons"] = reasons
+        return {"t_s": self.t_s, "values": values, "quality": quality}
 
 
 @dataclass(slots=True)
@@ -162,7 +169,7 @@ class Replay:
                 continue
             entry = _json_line(number, text)
             t_s = entry.get("t_s")
-            if not isinstance(t_s, int | float) or isinstance(t_s, bool):
+            if not isinstance(t_s, int | float) or isinstance(t_s, bool) or not isfinite(t_s):
                 raise RecordingError(f"line {number}: t_s must be a number of seconds")
             yield number, float(t_s), entry
 

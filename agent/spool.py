@@ -106,6 +106,9 @@ class Spool:
                 )
                 self._run_id = row.lastrowid
             self._next_id = self._one("SELECT coalesce(max(id), 0) / 2 * 2 + 2 FROM record")
+        except SpoolError:
+            self._db.close()
+            raise
         except sqlite3.Error as exc:
             self._db.close()
             raise SpoolError(f"{path}: {exc}") from exc
@@ -127,7 +130,7 @@ class Spool:
             try:
                 with self._transaction():
                     self._delete_acked()
-                    self._make_room()
+                    evicted = self._make_room()
                     for item in records:
                         first = produced.get(item.stream, 0) + 1
                         held = False
@@ -159,10 +162,13 @@ class Spool:
                         " ON CONFLICT DO UPDATE SET seq = excluded.seq",
                         [(self._run_id, s, produced[s]) for s in {r.stream for r in records}],
                     )
-            except sqlite3.Error as exc:
+            except BaseException as exc:
                 self._series = series_before
-                raise SpoolError(f"{self._path}: {exc}") from exc
+                if isinstance(exc, sqlite3.Error):
+                    raise SpoolError(f"{self._path}: {exc}") from exc
+                raise
             self._acked.clear()
+            self.evicted += evicted
             self._produced, self._next_id = produced, next_id
             return entries
 
@@ -368,20 +374,26 @@ class Spool:
     def _delete_acked(self) -> None:
         self._db.executemany("DELETE FROM record WHERE id = ?", [(i,) for i in self._acked])
 
-    def _make_room(self) -> None:
-        """Replace the oldest records by gaps when the file would pass its bound (invariant 3)."""
+    def _make_room(self) -> int:
+        """Replace the oldest records by gaps when the file would pass its bound (invariant 3).
+
+        Start records go last. Returns how many records were given up.
+        """
         pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
         # A quarter stays free for the write-ahead log and for the gaps themselves.
         if pages * self._one("PRAGMA page_size") < self._max_bytes * 3 // 4:
-            return
-        oldest = self._db.execute(
-            "SELECT r.id, r.series FROM record r JOIN series s ON s.id = r.series"
-            " WHERE r.gap IS NULL AND s.stream != ? ORDER BY r.id LIMIT ?",
-            (GATEWAY_STREAM, EVICT_RECORDS),
-        ).fetchall()
-        self.evicted += len(oldest)
+            return 0
+        oldest = self._oldest(starts=False) or self._oldest(starts=True)
         for series in {row[1] for row in oldest}:
             self._give_up([row[0] for row in oldest if row[1] == series], series)
+        return len(oldest)
+
+    def _oldest(self, *, starts: bool) -> list[tuple[int, int]]:
+        return self._db.execute(
+            "SELECT r.id, r.series FROM record r JOIN series s ON s.id = r.series"
+            " WHERE r.gap IS NULL AND (s.stream = ?) = ? ORDER BY r.id LIMIT ?",
+            (GATEWAY_STREAM, starts, EVICT_RECORDS),
+        ).fetchall()
 
     def _give_up(self, ids: Sequence[int], series: int) -> None:
         """Put gaps in the place of records of one series, joined to gaps already there."""

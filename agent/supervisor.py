@@ -82,9 +82,9 @@ class Supervisor:
             thread.start()
         notify("READY=1")
 
-    def watch(self, stop: threading.Event) -> None:
-        """Look after the threads until `stop` is set. Raises ThreadDiedError."""
-        while not stop.wait(LOOK_INTERVAL_S):
+    def watch(self, wake: threading.Event) -> None:
+        """Look after the threads until `wake` is set. Raises ThreadDiedError."""
+        while not wake.wait(LOOK_INTERVAL_S):
             self.look()
 
     def look(self) -> None:

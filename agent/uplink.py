@@ -104,7 +104,8 @@ class Uplink:
             require_subscriber=settings.require_subscriber,
         )
         self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
-        self._plain_since_s: dict[str, float] = {}  # brokers that took 3.1.1 after refusing 5
+        self._plain_since_s: dict[str, float] = {}  # brokers to ask with 3.1.1 in place of 5
+        self._surely_plain: set[str] = set()  # they said so, or hung up on 5 while they were up
         self._client: mqtt.Client | None = None
         self._protocol: Protocol = settings.protocol
         self._online = False
@@ -179,12 +180,13 @@ class Uplink:
             case "refused":
                 self._on_refused(event.value)
             case "lost":
-                self._leave(str(event.value))
+                why = str(event.value)
+                self._leave(CLOSED if why in HUNG_UP else why)
             case "acked":
                 mid, code = event.value
                 self._on_acked(mid, code)
             case "status":
-                self._on_own_status(event.value)
+                self._on_own_status(*event.value)
             case "committed":
                 self._outbox.committed(self._due(entry) for entry in event.value)
             case "rewind":
@@ -246,11 +248,9 @@ class Uplink:
             client.username_pw_set(self._settings.username, self._password())
         if tls:
             client.tls_set_context(self._tls_context())
-        will_properties = None
-        if self._protocol == "5":
-            will_properties = Properties(PacketTypes.WILLMESSAGE)
+        will_properties = self._properties("yukimi.status/1", packet=PacketTypes.WILLMESSAGE)
+        if will_properties is not None:
             will_properties.WillDelayInterval = WILL_DELAY_S
-            will_properties.ContentType = "application/json"
         client.will_set(
             f"{self._root}/status", self._offline(), qos=1, retain=True, properties=will_properties
         )
@@ -270,7 +270,7 @@ class Uplink:
             put(_Event("acked", c, (mid, code.value)))
 
         def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
-            put(_Event("status", c, message.payload))
+            put(_Event("status", c, (message.payload, message.retain)))
 
         client.on_connect = on_connect
         client.on_disconnect = on_disconnect
@@ -296,6 +296,9 @@ class Uplink:
         client = self._client
         if client is None:
             return
+        if self._may_know_mqtt5():
+            self._ask_again()
+            return
         self._route.succeeded()
         self._online = True
         self._told_unreachable = False
@@ -305,12 +308,9 @@ class Uplink:
         self._health.reconnects += 1
         self._health_at_s = now_s + 1.0
         if self._protocol != self._settings.protocol:
-            url = self._route.broker
-            if url not in self._plain_since_s:
-                self._plain_since_s[url] = now_s
             log.warning(
                 "broker refuses MQTT 5, using 3.1.1: whether anybody subscribes cannot be told",
-                broker=url,
+                broker=self._route.broker,
             )
         log.info("connected", broker=self._route.broker, protocol=self._protocol)
         self._write_birth()  # first, so that the retained status heard below is our own
@@ -336,6 +336,21 @@ class Uplink:
     def _fall_back(self) -> None:
         """Try the same broker with 3.1.1, at once."""
         self._plain_since_s[self._route.broker] = self._boot_s()
+        self._surely_plain.add(self._route.broker)
+        self._drop_client()
+        self._attempt_at_s = 0.0
+
+    def _may_know_mqtt5(self) -> bool:
+        """Whether it took 3.1.1 after it had only hung up on 5: it may have been starting."""
+        url = self._route.broker
+        if self._protocol == "5":
+            self._surely_plain.discard(url)
+        return self._protocol != self._settings.protocol and url not in self._surely_plain
+
+    def _ask_again(self) -> None:
+        """Try the same broker with 5, at once: if it hangs up again, it means it."""
+        self._surely_plain.add(self._route.broker)
+        self._plain_since_s.pop(self._route.broker, None)
         self._drop_client()
         self._attempt_at_s = 0.0
 
@@ -349,7 +364,7 @@ class Uplink:
         elif not self._told_unreachable:
             self._told_unreachable = True
             log.warning("broker not reachable; trying on", broker=broker, reason=why)
-        if not was_online and had_client and protocol == "5" and why in HUNG_UP:
+        if not was_online and had_client and protocol == "5" and why == CLOSED:
             # Some brokers answer MQTT 5 by hanging up: the next attempt asks with 3.1.1.
             self._plain_since_s[broker] = self._boot_s()
         elif not was_online and protocol == "3.1.1" and self._settings.protocol == "5":
@@ -368,7 +383,8 @@ class Uplink:
         sock = client.socket()
         if sock is not None:
             with suppress(OSError):  # so that the client's thread sees the end and finishes
-                cast("socket.socket", sock).shutdown(socket.SHUT_RDWR)
+                # Not the TLS socket's own: it would go on in plain text for an instant.
+                socket.socket.shutdown(cast("socket.socket", sock), socket.SHUT_RDWR)
         client.loop_stop()
 
     # Delivering
@@ -380,7 +396,7 @@ class Uplink:
         now_s = self._boot_s()
         if now_s >= self._health_at_s:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
-            client.publish(f"{self._root}/health", _json(self._health_message()), qos=0)
+            self._write_health(client)
         while True:
             if self._outbox.wants_page(now_s) is not None:
                 self._fill()
@@ -412,13 +428,7 @@ class Uplink:
         deflate = compress == "all" or (compress == "backlog" and send.lane == "backlog")
         if deflate:
             payload = record.deflated(payload)
-        properties = None
-        if self._protocol == "5":
-            properties = Properties(PacketTypes.PUBLISH)
-            properties.ContentType = "application/json"
-            properties.UserProperty = ("schema", "yukimi.batch/1")
-            if deflate:
-                properties.UserProperty = ("content-encoding", "deflate")
+        properties = self._properties("yukimi.batch/1", deflated=deflate)
         info = client.publish(f"{self._root}/{send.topic}", payload, qos=1, properties=properties)
         self._mids[info.mid] = send.token
         self._outbox.sent(send, len(payload), self._boot_s())
@@ -478,16 +488,42 @@ class Uplink:
 
     def _write_birth(self) -> None:
         if self._client is not None:
-            self._client.publish(f"{self._root}/status", _json(self._birth()), qos=1, retain=True)
+            self._write_status(self._client, _json(self._birth()))
 
-    def _on_own_status(self, payload: bytes) -> None:
+    def _write_status(self, client: mqtt.Client, payload: str) -> mqtt.MQTTMessageInfo:
+        properties = self._properties("yukimi.status/1")
+        return client.publish(
+            f"{self._root}/status", payload, qos=1, retain=True, properties=properties
+        )
+
+    def _write_health(self, client: mqtt.Client) -> None:
+        properties = self._properties("yukimi.health/1")
+        payload = _json(self._health_message())
+        client.publish(f"{self._root}/health", payload, qos=0, properties=properties)
+
+    def _properties(
+        self, schema: str, *, packet: int = PacketTypes.PUBLISH, deflated: bool = False
+    ) -> Properties | None:
+        """Say what a payload is; MQTT 3.1.1 has no place for it."""
+        if self._protocol != "5":
+            return None
+        properties = Properties(packet)
+        properties.ContentType = "application/json"
+        properties.UserProperty = ("schema", schema)
+        if deflated:
+            properties.UserProperty = ("content-encoding", "deflate")
+        return properties
+
+    def _on_own_status(self, payload: bytes, retained: bool) -> None:
         try:
             status = json.loads(payload)
         except ValueError:
             status = {}
         online = isinstance(status, dict) and status.get("state") == "online"
         if not online and not self._stopping.is_set():
-            log.info("somebody wrote us offline while we are connected: writing the birth again")
+            # A retained one is our own will from before, where a broker is slow to store the birth.
+            told = log.debug if retained else log.info
+            told("we are said to be offline while we are connected: writing the birth again")
             self._write_birth()
 
     # Stopping
@@ -499,7 +535,8 @@ class Uplink:
         try:
             while self._online and self._boot_s() < until_s:
                 self._pump()
-                if self._outbox.idle:
+                # The pipeline's last commit may still be on the queue, behind what the broker said.
+                if self._outbox.is_quiet and self._events.empty():
                     break
                 try:
                     self._handle(self._events.get(timeout=max(0.0, until_s - self._boot_s())))
@@ -509,10 +546,8 @@ class Uplink:
             log.error("spool cannot be read while stopping", error=str(exc))
         client = self._client
         if client is not None and self._online:
-            client.publish(f"{self._root}/health", _json(self._health_message()), qos=0)
-            farewell = client.publish(
-                f"{self._root}/status", self._offline("stopped"), qos=1, retain=True
-            )
+            self._write_health(client)
+            farewell = self._write_status(client, self._offline("stopped"))
             # If the connection goes in this very moment, the will speaks for us.
             with suppress(RuntimeError, ValueError):
                 farewell.wait_for_publish(timeout=FAREWELL_S)
@@ -531,7 +566,8 @@ class Uplink:
                 return
 
 
-# What paho says when the other side closed before it answered.
+# What paho says when the other side closed, in words that mislead.
+CLOSED = "the connection was closed"
 HUNG_UP = frozenset(("Unspecified error", "Normal disconnection"))
 
 

@@ -57,11 +57,13 @@ class Windower(Generic[T]):
     def add(self, observation: Observation, at_ns: int, *, now_ns: int) -> None:
         """Put an observation made at `at_ns` where it belongs.
 
-        One that is later than the closing of its window, or from the future, is counted instead.
+        One that is later than the closing of its window, or from the future, is counted instead; a
+        little of the future is taken for now.
         """
         if at_ns > now_ns + LATENESS_NS:
             self.future += 1
             return
+        at_ns = min(at_ns, now_ns)
         self._open_until(at_ns)
         for window in self._open:
             if window.start_ns <= at_ns < window.end_ns:
@@ -84,26 +86,34 @@ class Windower(Generic[T]):
     def flush(self, now_ns: int, reason: Reason) -> list[Window[T]]:
         """Close everything now: a stop (`partial`) or a step of the clock (`clock_step`)."""
         self._open_until(now_ns)
-        closed, self._open = self._open, []
+        closed = [window for window in self._open if window.start_ns < now_ns]
+        del self._open[: len(closed)]
         for window in closed:
             if window.end_ns > now_ns:
-                window.end_ns = max(now_ns, window.start_ns)
+                window.end_ns = now_ns
                 window.reasons.add(reason)
-        self._next_start_ns = now_ns
-        return [window for window in closed if window.end_ns > window.start_ns]
+        if not self._open:
+            self._next_start_ns = now_ns
+        return closed
 
     def restart(self, now_ns: int) -> None:
         """Begin anew at `now_ns`, after a flush because the clock stepped."""
         self._next_start_ns = now_ns
+        begun, self._open = self._open, []
+        for window in begun:  # one at most, which began with the flush
+            self._begin(window.tally)
 
     def _open_until(self, at_ns: int) -> None:
         while self._next_start_ns <= at_ns:
-            start_ns = self._next_start_ns
-            window = Window(start_ns, self._end_after(start_ns), self._make_tally())
-            if start_ns % self._window_ns:
-                window.reasons.add("partial")
-            self._open.append(window)
-            self._next_start_ns = window.end_ns
+            self._begin(self._make_tally())
+
+    def _begin(self, tally: T) -> None:
+        start_ns = self._next_start_ns
+        window = Window(start_ns, self._end_after(start_ns), tally)
+        if start_ns % self._window_ns:
+            window.reasons.add("partial")
+        self._open.append(window)
+        self._next_start_ns = window.end_ns
 
     def _end_after(self, start_ns: int) -> int:
         return (start_ns // self._window_ns + 1) * self._window_ns

@@ -104,9 +104,9 @@ def demo(seconds: int, *, as_json: bool) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yukimi-demo-")))
         say.chapter("The devices, emulated byte by byte")
-        rs485 = stack.enter_context(Pty([irs31pro(), shm31()], _now_s))
+        rs485 = stack.enter_context(Pty([irs31pro(), shm31()], now_s))
         ranger = MaxBotixDevice(winter_snow_cm, mount_height_cm=MOUNT_HEIGHT_CM)
-        serial = stack.enter_context(Pty([ranger], _now_s))
+        serial = stack.enter_context(Pty([ranger], now_s))
         say(f"road-1 IRS31Pro and snow-1 SHM31, one RS-485 line: {_tty(rs485)}")
         say(f"snow-2 MaxBotix, free-running: {_tty(serial)}")
         say("hall-1 Grid-EYE thermal array and door-1 light beams: simulated I2C and pins")
@@ -196,7 +196,8 @@ class _Voice:
         if place == "status" and payload:
             status = json.loads(payload)
             sensors = f", {len(status['sensors'])} sensors" if "sensors" in status else ""
-            self(f"{'status':<8} {status['state']}{sensors}")
+            why = f" ({status.get('reason', 'last will')})" if status["state"] == "offline" else ""
+            self(f"{'status':<8} {status['state']}{sensors}{why}")
         for record in records:
             what = _gap(record) if "gap" in record else _values(record)
             self(f"{lane:<8} {record['stream']:<8} #{record['seq']:<3} {_time(record)} {what}")
@@ -290,5 +291,6 @@ def _tty(pty: Pty) -> str:
     return str(Path(pty.path).resolve())
 
 
-def _now_s() -> float:
+def now_s() -> float:
+    """Return the devices' time: seconds since boot."""
     return boot_ns() / 1e9

@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
                 previous_s = played.t_s
                 for line in played.lines():
                     print(json.dumps(line) if arguments.json else _shown(line), flush=True)
+    except BrokenPipeError:
+        raise
     except (OSError, UnicodeDecodeError) as exc:
         complain(f"{arguments.file}: {getattr(exc, 'strerror', None) or exc}")
         return IO_ERROR

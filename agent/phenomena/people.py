@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import NoReturn
 
 from drivers.base import Alive, Crossing, Direction, Observation, Reading, Reason, Trouble
 
@@ -25,6 +26,9 @@ class Counted:
 
     def __repr__(self) -> str:
         return "Counted(withheld)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("counts are never serialised")
 
     def add(self, observation: Observation) -> None:
         """Take a crossing, a sign of life or a trouble."""

@@ -48,12 +48,11 @@ def _bernoulli_exp_below_one(numerator: int, denominator: int, rand_below: RandB
 
 def noise_sd(epsilon: Fraction) -> float:
     """Return the standard deviation of the noise, in counts."""
-    a = math.exp(-float(epsilon))
-    return math.sqrt(2 * a) / (1 - a)
+    return math.sqrt(2 * math.exp(-epsilon)) / -math.expm1(-epsilon)
 
 
 def ci95(epsilon: Fraction) -> int:
     """Return the smallest k with P[|noise| <= k] >= 0.95."""
     # P[|X| > k] = 2 a^(k+1) / (1 + a)
-    a = math.exp(-float(epsilon))
-    return max(0, math.ceil(math.log(0.05 * (1 + a) / 2) / math.log(a) - 1))
+    a = math.exp(-epsilon)
+    return max(0, math.ceil(-math.log(0.05 * (1 + a) / 2) / epsilon - 1))
