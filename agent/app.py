@@ -119,10 +119,10 @@ class Gateway:
                 sensors=len(self._plan.sensors),
             )
             self._supervisor.watch(wake)
+            wake.clear()  # before it is asked: what comes after the answer wakes again
             while goes_on():
-                wake.clear()
                 self._supervisor.watch(wake)
-            wake.clear()
+                wake.clear()
             self._supervisor.stop()
             clean = True
         finally:

@@ -124,8 +124,10 @@ class Collector:
             station.next_s = max(started_s + driver.interval_s, self._now_s())
         else:
             self._answered(station, observations)
-            # A late poll is not made up for: the next one keeps its distance.
-            station.next_s = max(planned_s + driver.interval_s, self._now_s())
+            station.next_s = planned_s + driver.interval_s
+            if station.next_s < self._now_s():
+                # A late poll is not made up for: the next one keeps its distance.
+                station.next_s = max(started_s + driver.interval_s, self._now_s())
         self._hand_on(station, observations)
 
     def _answered(self, station: Station, observations: Sequence[Observation]) -> None:

@@ -16,18 +16,19 @@ import random
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
-from .record import Entry, Page
+from .record import BEFORE_ALL, Entry, Page, Parcel
 
 SUCCESS = 0x00
 NO_MATCHING_SUBSCRIBERS = 0x10
+PAYLOAD_FORMAT_INVALID = 0x99
 
 HOLD_S = 30.0  # until a topic that nobody takes, or the broker refuses, is tried again
 ACK_TIMEOUT_S = 30.0  # a broker that accepts and never acknowledges is left
-PAGE_ENTRIES = 1000  # of the backlog in memory
+PAGE_ENTRIES = 1000  # of the spool at a look; some pages are in memory at most
 LIVE_LIMIT = 2000  # live entries in memory; beyond it they wait in the spool as backlog
 
 BACKOFF_FIRST_S = 0.5
@@ -42,13 +43,18 @@ class Send:
 
     token: int
     lane: Lane
-    kind: str
-    entries: tuple[Entry, ...]
+    parcel: Parcel
+    items: tuple[Entry, ...] = ()  # of the live lane: where they go if they must come back
+
+    @property
+    def kind(self) -> str:
+        """The kind of its entries."""
+        return self.parcel.kind
 
     @property
     def topic(self) -> str:
         """The topic below the gateway's own root."""
-        return f"{self.lane}/{self.kind}"
+        return f"{self.lane}/{self.parcel.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class Answer:
 
     topic: str
     done: tuple[int, ...] = ()  # ids that may leave the spool
+    rejected: int | None = None  # the id of an entry that the broker takes not even alone
     held: bool = False  # the topic is put on hold
     edge: bool = False  # and was not before; or it flows again
 
@@ -68,7 +75,9 @@ class PageRequest:
     after_id: int
     up_to_id: int
     limit: int
+    parcel_records: int
     without_kinds: tuple[str, ...]
+    without_ids: frozenset[int]
 
 
 @dataclass(order=True, slots=True)
@@ -103,6 +112,7 @@ class Outbox:
         self._token = 0
         self._connected = False
         self._muted: set[str] = set()  # topics on hold before, told once
+        self._went_live: dict[str, int] = {}  # the last id of each stream: live never goes back
         self._forget(0.0)
 
     def _forget(self, now_s: float) -> None:
@@ -110,8 +120,9 @@ class Outbox:
         self._flights: dict[int, _Flight] = {}
         self._live: dict[str, list[_Live]] = {}
         self._busy: set[int] = set()  # ids in a live lane or in flight
-        self._page: deque[Entry] = deque()
-        self._cursor = 0
+        self._page: deque[Parcel] = deque()
+        self._halves: deque[tuple[Lane, Parcel, tuple[Entry, ...]]] = deque()  # of rejected ones
+        self._cursor = BEFORE_ALL
         self._horizon = 0  # ids above it are told of by `committed`, up to it found in the spool
         self._exhausted = False
         self._holds: dict[str, float] = {}
@@ -139,7 +150,8 @@ class Outbox:
         self._connected = True
         self._horizon = last_id
         for entry, due_s in newest:
-            self._put_live(_Live(entry.id, due_s, entry))
+            if entry.id >= self._went_live.get(entry.stream, 0):
+                self._put_live(_Live(entry.id, due_s, entry))
 
     def lost(self) -> None:
         """End a connection: whatever was in flight is in the spool and will be sent again."""
@@ -164,12 +176,12 @@ class Outbox:
         """Look at the spool from its beginning again, up to `last_id`: there is more to send."""
         self._horizon = max(self._horizon, last_id)
         self._page.clear()
-        self._cursor = 0
+        self._cursor = BEFORE_ALL
         self._exhausted = False
 
     def take_page(self, page: Page) -> None:
         """Take the part of the spool that `wants_page` asked for."""
-        self._page.extend(entry for entry in page.entries if entry.id not in self._busy)
+        self._page.extend(page.parcels)
         self._exhausted = page.scanned_to == self._cursor
         self._cursor = page.scanned_to
 
@@ -187,7 +199,7 @@ class Outbox:
         send = flight.send
         nobody = code == NO_MATCHING_SUBSCRIBERS and self._require_subscriber
         if code < 0x80 and not nobody:
-            ids = tuple(entry.id for entry in send.entries)
+            ids = send.parcel.ids
             self._busy.difference_update(ids)
             self._proven.add(send.topic)
             if self._holds.pop(send.topic, None) is not None and send.lane == "backlog":
@@ -195,6 +207,8 @@ class Outbox:
             edge = send.topic in self._muted
             self._muted.discard(send.topic)
             return Answer(send.topic, done=ids, edge=edge)
+        if code == PAYLOAD_FORMAT_INVALID:
+            return self._rejected(send)
         self._put_back(send)
         self._proven.discard(send.topic)
         self._holds[send.topic] = now_s + HOLD_S
@@ -210,18 +224,27 @@ class Outbox:
 
     def wants_page(self, now_s: float) -> PageRequest | None:
         """Say what it wants to see of the spool, if anything."""
-        if not self._connected or self._exhausted or len(self._page) > PAGE_ENTRIES // 2:
+        if not self._connected:
             return None
         self._lift_holds(now_s)
+        if self._exhausted or len(self._page) >= self._window:
+            return None
         held = tuple(topic.partition("/")[2] for topic in self._holds if topic[0] == "b")
-        return PageRequest(self._cursor, self._horizon, PAGE_ENTRIES - len(self._page), held)
+        return PageRequest(
+            self._cursor,
+            self._horizon,
+            PAGE_ENTRIES,
+            self._batch_records,
+            held,
+            frozenset(self._busy),
+        )
 
     def next(self, now_s: float) -> Send | None:
         """Return what to send now, or None: the window is full, or nothing is due."""
         if not self._connected or len(self._flights) >= self._window:
             return None
         self._lift_holds(now_s)
-        return self._next_live(now_s) or self._next_backlog(now_s)
+        return self._next_half() or self._next_live(now_s) or self._next_backlog(now_s)
 
     def wait_s(self, now_s: float) -> float:
         """Return how long nothing will change by time alone, at most HOLD_S."""
@@ -252,6 +275,25 @@ class Outbox:
 
     # How it decides
 
+    def _next_half(self) -> Send | None:
+        for index, (lane, parcel, items) in enumerate(self._halves):
+            if self._open(f"{lane}/{parcel.kind}"):
+                del self._halves[index]
+                return self._message(lane, parcel, items)
+        return None
+
+    def _rejected(self, send: Send) -> Answer:
+        """Halve what the broker rejects, until the one entry is found that it means."""
+        parcel, items = send.parcel, send.items
+        middle = len(parcel.ids) // 2
+        if middle == 0:
+            self._busy.discard(parcel.ids[0])
+            return Answer(send.topic, rejected=parcel.ids[0])
+        for part in (slice(None, middle), slice(middle, None)):
+            half = replace(parcel, ids=parcel.ids[part], bodies=parcel.bodies[part])
+            self._halves.append((send.lane, half, items[part]))
+        return Answer(send.topic)
+
     def _next_live(self, now_s: float) -> Send | None:
         for kind, items in self._live.items():
             if not items or not self._open(f"live/{kind}"):
@@ -259,27 +301,28 @@ class Outbox:
             due = [item for item in items if self._draining or item.due_s <= now_s]
             if due:
                 chosen = _alike((item.entry for item in due), self._batch_records)
-                ids = {entry.id for entry in chosen}
+                ids = tuple(entry.id for entry in chosen)
                 self._live[kind] = [item for item in items if item.id not in ids]
-                return self._message("live", kind, chosen)
+                self._went_live.update({entry.stream: entry.id for entry in chosen})
+                first, bodies = chosen[0], tuple(entry.body for entry in chosen)
+                parcel = Parcel(first.run, kind, first.config_id, ids, bodies)
+                return self._message("live", parcel, tuple(chosen))
         return None
 
     def _next_backlog(self, now_s: float) -> Send | None:
         self._refill(now_s)
         if self._allowance_bytes <= 0 and not self._draining:
             return None
-        first = next((e for e in self._page if self._open(f"backlog/{e.kind}")), None)
-        if first is None:
-            return None
-        chosen = _alike((e for e in self._page if e.kind == first.kind), self._batch_records)
-        ids = {entry.id for entry in chosen}
-        self._page = deque(entry for entry in self._page if entry.id not in ids)
-        self._busy |= ids
-        return self._message("backlog", first.kind, chosen)
+        for index, parcel in enumerate(self._page):
+            if self._open(f"backlog/{parcel.kind}"):
+                del self._page[index]
+                self._busy.update(parcel.ids)
+                return self._message("backlog", parcel)
+        return None
 
-    def _message(self, lane: Lane, kind: str, entries: Sequence[Entry]) -> Send:
+    def _message(self, lane: Lane, parcel: Parcel, items: tuple[Entry, ...] = ()) -> Send:
         self._token += 1
-        return Send(self._token, lane, kind, tuple(entries))
+        return Send(self._token, lane, parcel, items)
 
     def _open(self, topic: str) -> bool:
         if topic in self._holds:
@@ -294,12 +337,12 @@ class Outbox:
 
     def _put_back(self, send: Send) -> None:
         if send.lane == "live":
-            for entry in send.entries:
+            for entry in send.items:
                 self._put_live(_Live(entry.id, 0.0, entry))
             return
         # The spool has them; they are read again when the hold is lifted.
-        self._busy.difference_update(entry.id for entry in send.entries)
-        self._page = deque(entry for entry in self._page if entry.kind != send.kind)
+        self._busy.difference_update(send.parcel.ids)
+        self._page = deque(parcel for parcel in self._page if parcel.kind != send.kind)
 
     def _lift_holds(self, now_s: float) -> None:
         over = [topic for topic, until_s in self._holds.items() if now_s >= until_s]

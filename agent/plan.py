@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 import drivers
-from config.load import ConfigError, Finding, Loaded, Problem, Toml, Where, explain, load, nearest
+from config.load import Finding, Loaded, Problem, Toml, Where, explain, load, nearest
 from config.model import BusTable, SensorTable
 from drivers.base import Driver, LineSettings, Options
 
@@ -23,6 +23,7 @@ from .privacy.policy import Policy
 
 DEFAULT_WINDOW_S = 60
 LEAST_PEOPLE_WINDOW_S = 900
+DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is published of it
 
 BusKind = Literal["serial", "i2c", "gpio", "simulated"]
 
@@ -66,7 +67,11 @@ class Plan:
 
 def load_plan(path: Path) -> Plan:
     """Read a configuration and plan it. Raises ConfigError with every problem found."""
-    return plan(load(path, check=check_sensors))
+    loaded = load(path, check=check_sensors, further=lambda valid: _lay_out(valid)[2])
+    sensors, buses, _ = _lay_out(loaded)
+    flow = loaded.config.privacy.flow
+    policy = Policy(flow.window_s, Fraction(flow.epsilon))
+    return Plan(loaded, sensors, buses, policy, list(_warnings(loaded)))
 
 
 def check_sensors(document: Toml) -> Iterator[Finding]:
@@ -86,6 +91,8 @@ def check_sensors(document: Toml) -> Iterator[Finding]:
             yield (*where, "driver"), f'driver "{name}" needs a library that is missing: {exc}'
             continue
         options = sensor.get("options", {})
+        if not isinstance(options, dict):
+            continue  # the model says so
         try:
             parsed = driver.Options.model_validate(options)
         except ValidationError as exc:
@@ -96,8 +103,8 @@ def check_sensors(document: Toml) -> Iterator[Finding]:
                 yield (*where, "options"), what
 
 
-def plan(loaded: Loaded) -> Plan:
-    """Lay out sensors and buses. Raises ConfigError with every problem found."""
+def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], list[Problem]]:
+    """Put the sensors on their buses, and say what does not fit."""
     config = loaded.config
     problems: list[Problem] = []
     buses: dict[str, PlannedBus] = {}
@@ -120,18 +127,23 @@ def plan(loaded: Loaded) -> Plan:
         sensors.append(PlannedSensor(table, driver, options, bus, window_s))
     if not problems:
         problems += _clashes(loaded, sensors)
-    flow = config.privacy.flow
-    real_people = [s for s in sensors if s.counts_people and s.bus.kind != "simulated"]
-    if flow.window_s < LEAST_PEOPLE_WINDOW_S and real_people:
-        what = (
-            f"must be at least {LEAST_PEOPLE_WINDOW_S}, not {flow.window_s}: shorter windows are"
-            f" for simulated buses only, and {real_people[0].table.id} counts people on a real one"
-        )
-        problems.append(loaded.problem(("privacy", "flow", "window_s"), what))
-    if problems:
-        raise ConfigError(problems)
-    policy = Policy(flow.window_s, Fraction(flow.epsilon))
-    return Plan(loaded, sensors, list(buses.values()), policy, list(_warnings(loaded)))
+    problems += _promise(loaded, sensors)
+    return sensors, list(buses.values()), problems
+
+
+def _promise(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
+    """Hold what is published about people to what was promised, except where nobody is real."""
+    flow = loaded.config.privacy.flow
+    real = [s.table.id for s in sensors if s.counts_people and s.bus.kind != "simulated"]
+    if not real:
+        return
+    why = f"is for simulated buses only, and {real[0]} counts people on a real one"
+    if flow.window_s < LEAST_PEOPLE_WINDOW_S:
+        what = f"must be at least {LEAST_PEOPLE_WINDOW_S}, not {flow.window_s}: less {why}"
+        yield loaded.problem(("privacy", "flow", "window_s"), what)
+    if Fraction(flow.epsilon) > DAY_LIMIT:
+        what = f"must be at most {DAY_LIMIT}, not {flow.epsilon}: more {why}"
+        yield loaded.problem(("privacy", "flow", "epsilon"), what)
 
 
 def _bus_for(
@@ -144,6 +156,8 @@ def _bus_for(
         name, kind, path = own.port or own.id, own.kind, own.port
         if own.kind == "simulated":
             name, path = own.id, own.port
+        elif own.kind == "gpio":
+            name, path = "gpio", None  # a board has one set of pins
     elif name == "gpio":
         kind, path = "gpio", None
     elif name.startswith("/dev/i2c-"):

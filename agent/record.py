@@ -16,6 +16,11 @@ from .clock import Stamp
 
 GATEWAY_STREAM = "gateway"
 
+# Entries are numbered upwards from 1 in the order of commit. A gap sorts before them all, and by
+# the last entry it replaces: an acknowledgement still on its way for that entry must not take the
+# gap with it.
+BEFORE_ALL = -(2**62)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -79,10 +84,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A look at the spool: what waits, and how far the look went (acknowledged ones included)."""
+class Parcel:
+    """Entries that travel in one message: of one run, one kind, one configuration."""
 
-    entries: list[Entry]
+    run: str
+    kind: str
+    config_id: str
+    ids: tuple[int, ...]  # in the order of commit
+    bodies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A look at the spool: what waits, packed to travel, and how far the look went."""
+
+    parcels: list[Parcel]
     scanned_to: int
 
 

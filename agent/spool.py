@@ -20,12 +20,22 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .clock import Stamp
-from .record import GATEWAY_STREAM, Entry, Lost, Page, Record, gap_body, with_time
+from .record import (
+    BEFORE_ALL,
+    GATEWAY_STREAM,
+    Entry,
+    Lost,
+    Page,
+    Parcel,
+    Record,
+    gap_body,
+    with_time,
+)
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -40,26 +50,20 @@ CREATE TABLE record (id INTEGER PRIMARY KEY, series INTEGER, first INTEGER, seq 
 CREATE INDEX held ON record (id) WHERE boot_end_ns IS NOT NULL;
 """
 
-_ENTRY = (
-    "r.id, run.run, s.stream, s.kind, s.config, r.seq, r.end_ns, r.body, r.gap IS NOT NULL"
-    " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
-)
-
 # Acknowledgements wait for the next commit, but not more of them than this.
 ACK_LIMIT = 2000
 
 # How far back the newest record of a stream is looked for, in entries.
 NEWEST_AMONG = 5000
 
-# Entries have even ids, so that a gap finds an id of its own behind the last record it replaces:
-# an acknowledgement still on its way for that record must not take the gap with it.
-ID_STEP = 2
-
-# Free pages are kept for the next outage up to this many, 4 kB each.
+# Free pages are kept for the next outage up to this many, 4 kB each; the others go back in steps,
+# and only once most of the file is free: each page that goes back may cost the writing of another.
 RECLAIM_PAGES = 256
+RECLAIM_AT_ONCE = 512
 
 # How many of the oldest records make room at a time when the spool is full.
 EVICT_RECORDS = 500
+RECORD_BYTES = 1024  # more than a record takes
 
 
 class SpoolError(Exception):
@@ -89,6 +93,7 @@ class Spool:
         self._lock = threading.Lock()
         self._acked: set[int] = set()
         self._series: dict[tuple[str, str, str], int] = {}
+        self._keys: dict[int, tuple[str, str, str]] = {}  # series -> run, kind, configuration
         self.evicted = 0  # records replaced by gaps in this run
         self.run = run
         try:
@@ -105,7 +110,7 @@ class Spool:
                     "INSERT INTO run (run, boot_id, clean) VALUES (?, ?, 0)", (run, boot_id)
                 )
                 self._run_id = row.lastrowid
-            self._next_id = self._one("SELECT coalesce(max(id), 0) / 2 * 2 + 2 FROM record")
+            self._next_id = 1 + max(0, self._one("SELECT coalesce(max(id), 0) FROM record"))
         except SpoolError:
             self._db.close()
             raise
@@ -130,7 +135,7 @@ class Spool:
             try:
                 with self._transaction():
                     self._delete_acked()
-                    evicted = self._make_room()
+                    evicted = self._make_room(len(records))
                     for item in records:
                         first = produced.get(item.stream, 0) + 1
                         held = False
@@ -153,7 +158,7 @@ class Spool:
                             entries.append(
                                 Entry(next_id, self.run, *names, seq, item.end_ns, body, is_gap)
                             )
-                        next_id += ID_STEP
+                        next_id += 1
                     self._db.executemany(
                         "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
                     )
@@ -164,42 +169,67 @@ class Spool:
                     )
             except BaseException as exc:
                 self._series = series_before
+                self._keys.clear()
                 if isinstance(exc, sqlite3.Error):
                     raise SpoolError(f"{self._path}: {exc}") from exc
                 raise
             self._acked.clear()
             self.evicted += evicted
             self._produced, self._next_id = produced, next_id
+            with suppress(sqlite3.Error):  # what was asked for is done
+                self._reclaim()
             return entries
 
     def peek(
-        self, *, after_id: int, up_to_id: int, limit: int, without_kinds: Collection[str] = ()
+        self,
+        *,
+        after_id: int = BEFORE_ALL,
+        up_to_id: int,
+        limit: int,
+        parcel_records: int,
+        without_kinds: Collection[str] = (),
+        without_ids: Collection[int] = (),
     ) -> Page:
-        """Return up to `limit` waiting entries with ids in (after_id, up_to_id], oldest first.
+        """Pack up to `limit` waiting entries with ids in (after_id, up_to_id], oldest first.
 
-        Records that wait for the clock are left out. Raises SpoolError.
+        A parcel holds at most `parcel_records`. Records that wait for the clock are left out.
+        Raises SpoolError.
         """
         with self._lock, self._errors():
             rows = self._db.execute(
-                f"SELECT {_ENTRY} WHERE r.id > ? AND r.id <= ? AND r.boot_end_ns IS NULL"  # noqa: S608
-                " AND s.kind NOT IN (SELECT value FROM json_each(?)) ORDER BY r.id LIMIT ?",
-                (after_id, up_to_id, json.dumps(list(without_kinds)), limit),
+                "SELECT id, series, body FROM record WHERE id > ? AND id <= ?"
+                " AND boot_end_ns IS NULL ORDER BY id LIMIT ?",
+                (after_id, up_to_id, limit),
             ).fetchall()
-            entries = [Entry(*row) for row in rows if row[0] not in self._acked]
-            return Page(entries, rows[-1][0] if rows else after_id)
+            open_by_key: dict[tuple[str, str, str], tuple[list[int], list[str]]] = {}
+            packed = []
+            for row_id, series, body in rows:
+                if row_id in self._acked or row_id in without_ids:
+                    continue
+                key = self._keys.get(series) or self._key_of(series)
+                if key[1] in without_kinds:
+                    continue
+                found = open_by_key.get(key)
+                if found is None or len(found[0]) >= parcel_records:
+                    found = open_by_key[key] = ([], [])
+                    packed.append((key, found))
+                found[0].append(row_id)
+                found[1].append(body)
+            parcels = [Parcel(*key, tuple(ids), tuple(bodies)) for key, (ids, bodies) in packed]
+            return Page(parcels, rows[-1][0] if rows else after_id)
 
-    def newest(self) -> Page:
+    def newest(self) -> tuple[list[Entry], int]:
         """Return the newest waiting record of each stream, and the last id. Raises SpoolError."""
         with self._lock, self._errors():
             last_id = self._next_id - 1
             rows = self._db.execute(
-                f"SELECT {_ENTRY} WHERE r.boot_end_ns IS NULL AND r.gap IS NULL"
-                " AND r.id > ? ORDER BY r.id",
-                (last_id - NEWEST_AMONG * ID_STEP,),
+                "SELECT r.id, run.run, s.stream, s.kind, s.config, r.seq, r.end_ns, r.body"
+                " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                " WHERE r.boot_end_ns IS NULL AND r.gap IS NULL AND r.id > ? ORDER BY r.id",
+                (last_id - NEWEST_AMONG,),
             )
             by_stream = {row[2]: Entry(*row) for row in rows}
-            fresh = [entry for entry in by_stream.values() if entry.id not in self._acked]
-            return Page(fresh, last_id)
+            return [e for e in by_stream.values() if e.id not in self._acked], last_id
 
     @property
     def last_id(self) -> int:
@@ -214,6 +244,20 @@ class Spool:
             full = len(self._acked) >= ACK_LIMIT
         if full:
             self.settle()
+
+    def reject(self, row_id: int) -> str | None:
+        """Put a gap in the place of a record that the broker will never take; return its stream.
+
+        None where it is gone, or is a gap already: that stays, for the next connection. Raises
+        SpoolError.
+        """
+        with self._lock, self._errors(), self._transaction():
+            row = self._db.execute(
+                "SELECT id, first, seq, start_ns, end_ns, series FROM record"
+                " WHERE id = ? AND gap IS NULL",
+                (row_id,),
+            ).fetchone()
+            return None if row is None else self._put_gap([row[:5]], row[5], "rejected")
 
     def settle(self) -> None:
         """Let the acknowledged entries leave now. Raises SpoolError."""
@@ -350,6 +394,15 @@ class Spool:
         self._db.execute(f"DELETE FROM run WHERE id NOT IN ({keep})")  # noqa: S608
         self._db.execute("DELETE FROM series WHERE id NOT IN (SELECT DISTINCT series FROM record)")
 
+    def _key_of(self, series: int) -> tuple[str, str, str]:
+        key: tuple[str, str, str] = self._db.execute(
+            "SELECT run.run, s.kind, s.config FROM series s JOIN run ON run.id = s.run"
+            " WHERE s.id = ?",
+            (series,),
+        ).fetchone()
+        self._keys[series] = key
+        return key
+
     def _series_id(self, stream: str, kind: str, config_id: str) -> int:
         key = (stream, kind, config_id)
         if key not in self._series:
@@ -368,25 +421,35 @@ class Spool:
 
     def _reclaim(self) -> None:
         """Give free pages back to the filesystem once a drain has left many."""
-        if self._one("PRAGMA freelist_count") > RECLAIM_PAGES:
-            self._db.execute("PRAGMA incremental_vacuum").fetchall()
+        free = self._one("PRAGMA freelist_count")
+        if free > RECLAIM_PAGES and free > self._one("PRAGMA page_count") // 2:
+            # `execute` steps a statement without columns once, and that frees a single page
+            self._db.executescript(f"PRAGMA incremental_vacuum({RECLAIM_AT_ONCE})")
 
     def _delete_acked(self) -> None:
-        self._db.executemany("DELETE FROM record WHERE id = ?", [(i,) for i in self._acked])
+        ranges = _ranges(sorted(self._acked))
+        self._db.executemany("DELETE FROM record WHERE id BETWEEN ? AND ?", ranges)
 
-    def _make_room(self) -> int:
-        """Replace the oldest records by gaps when the file would pass its bound (invariant 3).
+    def _make_room(self, records: int) -> int:
+        """Replace the oldest records by gaps if `records` more would pass the bound (invariant 3).
 
         Start records go last. Returns how many records were given up.
         """
-        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
         # A quarter stays free for the write-ahead log and for the gaps themselves.
-        if pages * self._one("PRAGMA page_size") < self._max_bytes * 3 // 4:
-            return 0
-        oldest = self._oldest(starts=False) or self._oldest(starts=True)
-        for series in {row[1] for row in oldest}:
-            self._give_up([row[0] for row in oldest if row[1] == series], series)
-        return len(oldest)
+        bound = self._max_bytes * 3 // 4 - records * RECORD_BYTES
+        evicted = 0
+        while self._used_bytes() >= bound:
+            oldest = self._oldest(starts=False) or self._oldest(starts=True)
+            if not oldest:
+                break
+            for series in {row[1] for row in oldest}:
+                self._give_up([row[0] for row in oldest if row[1] == series], series)
+            evicted += len(oldest)
+        return evicted
+
+    def _used_bytes(self) -> int:
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        return pages * self._one("PRAGMA page_size")
 
     def _oldest(self, *, starts: bool) -> list[tuple[int, int]]:
         return self._db.execute(
@@ -403,20 +466,26 @@ class Spool:
             " AND (gap = 'spool_full' OR id IN (SELECT value FROM json_each(?))) ORDER BY first",
             (series, json.dumps(ids)),
         ).fetchall()
-        stream = self._db.execute("SELECT stream FROM series WHERE id = ?", (series,)).fetchone()[0]
         for group in _consecutive(rows):
-            if len(group) == 1 and group[0][0] not in ids:
-                continue  # a gap with nothing new beside it
-            self._db.executemany("DELETE FROM record WHERE id = ?", [(row[0],) for row in group])
-            first, last = group[0][1], group[-1][2]
-            start_ns = min((row[3] for row in group if row[3] is not None), default=None)
-            end_ns = max((row[4] for row in group if row[4] is not None), default=None)
-            body = gap_body(stream, first, last, "spool_full", start_ns, end_ns)
-            gap_id = max(row[0] for row in group) | 1
-            self._db.execute(
-                "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, 'spool_full', ?)",
-                (gap_id, series, first, last, start_ns, end_ns, body),
-            )
+            if len(group) > 1 or group[0][0] in ids:  # else a gap with nothing new beside it
+                self._put_gap(group, series, "spool_full")
+
+    def _put_gap(self, rows: Sequence[tuple[int, ...]], series: int, why: str) -> str:
+        """Put one gap in the place of rows (id, first, seq, start_ns, end_ns) of one series."""
+        stream = str(
+            self._db.execute("SELECT stream FROM series WHERE id = ?", (series,)).fetchone()[0]
+        )
+        self._db.executemany("DELETE FROM record WHERE id = ?", [(row[0],) for row in rows])
+        first, last = rows[0][1], rows[-1][2]
+        start_ns = min((row[3] for row in rows if row[3] is not None), default=None)
+        end_ns = max((row[4] for row in rows if row[4] is not None), default=None)
+        last_id = max(row[0] if row[0] > 0 else row[0] - BEFORE_ALL for row in rows)
+        body = gap_body(stream, first, last, why, start_ns, end_ns)
+        self._db.execute(
+            "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?)",
+            (BEFORE_ALL + last_id, series, first, last, start_ns, end_ns, why, body),
+        )
+        return stream
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -438,6 +507,21 @@ class Spool:
 
     def _one(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])
+
+
+def _ranges(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Join ascending ids that follow each other: 1 2 3 7 -> (1, 3) (7, 7)."""
+    ranges: list[tuple[int, int]] = []
+    first = last = None
+    for each in ids:
+        if last is None or each != last + 1:
+            if first is not None and last is not None:
+                ranges.append((first, last))
+            first = each
+        last = each
+    if first is not None and last is not None:
+        ranges.append((first, last))
+    return ranges
 
 
 def _consecutive(rows: Iterable[tuple[int, int, int, int, int]]) -> list[list[tuple[int, ...]]]:

@@ -32,7 +32,7 @@ from config.model import UplinkTable
 from . import record
 from .health import UplinkHealth
 from .outbox import Outbox, Route, Send
-from .record import Entry, Page
+from .record import Entry
 from .spool import Spool, SpoolError
 
 log = structlog.get_logger(part="uplink")
@@ -44,7 +44,8 @@ SESSION_EXPIRY_S = 60
 HEALTH_INTERVAL_S = 60.0
 SPOOL_RETRY_S = 5.0
 FAREWELL_S = 1.0
-# A broker that hung up on MQTT 5 without a word may only have been starting: ask again after this.
+# A broker that refused MQTT 5 is asked again after this: it may have been upgraded. One that hangs
+# up without a word has refused nothing: 3.1.1 would cost us the word whether anybody subscribes.
 PROTOCOL_MEMORY_S = 3600.0
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
@@ -105,11 +106,10 @@ class Uplink:
         )
         self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
         self._plain_since_s: dict[str, float] = {}  # brokers to ask with 3.1.1 in place of 5
-        self._surely_plain: set[str] = set()  # they said so, or hung up on 5 while they were up
         self._client: mqtt.Client | None = None
         self._protocol: Protocol = settings.protocol
         self._online = False
-        self._told_unreachable = False
+        self._told_unreachable: set[tuple[str, str]] = set()  # broker, reason; of this outage
         self._attempt_at_s = 0.0
         self._give_up_at_s = 0.0
         self._health_at_s = 0.0
@@ -126,7 +126,8 @@ class Uplink:
 
     def rewind(self) -> None:
         """Tell that records which waited for the clock may go now."""
-        self._put(_Event("rewind"))
+        # The caller alone commits: what is on the disk by now was told of before this event.
+        self._put(_Event("rewind", value=self._spool.last_id))
 
     def stop(self) -> None:
         """Begin to stop: send what can be sent within `drain_s`, say good-bye, end the thread."""
@@ -190,7 +191,7 @@ class Uplink:
             case "committed":
                 self._outbox.committed(self._due(entry) for entry in event.value)
             case "rewind":
-                self._outbox.rewind(self._spool.last_id)
+                self._outbox.rewind(event.value)
             case "stop":
                 pass  # seen in `run`
 
@@ -296,12 +297,9 @@ class Uplink:
         client = self._client
         if client is None:
             return
-        if self._may_know_mqtt5():
-            self._ask_again()
-            return
         self._route.succeeded()
         self._online = True
-        self._told_unreachable = False
+        self._told_unreachable.clear()
         now_s = self._boot_s()
         self._health.broker = self._route.broker
         self._health.connected_since_s = now_s
@@ -316,59 +314,34 @@ class Uplink:
         self._write_birth()  # first, so that the retained status heard below is our own
         client.subscribe(f"{self._root}/status", qos=1)
         try:
-            newest = self._spool.newest()
+            newest, last_id = self._spool.newest()
         except SpoolError as exc:
             log.error("spool cannot be read", error=str(exc))
-            newest = Page([], self._spool.last_id)
+            newest, last_id = [], self._spool.last_id
         self._outbox.connected(
-            [self._due(entry) for entry in newest.entries if self._is_fresh(entry)],
+            [self._due(entry) for entry in newest if self._is_fresh(entry)],
             now_s,
-            last_id=newest.scanned_to,
+            last_id=last_id,
             receive_maximum=receive_maximum,
         )
 
     def _on_refused(self, code: Any) -> None:
         if code.value == UNSUPPORTED_PROTOCOL_VERSION and self._protocol == "5":
-            self._fall_back()
-            return
-        self._leave(f"the broker refuses us: {code}")
-
-    def _fall_back(self) -> None:
-        """Try the same broker with 3.1.1, at once."""
-        self._plain_since_s[self._route.broker] = self._boot_s()
-        self._surely_plain.add(self._route.broker)
-        self._drop_client()
-        self._attempt_at_s = 0.0
-
-    def _may_know_mqtt5(self) -> bool:
-        """Whether it took 3.1.1 after it had only hung up on 5: it may have been starting."""
-        url = self._route.broker
-        if self._protocol == "5":
-            self._surely_plain.discard(url)
-        return self._protocol != self._settings.protocol and url not in self._surely_plain
-
-    def _ask_again(self) -> None:
-        """Try the same broker with 5, at once: if it hangs up again, it means it."""
-        self._surely_plain.add(self._route.broker)
-        self._plain_since_s.pop(self._route.broker, None)
-        self._drop_client()
-        self._attempt_at_s = 0.0
+            self._plain_since_s[self._route.broker] = self._boot_s()
+            self._drop_client()
+            self._attempt_at_s = 0.0  # the same broker with 3.1.1, at once
+        else:
+            self._leave(f"the broker refuses us: {code}")
 
     def _leave(self, why: str) -> None:
         """End this connection or attempt, and plan the next."""
-        broker, was_online, protocol = self._route.broker, self._online, self._protocol
-        had_client = self._client is not None
+        broker, was_online = self._route.broker, self._online
         self._drop_client()
         if was_online:
             log.warning("connection lost", broker=broker, reason=why)
-        elif not self._told_unreachable:
-            self._told_unreachable = True
+        elif (broker, why) not in self._told_unreachable:
+            self._told_unreachable.add((broker, why))
             log.warning("broker not reachable; trying on", broker=broker, reason=why)
-        if not was_online and had_client and protocol == "5" and why == CLOSED:
-            # Some brokers answer MQTT 5 by hanging up: the next attempt asks with 3.1.1.
-            self._plain_since_s[broker] = self._boot_s()
-        elif not was_online and protocol == "3.1.1" and self._settings.protocol == "5":
-            self._plain_since_s.pop(broker, None)
         self._attempt_at_s = self._boot_s() + self._route.failed()
 
     def _drop_client(self) -> None:
@@ -411,18 +384,16 @@ class Uplink:
                 after_id=request.after_id,
                 up_to_id=request.up_to_id,
                 limit=request.limit,
+                parcel_records=request.parcel_records,
                 without_kinds=request.without_kinds,
+                without_ids=request.without_ids,
             )
             self._outbox.take_page(page)
 
     def _publish(self, client: mqtt.Client, send: Send) -> None:
-        first = send.entries[0]
+        parcel = send.parcel
         payload = record.batch(
-            self._gateway_id,
-            first.run,
-            send.kind,
-            first.config_id,
-            (entry.body for entry in send.entries),
+            self._gateway_id, parcel.run, parcel.kind, parcel.config_id, parcel.bodies
         )
         compress = self._settings.compression
         deflate = compress == "all" or (compress == "backlog" and send.lane == "backlog")
@@ -440,12 +411,13 @@ class Uplink:
         answer = self._outbox.answered(token, code, self._boot_s())
         if answer is None:
             return
-        if answer.done:
-            try:
-                self._spool.acknowledge(answer.done)
-            except SpoolError as exc:
-                # They stay noted and leave with a later commit; at worst they are sent again.
-                log.error("acknowledged records cannot be removed yet", error=str(exc))
+        try:
+            self._spool.acknowledge(answer.done)
+            if answer.rejected is not None:
+                self._give_up(answer.rejected)
+        except SpoolError as exc:
+            # They stay noted and leave with a later commit; at worst they are sent again.
+            log.error("acknowledged records cannot be removed yet", error=str(exc))
         if answer.edge and answer.held and code < 0x80:
             log.warning(
                 "nobody subscribes: records wait here until somebody does",
@@ -460,6 +432,12 @@ class Uplink:
             )
         elif answer.edge:
             log.info("records flow again", topic=f"{self._root}/{answer.topic}")
+
+    def _give_up(self, row_id: int) -> None:
+        stream = self._spool.reject(row_id)
+        log.error("the broker rejects a record even alone: a gap names it", stream=stream)
+        if stream is not None:
+            self._outbox.rewind(self._spool.last_id)
 
     def _due(self, entry: Entry) -> tuple[Entry, float]:
         if entry.stream not in self._fresh.window_s or entry.end_ns is None:

@@ -30,6 +30,7 @@ Toml = dict[str, Any]
 Where = tuple[str | int, ...]
 Finding = tuple[Where, str]
 Check = Callable[[Toml], Iterable[Finding]]
+Further = Callable[["Loaded"], Iterable["Problem"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,12 @@ def default_path() -> Path:
     return Path(os.environ.get("YUKIMI_CONFIG") or DEFAULT_PATH)
 
 
-def load(path: Path, check: Check | None = None) -> Loaded:
+def load(path: Path, check: Check | None = None, further: Further | None = None) -> Loaded:
     """Read, merge and validate. Raises ConfigError with every problem found.
 
-    `check` looks at the merged document as written and returns what it finds wrong: whoever knows
-    the drivers passes it, so that a wrong option is told together with all the rest.
+    `check` looks at the merged document as written, `further` at what is valid in itself; both
+    return what they find wrong: whoever knows the drivers passes them, so that a wrong option is
+    told together with all the rest.
     """
     files = [path, *sorted((path.parent / "gateway.d").glob("*.toml"))]
     problems: list[Problem] = []
@@ -137,6 +139,7 @@ def load(path: Path, check: Check | None = None) -> Loaded:
         *_duplicates(loaded, "buses", [bus.id for bus in config.buses]),
         *_duplicates(loaded, "sensors", [sensor.id for sensor in config.sensors]),
         *_missing_files(loaded),
+        *(further(loaded) if further is not None else ()),
     ]
     if problems:
         raise ConfigError(problems)

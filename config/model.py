@@ -99,7 +99,8 @@ def _default_gateway_id() -> str:
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
-SizeBytes = Annotated[int, BeforeValidator(_size_bytes), Field(ge=1024 * 1024)]
+# The spool's write-ahead log and what may wait in memory take some of it: less is no promise.
+SizeBytes = Annotated[int, BeforeValidator(_size_bytes), Field(ge=8 * 2**20)]
 Rational = Annotated[str, AfterValidator(_positive_fraction)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 WindowSeconds = Annotated[int, Field(ge=1, le=3600), AfterValidator(_divides_an_hour)]

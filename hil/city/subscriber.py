@@ -6,6 +6,7 @@ broker, only against the account.
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ class City:
     """A subscriber to TOPIC_ROOT/# with QoS 1 on a thread of its own, from `start` to `close`.
 
     With `keep_session` the broker keeps messages while it is away and sends again what was not
-    acknowledged. `on_message` is called on the subscriber's thread, after the account was made.
+    acknowledged. `credentials` are user name and password. `on_message` is called on the
+    subscriber's thread, after the account was made.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class City:
         protocol: Literal[5, 311] = 5,
         client_id: str = "city",
         keep_session: bool = False,
+        credentials: tuple[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
         on_message: OnMessage | None = None,
     ) -> None:
         self._address = (host, port)
@@ -51,6 +55,8 @@ class City:
         self._is_mqtt5 = protocol == 5
         self._client_id = client_id
         self._keep_session = keep_session
+        self._credentials = credentials
+        self._tls = tls
         self._on_message = on_message
         self._account = Account(topic_root)
         self._changed = threading.Condition()
@@ -125,6 +131,10 @@ class City:
             clean_session=None if self._is_mqtt5 else not self._keep_session,
             protocol=MQTTProtocolVersion.MQTTv5 if self._is_mqtt5 else MQTTProtocolVersion.MQTTv311,
         )
+        if self._credentials is not None:
+            client.username_pw_set(*self._credentials)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_message = self._heard
