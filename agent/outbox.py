@@ -34,7 +34,11 @@ LIVE_LIMIT = 2000  # live entries in memory; beyond it they wait in the spool as
 BACKOFF_FIRST_S = 0.5
 BACKOFF_CAP_S = 5.0
 
+# A broker that did not know MQTT 5 is asked again after this.
+PLAIN_FOR_S = 3600.0
+
 Lane = Literal["live", "backlog"]
+Protocol = Literal["5", "3.1.1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,13 +385,56 @@ class Route:
         """The URL to try."""
         return self._brokers[self._index]
 
-    def succeeded(self) -> None:
-        """The broker took us: it stays the first choice."""
+    def lasted(self) -> None:
+        """A connection held for a while: the next failure is the first again."""
         self._failures = 0
 
-    def failed(self) -> float:
-        """Turn to the next broker; return how many seconds to wait before trying it."""
-        self._index = (self._index + 1) % len(self._brokers)
+    def failed(self, *, turn: bool = True) -> float:
+        """Return how many seconds to wait; with `turn` the next broker is tried then."""
+        if turn:
+            self._index = (self._index + 1) % len(self._brokers)
         ceiling_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
         return self._rng.uniform(0.1 * ceiling_s, ceiling_s)
+
+
+class Dialect:
+    """Which version of MQTT to ask a broker with.
+
+    One that refuses 5 in words is asked with 3.1.1. One that says nothing at all to 5 may be old,
+    or may only be starting behind a proxy: if it then takes 3.1.1, it is left once and asked with 5
+    again. 3.1.1 costs the knowledge whether anybody subscribes, so it must not be a mistake.
+    """
+
+    def __init__(self, wanted: Protocol) -> None:
+        self._wanted: Protocol = wanted
+        self._state: Literal["wanted", "trying", "doubting", "plain"] = "wanted"
+        self._plain_since_s = 0.0
+
+    def ask(self, now_s: float) -> Protocol:
+        """Return the version to ask with; an old broker may have been upgraded meanwhile."""
+        if self._state == "plain" and now_s - self._plain_since_s > PLAIN_FOR_S:
+            self._state = "wanted"
+        return "3.1.1" if self._state in ("trying", "plain") else self._wanted
+
+    def refused(self, now_s: float) -> None:
+        """It said that it does not know 5."""
+        self._state, self._plain_since_s = "plain", now_s
+
+    def silent(self, now_s: float) -> None:
+        """It took the connection and did not answer."""
+        if self._wanted != "5" or self._state == "plain":
+            return
+        if self._state == "doubting":
+            self.refused(now_s)
+        else:
+            self._state = "trying" if self._state == "wanted" else "wanted"
+
+    def accepted(self) -> bool:
+        """It took us; False where it must be left and asked again."""
+        if self._state == "trying":
+            self._state = "doubting"
+            return False
+        if self._state == "doubting":
+            self._state = "wanted"
+        return True

@@ -287,7 +287,7 @@ class Pipeline:
             for channel in self._channels.values():
                 channel.restart(now_ns)
             moved_s = round((now_ns - old_now_ns) / 1e9, 3)
-            log.warning("the clock was set", event=event, moved_s=moved_s)
+            log.warning("the clock was set", why=event, moved_s=moved_s)
         try:
             if self._clock.known and self._any_held:
                 self._correct_held()
@@ -297,9 +297,13 @@ class Pipeline:
                 log.warning("the time stays unknown: records go out as estimated", records=count)
                 self._rewind()
         except SpoolError as exc:
-            log.error("spool cannot be written; trying again", error=str(exc))
+            if not self._retry_at_ns:  # else it is known
+                log.error("spool cannot be written; trying again", error=str(exc))
 
     def _correct_held(self) -> None:
+        if not self._spool.held():
+            self._any_held = False
+            return
         error_s = self._clock.stamp().error_s
         count = self._spool.correct(self._boot_id, self._clock.utc_ns, Stamp("corrected", error_s))
         self._any_held = False

@@ -31,7 +31,7 @@ from config.model import UplinkTable
 
 from . import record
 from .health import UplinkHealth
-from .outbox import Outbox, Route, Send
+from .outbox import Dialect, Outbox, Protocol, Route, Send
 from .record import Entry
 from .spool import Spool, SpoolError
 
@@ -39,19 +39,17 @@ log = structlog.get_logger(part="uplink")
 
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
+CONNACK_TIMEOUT_S = 5.0
 WILL_DELAY_S = 30
 SESSION_EXPIRY_S = 60
 HEALTH_INTERVAL_S = 60.0
 SPOOL_RETRY_S = 5.0
 FAREWELL_S = 1.0
-# A broker that refused MQTT 5 is asked again after this: it may have been upgraded. One that hangs
-# up without a word has refused nothing: 3.1.1 would cost us the word whether anybody subscribes.
-PROTOCOL_MEMORY_S = 3600.0
+# A connection that held for this long was a good one; before, it may be somebody with our own id.
+STABLE_S = 10.0
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
-
-Protocol = Literal["5", "3.1.1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +103,12 @@ class Uplink:
             require_subscriber=settings.require_subscriber,
         )
         self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
-        self._plain_since_s: dict[str, float] = {}  # brokers to ask with 3.1.1 in place of 5
+        self._dialects = {url: Dialect(settings.protocol) for url in settings.brokers}
         self._client: mqtt.Client | None = None
         self._protocol: Protocol = settings.protocol
         self._online = False
+        self._asked = False  # CONNECT is on its way, and nothing has come back
+        self._told_plain: set[str] = set()
         self._told_unreachable: set[tuple[str, str]] = set()  # broker, reason; of this outage
         self._attempt_at_s = 0.0
         self._give_up_at_s = 0.0
@@ -147,7 +147,7 @@ class Uplink:
         if self._client is None and now_s >= self._attempt_at_s:
             self._connect()
         elif self._client is not None and not self._online and now_s >= self._give_up_at_s:
-            self._leave("no answer to CONNECT")
+            self._leave("it takes the connection and does not answer")
         elif self._online and self._outbox.ack_overdue(now_s):
             self._leave("the broker accepts messages and does not acknowledge them")
         if self._missed.is_set():
@@ -207,11 +207,12 @@ class Uplink:
         url = self._route.broker
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORTS[parts.scheme]
-        self._protocol = self._protocol_for(url)
+        self._protocol = self._dialects[url].ask(self._boot_s())
+        self._asked = False
         try:
             client = self._new_client(tls=parts.scheme == "mqtts")
             self._client = client
-            self._give_up_at_s = self._boot_s() + 2 * CONNECT_TIMEOUT_S
+            self._give_up_at_s = self._boot_s() + CONNECT_TIMEOUT_S + CONNACK_TIMEOUT_S
             properties = None
             if self._protocol == "5":
                 properties = Properties(PacketTypes.CONNECT)
@@ -223,16 +224,11 @@ class Uplink:
                 clean_start=self._protocol == "5" or mqtt.MQTT_CLEAN_START_FIRST_ONLY,
                 properties=properties,
             )
+            self._asked = True
+            self._give_up_at_s = self._boot_s() + CONNACK_TIMEOUT_S
             client.loop_start()
         except (OSError, ValueError) as exc:  # ValueError: what paho says of a bad host name
             self._leave(_reason(exc))
-
-    def _protocol_for(self, url: str) -> Protocol:
-        since_s = self._plain_since_s.get(url)
-        if since_s is not None and self._boot_s() - since_s > PROTOCOL_MEMORY_S:
-            del self._plain_since_s[url]
-            since_s = None
-        return self._settings.protocol if since_s is None else "3.1.1"
 
     def _new_client(self, *, tls: bool) -> mqtt.Client:
         version = mqtt.MQTTv5 if self._protocol == "5" else mqtt.MQTTv311
@@ -297,20 +293,24 @@ class Uplink:
         client = self._client
         if client is None:
             return
-        self._route.succeeded()
+        url = self._route.broker
+        if not self._dialects[url].accepted():
+            self._ask_again()
+            return
         self._online = True
         self._told_unreachable.clear()
         now_s = self._boot_s()
-        self._health.broker = self._route.broker
+        self._health.broker = url
         self._health.connected_since_s = now_s
         self._health.reconnects += 1
         self._health_at_s = now_s + 1.0
-        if self._protocol != self._settings.protocol:
+        if self._protocol != self._settings.protocol and url not in self._told_plain:
+            self._told_plain.add(url)
             log.warning(
                 "broker refuses MQTT 5, using 3.1.1: whether anybody subscribes cannot be told",
-                broker=self._route.broker,
+                broker=url,
             )
-        log.info("connected", broker=self._route.broker, protocol=self._protocol)
+        log.info("connected", broker=url, protocol=self._protocol)
         self._write_birth()  # first, so that the retained status heard below is our own
         client.subscribe(f"{self._root}/status", qos=1)
         try:
@@ -326,23 +326,36 @@ class Uplink:
         )
 
     def _on_refused(self, code: Any) -> None:
+        self._asked = False  # it answered
         if code.value == UNSUPPORTED_PROTOCOL_VERSION and self._protocol == "5":
-            self._plain_since_s[self._route.broker] = self._boot_s()
-            self._drop_client()
-            self._attempt_at_s = 0.0  # the same broker with 3.1.1, at once
+            self._dialects[self._route.broker].refused(self._boot_s())
+            self._ask_again()
         else:
             self._leave(f"the broker refuses us: {code}")
 
+    def _ask_again(self) -> None:
+        """Try the same broker at once, with the other version of MQTT."""
+        self._drop_client()
+        self._attempt_at_s = 0.0
+
     def _leave(self, why: str) -> None:
         """End this connection or attempt, and plan the next."""
-        broker, was_online = self._route.broker, self._online
+        now_s, broker, was_online = self._boot_s(), self._route.broker, self._online
+        since_s = self._health.connected_since_s
+        lasted = since_s is not None and now_s - since_s >= STABLE_S
         self._drop_client()
         if was_online:
             log.warning("connection lost", broker=broker, reason=why)
-        elif (broker, why) not in self._told_unreachable:
-            self._told_unreachable.add((broker, why))
-            log.warning("broker not reachable; trying on", broker=broker, reason=why)
-        self._attempt_at_s = self._boot_s() + self._route.failed()
+        else:
+            if self._asked:
+                self._dialects[broker].silent(now_s)
+            if (broker, why) not in self._told_unreachable:
+                self._told_unreachable.add((broker, why))
+                log.warning("broker not reachable; trying on", broker=broker, reason=why)
+        if lasted:
+            self._route.lasted()
+        # A broker that held us is asked first again.
+        self._attempt_at_s = now_s + self._route.failed(turn=not lasted)
 
     def _drop_client(self) -> None:
         client, self._client = self._client, None

@@ -2,8 +2,8 @@
 
 Both keep one port of 127.0.0.1 for life, so that a broker that was killed comes back where its
 clients look for it. Mosquitto speaks MQTT 5 and 3.1.1, and is what cities run; the embedded
-broker (amqtt) speaks 3.1.1 only: it answers an MQTT 5 CONNECT with a CONNACK in 3.1.1's form,
-return code 1, and closes.
+broker (amqtt) speaks 3.1.1 only: it answers a bare MQTT 5 CONNECT with a CONNACK in 3.1.1's form,
+return code 1, and closes; one with properties it never answers, waiting for what it takes for more.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ from agent.outbox import (
     NO_MATCHING_SUBSCRIBERS,
     PAGE_ENTRIES,
     PAYLOAD_FORMAT_INVALID,
+    PLAIN_FOR_S,
     SUCCESS,
+    Dialect,
     Outbox,
     Route,
     Send,
@@ -634,7 +636,7 @@ def test_brokers_are_tried_in_turn_and_a_good_one_is_kept() -> None:
         tried.append(route.broker)
         route.failed()
     assert tried == ["a", "b", "c", "a"]
-    route.succeeded()
+    route.failed(turn=False)
     assert route.broker == "b"
 
 
@@ -658,12 +660,68 @@ def test_gateways_that_lose_a_broker_together_do_not_come_back_together() -> Non
     assert min(per_second) > 5
 
 
-def test_success_makes_the_next_wait_short_again() -> None:
+def test_a_connection_that_lasted_makes_the_next_wait_short_again() -> None:
     route = Route(["a"], random.Random(1))
     for _ in range(10):
         route.failed()
-    route.succeeded()
+    route.lasted()
     assert route.failed() <= 0.5
+
+
+# Which MQTT to speak
+
+
+class OldBroker:
+    """Speaks 3.1.1 only; `answers` says whether it tells so."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self.answers = answers
+
+    def meet(self, dialect: Dialect, now_s: float) -> bool:
+        """Whether the two are talking after one attempt."""
+        if dialect.ask(now_s) == "3.1.1":
+            return dialect.accepted()
+        if self.answers:
+            dialect.refused(now_s)
+        else:
+            dialect.silent(now_s)
+        return False
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_old_broker_is_spoken_to_in_3_1_1_in_the_end(answers: bool) -> None:
+    dialect, broker = Dialect("5"), OldBroker(answers=answers)
+    met = [broker.meet(dialect, 0.0) for _ in range(6)]
+    assert met[-2:] == [True, True]
+    assert dialect.ask(0.0) == "3.1.1"
+
+
+def test_an_old_broker_is_asked_for_5_again_after_an_hour() -> None:
+    dialect = Dialect("5")
+    dialect.refused(0.0)
+    assert dialect.ask(PLAIN_FOR_S) == "3.1.1"
+    assert dialect.ask(PLAIN_FOR_S + 1) == "5"
+
+
+@pytest.mark.parametrize("silences", range(6))
+def test_a_broker_that_knows_5_is_spoken_to_in_5_however_long_it_takes_to_start(
+    silences: int,
+) -> None:
+    dialect = Dialect("5")
+    for _ in range(silences):
+        dialect.ask(0.0)
+        dialect.silent(0.0)
+    asked = []
+    while not asked or not dialect.accepted():
+        asked.append(dialect.ask(0.0))
+    assert asked[-1] == "5"
+
+
+def test_where_3_1_1_is_configured_silence_changes_nothing() -> None:
+    dialect = Dialect("3.1.1")
+    dialect.silent(0.0)
+    assert dialect.ask(0.0) == "3.1.1"
+    assert dialect.accepted()
 
 
 # Rejection
