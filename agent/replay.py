@@ -242,6 +242,7 @@ class _I2c:
         self._entries: dict[int, _I2cEntry] = {}  # by place in the file, those not yet read
         self._places: dict[tuple[int, bytes], deque[int]] = {}
         self._count = 0
+        self._front = 0  # no entry before this place is left
 
     def record(self, entry: _I2cEntry) -> None:
         self._entries[self._count] = entry
@@ -249,7 +250,9 @@ class _I2c:
         self._count += 1
 
     def first(self) -> _I2cEntry | None:
-        return next(iter(self._entries.values()), None)
+        while self._front < self._count and self._front not in self._entries:
+            self._front += 1
+        return self._entries.get(self._front)
 
     def forget(self, entry: _I2cEntry) -> None:
         if self.first() is entry:

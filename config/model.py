@@ -13,12 +13,20 @@ from fractions import Fraction
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 ID_PATTERN = re.compile(r"[a-z0-9-]{1,64}\Z")
 RESERVED_SENSOR_IDS = ("alerts", "gateway")
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)\s*\Z")
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)\s*\Z")
 _SIZE_FACTORS = {
     "B": 1,
     "kB": 10**3,
@@ -100,7 +108,20 @@ def _default_gateway_id() -> str:
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
 # The spool's write-ahead log and what may wait in memory take some of it: less is no promise.
-SizeBytes = Annotated[int, BeforeValidator(_size_bytes), Field(ge=8 * 2**20)]
+LEAST_BYTES = 8 * 2**20
+SizeBytes = Annotated[
+    int,
+    Field(ge=LEAST_BYTES),
+    BeforeValidator(_size_bytes),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": LEAST_BYTES},
+                {"type": "string", "pattern": _SIZE.pattern.replace(r"\Z", "$")},
+            ]
+        }
+    ),
+]
 Rational = Annotated[str, AfterValidator(_positive_fraction)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 WindowSeconds = Annotated[int, Field(ge=1, le=3600), AfterValidator(_divides_an_hour)]

@@ -1,0 +1,482 @@
+"""One bus: its devices are asked in time, a dead one costs the others its time-out at most."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from agent.collector import (
+    IGNORE_AFTER_FAILURES,
+    RETRY_CAP_S,
+    TROUBLES_PER_POLL,
+    Collected,
+    Collector,
+    Station,
+)
+from agent.health import Health
+from drivers.base import (
+    BusError,
+    FrameError,
+    Observation,
+    Options,
+    Quantity,
+    Reading,
+    Spec,
+    Trouble,
+)
+
+BEGIN_S = 1000.0
+
+
+class World:
+    """A clock and a wish to stop; who waits in it moves the clock."""
+
+    def __init__(self, lasts_s: float) -> None:
+        self.now_s = BEGIN_S
+        self.end_s = BEGIN_S + lasts_s
+
+    def boot_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+    def is_set(self) -> bool:
+        return self.now_s >= self.end_s
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        left_s = self.end_s - self.now_s
+        self.now_s += left_s if timeout_s is None else min(timeout_s, left_s)
+        return self.is_set()
+
+
+class Bus:
+    """A bus that can be pulled out."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.is_open = False
+        self.openings: list[float] = []
+        self.is_out: Callable[[float], bool] = lambda _s: False
+
+    def open(self) -> None:
+        self.openings.append(self._world.now_s)
+        if self.is_out(self._world.now_s):
+            raise BusError("/dev/ttyUSB0: No such file or directory")
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class Device:
+    """A device that answers unless it is told otherwise, and remembers when it was asked."""
+
+    spec: ClassVar[Spec] = Spec("device", "Device", "snow", "serial", ())
+    Options: ClassVar[type[Options]] = Options
+    rate_hz = 1.0
+
+    def __init__(
+        self,
+        world: World,
+        bus: Bus,
+        *,
+        interval_s: float = 1.0,
+        timeout_s: float = 0.0,
+        answers: Callable[[float], Sequence[Observation]] | None = None,
+    ) -> None:
+        self._world = world
+        self._bus = bus
+        self.interval_s = interval_s
+        self.timeout_s = timeout_s
+        self.frames = 0
+        self.frame_errors = 0
+        self.is_open = False
+        self.asked: list[float] = []
+        self.answers = answers or (lambda at_s: [Reading("depth_cm", 42.0, round(at_s * 1e9))])
+
+    @property
+    def quantities(self) -> Mapping[str, Quantity]:
+        return {}
+
+    def open(self) -> None:
+        self._need_the_bus()
+        self.is_open = True
+
+    def poll(self) -> Sequence[Observation]:
+        at_s = self._world.now_s
+        self.asked.append(at_s)
+        self._need_the_bus()
+        try:
+            return self.answers(at_s)
+        except BusError:
+            self._world.now_s += self.timeout_s
+            raise
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def _need_the_bus(self) -> None:
+        if not self._bus.is_open or self._bus.is_out(self._world.now_s):
+            raise BusError("the bus is gone")
+
+
+class Bench:
+    """A bus with devices, and the collector that asks them."""
+
+    def __init__(self, lasts_s: float = 60.0, *, room: int = 100_000) -> None:
+        self.world = World(lasts_s)
+        self.bus = Bus(self.world)
+        self.health = Health()
+        self.queue: queue.Queue[Collected | None] = queue.Queue(room)
+        self.stations: list[Station] = []
+
+    def device(
+        self, name: str, *, on_error: Literal["retry", "ignore"] = "retry", **how: Any
+    ) -> Device:
+        device = Device(self.world, self.bus, **how)
+        self.stations.append(Station(name, device, on_error, self.health.sensor(name)))
+        return device
+
+    def collector(self) -> Collector:
+        return Collector(
+            "ttyUSB0",
+            self.bus,
+            self.stations,
+            self.queue,
+            health=self.health,
+            boot_ns=self.world.boot_ns,
+            stopping=cast(threading.Event, self.world),
+        )
+
+    def run(self) -> list[dict[str, Any]]:
+        with capture_logs() as logs:
+            self.collector().run()
+        return [dict(line) for line in logs]
+
+    def collected(self, sensor_id: str) -> list[Observation]:
+        return [
+            seen
+            for poll in list(self.queue.queue)
+            if poll is not None and poll.sensor_id == sensor_id
+            for seen in poll.observations
+        ]
+
+
+def dead(_at_s: float) -> Sequence[Observation]:
+    raise BusError("nobody answers")
+
+
+def garbage(_at_s: float) -> Sequence[Observation]:
+    raise FrameError("checksum")
+
+
+def bug(_at_s: float) -> Sequence[Observation]:
+    raise ZeroDivisionError
+
+
+def after(until_s: float, device: Device, meanwhile: Callable[[float], Any]) -> None:
+    """Let a device do something else until `until_s` after the beginning."""
+    healthy = device.answers
+    device.answers = lambda at_s: (meanwhile if at_s < BEGIN_S + until_s else healthy)(at_s)
+
+
+def distances(times: Sequence[float]) -> list[float]:
+    return [round(later - earlier, 6) for earlier, later in pairwise(times)]
+
+
+def test_devices_are_asked_at_their_own_intervals() -> None:
+    bench = Bench(lasts_s=10.0)
+    fast = bench.device("fast", interval_s=0.1)
+    slow = bench.device("slow", interval_s=2.5)
+    bench.run()
+    assert set(distances(fast.asked)) == {0.1}
+    assert set(distances(slow.asked)) == {2.5}
+    assert len(bench.collected("fast")) == len(fast.asked) == 100
+
+
+def test_a_late_poll_is_not_made_up_for() -> None:
+    bench = Bench(lasts_s=30.0)
+    device = bench.device("snow-1", interval_s=1.0)
+
+    def slowly(_at_s: float) -> Sequence[Observation]:
+        bench.world.wait(4.3)
+        return []
+
+    bench.device("slow", interval_s=10.0, answers=slowly)
+    bench.run()
+    assert min(distances(device.asked)) > 0.5
+    assert max(distances(device.asked)) < 5.5
+
+
+def test_a_dead_device_costs_its_neighbour_at_most_its_own_time_out() -> None:
+    bench = Bench(lasts_s=600.0)
+    bench.device("dead", interval_s=1.0, timeout_s=0.5, answers=dead)
+    alive = bench.device("alive", interval_s=1.0)
+    bench.run()
+    assert max(distances(alive.asked)) <= 1.5
+    assert len(alive.asked) >= 595
+    assert bench.health.states() == {"dead": "silent", "alive": "ok"}
+
+
+def test_a_dead_device_is_asked_less_and_less_often_and_never_given_up() -> None:
+    bench = Bench(lasts_s=300.0)
+    device = bench.device("dead", answers=dead)
+    bench.run()
+    waits = distances(device.asked)
+    assert waits[:6] == [1, 2, 4, 8, 16, 30]
+    assert set(waits[6:]) == {RETRY_CAP_S}
+
+
+def test_a_failed_poll_is_told_as_trouble_of_the_bus() -> None:
+    bench = Bench(lasts_s=4.0)
+    bench.device("dead", answers=dead)
+    bench.run()
+    seen = bench.collected("dead")
+    assert seen == [Trouble("bus_error", round((BEGIN_S + s) * 1e9)) for s in (0, 1, 3)]
+    assert bench.health.sensor("dead").failed_polls == 3
+
+
+def test_the_edges_are_logged_once_and_not_each_failure() -> None:
+    bench = Bench(lasts_s=300.0)
+    device = bench.device("snow-1")
+    after(100.0, device, dead)
+    logs = bench.run()
+    assert [line["event"] for line in logs] == [
+        "sensor is silent; looking for it",
+        "sensor is back",
+    ]
+    silent, back = logs
+    assert (silent["sensor"], silent["reason"]) == ("snow-1", "nobody answers")
+    assert 100 <= back["after_s"] <= 131
+    assert back["polls_lost"] == 8
+    assert bench.health.states() == {"snow-1": "ok"}
+
+
+def test_a_device_that_came_back_is_opened_anew_and_asked_at_its_interval() -> None:
+    bench = Bench(lasts_s=60.0)
+    device = bench.device("snow-1", interval_s=1.0)
+    bench.device("other")
+    after(5.0, device, dead)
+    bench.run()
+    recovered = [at_s for at_s in device.asked if at_s >= BEGIN_S + 7.0]
+    assert set(distances(recovered)) == {1.0}
+
+
+def test_a_device_may_be_left_alone_after_ten_failures() -> None:
+    bench = Bench(lasts_s=3600.0)
+    device = bench.device("dead", on_error="ignore", answers=dead)
+    neighbour = bench.device("alive")
+    logs = bench.run()
+    assert len(device.asked) == IGNORE_AFTER_FAILURES == 10
+    assert bench.health.states()["dead"] == "ignored"
+    assert len(neighbour.asked) > 3500
+    assert "sensor is left alone until the next reload" in [line["event"] for line in logs]
+
+
+def test_ten_failures_with_a_success_between_them_are_not_ten_in_a_row() -> None:
+    bench = Bench(lasts_s=3600.0)
+
+    def every_fifth(at_s: float) -> Sequence[Observation]:
+        if len(device.asked) % 5:
+            raise BusError("nobody answers")
+        return [Reading("depth_cm", 42.0, round(at_s * 1e9))]
+
+    device = bench.device("shaky", on_error="ignore", answers=every_fifth)
+    bench.run()
+    assert len(device.asked) > 50
+
+
+def test_with_nobody_left_to_ask_it_waits_for_the_stop() -> None:
+    bench = Bench(lasts_s=86400.0)
+    bench.device("dead", on_error="ignore", answers=dead)
+    bench.run()
+    assert not bench.bus.is_open
+
+
+# The bus itself
+
+
+def test_when_no_device_answers_the_bus_is_opened_again() -> None:
+    bench = Bench(lasts_s=100.0)
+    one, two = bench.device("one"), bench.device("two")
+    bench.bus.is_out = lambda at_s: BEGIN_S + 10 <= at_s < BEGIN_S + 40  # pulled out
+    logs = bench.run()
+    assert len(bench.bus.openings) > 2
+    assert bench.health.states() == {"one": "ok", "two": "ok"}
+    assert [line["event"] for line in logs].count("sensor is back") == 2
+    assert one.asked[-1] > BEGIN_S + 98
+    assert two.asked[-1] > BEGIN_S + 98
+
+
+def test_while_one_device_answers_the_bus_stays_open() -> None:
+    bench = Bench(lasts_s=600.0)
+    bench.device("dead", answers=dead)
+    bench.device("alive")
+    bench.run()
+    assert bench.bus.openings == [BEGIN_S]
+
+
+def test_a_device_left_alone_does_not_keep_the_bus_from_being_opened_again() -> None:
+    bench = Bench(lasts_s=3600.0)
+    bench.device("gone", on_error="ignore", answers=dead)
+    device = bench.device("snow-1")
+    bench.bus.is_out = lambda at_s: BEGIN_S + 1000 <= at_s < BEGIN_S + 1100
+    bench.run()
+    assert bench.health.states()["snow-1"] == "ok"
+    assert device.asked[-1] > BEGIN_S + 3590
+
+
+def test_a_bus_that_was_never_there_is_looked_for_and_found() -> None:
+    bench = Bench(lasts_s=100.0)
+    bench.device("snow-1")
+    bench.bus.is_out = lambda at_s: at_s < BEGIN_S + 50
+    logs = bench.run()
+    assert "No such file" in logs[0]["reason"]
+    assert bench.health.states() == {"snow-1": "ok"}
+
+
+def test_at_a_stop_every_device_and_the_bus_are_closed() -> None:
+    bench = Bench(lasts_s=5.0)
+    device = bench.device("snow-1")
+    bench.run()
+    assert not device.is_open
+    assert not bench.bus.is_open
+
+
+# Nonsense
+
+
+def test_garbage_is_not_waited_out_and_three_times_in_a_row_is_silence() -> None:
+    bench = Bench(lasts_s=20.0)
+    device = bench.device("snow-1", interval_s=1.0)
+    after(2.5, device, garbage)
+    logs = bench.run()
+    assert set(distances(device.asked)) == {1.0}
+    assert [line["event"] for line in logs] == [
+        "sensor is silent; looking for it",
+        "sensor is back",
+    ]
+
+
+def test_garbage_now_and_then_is_no_silence() -> None:
+    bench = Bench(lasts_s=20.0)
+    device = bench.device("snow-1")
+    healthy = device.answers
+
+    def now_and_then(at_s: float) -> Sequence[Observation]:
+        return garbage(at_s) if len(device.asked) % 2 else healthy(at_s)
+
+    device.answers = now_and_then
+    logs = bench.run()
+    assert [line["event"] for line in logs] == ["sensor measures"]
+
+
+def test_frame_errors_are_told_with_the_poll_and_not_once_a_byte() -> None:
+    bench = Bench(lasts_s=2.0)
+    device = bench.device("snow-1")
+
+    def noisy(at_s: float) -> Sequence[Observation]:
+        device.frame_errors += 500 if len(device.asked) == 1 else 2
+        return []
+
+    device.answers = noisy
+    bench.run()
+    first, second = list(bench.queue.queue)
+    assert first is not None
+    assert second is not None
+    assert [len(first.observations), len(second.observations)] == [TROUBLES_PER_POLL, 2]
+    assert bench.health.sensor("snow-1").frame_errors == 502
+
+
+def test_a_stream_between_two_frames_is_neither_silent_nor_back() -> None:
+    bench = Bench(lasts_s=10.0)
+    bench.device("snow-1", answers=lambda _s: [])
+    assert bench.run() == []
+    assert bench.health.states() == {"snow-1": "starting"}
+
+
+def test_a_device_that_warms_up_says_so() -> None:
+    bench = Bench(lasts_s=20.0)
+    device = bench.device("hall-1")
+    after(10.0, device, lambda at_s: [Trouble("warmup", round(at_s * 1e9))])
+    states = []
+    healthy = device.answers
+
+    def watched(at_s: float) -> Sequence[Observation]:
+        states.append(bench.health.states()["hall-1"])
+        return healthy(at_s)
+
+    device.answers = watched
+    bench.run()
+    assert states == ["starting", *["warmup"] * 10, *["ok"] * 9]
+
+
+# The queue behind it
+
+
+def test_what_the_pipeline_cannot_take_is_counted_and_told_once() -> None:
+    bench = Bench(lasts_s=10.0, room=3)
+    bench.device("snow-1")
+    logs = bench.run()
+    assert len(bench.collected("snow-1")) == 3
+    assert bench.health.lost_in_queue == 7
+    assert [line["event"] for line in logs].count(
+        "the pipeline does not keep up; readings are dropped"
+    ) == 1
+
+
+def test_a_second_jam_is_told_again() -> None:
+    bench = Bench(lasts_s=10.0, room=3)
+    device = bench.device("snow-1")
+    healthy = device.answers
+
+    def emptied(at_s: float) -> Sequence[Observation]:
+        if len(device.asked) == 6:
+            bench.queue.get_nowait()
+        return healthy(at_s)
+
+    device.answers = emptied
+    logs = bench.run()
+    assert [line["log_level"] for line in logs].count("error") == 2
+
+
+# A bug in a driver
+
+
+def test_a_driver_with_a_bug_ends_the_thread_with_everything_closed() -> None:
+    bench = Bench()
+    device = bench.device("buggy", answers=bug)
+    with pytest.raises(ZeroDivisionError):
+        bench.run()
+    assert not device.is_open
+    assert not bench.bus.is_open
+
+
+def test_started_again_it_asks_the_neighbours_of_a_driver_with_a_bug() -> None:
+    bench = Bench(lasts_s=120.0)
+    bench.device("buggy", answers=bug)
+    neighbour = bench.device("alive")
+    collector = bench.collector()
+    lives = 0
+    while not bench.world.is_set():
+        lives += 1
+        try:
+            collector.run()
+        except ZeroDivisionError:
+            bench.world.wait(1.0)  # as the supervisor would
+    assert lives <= 5
+    assert len(neighbour.asked) > 100
+    assert bench.health.states()["alive"] == "ok"
+    assert bench.health.sensor("alive").failed_polls == 0
+
+
+def test_its_pulse_is_felt_while_it_works() -> None:
+    bench = Bench(lasts_s=10.0)
+    bench.device("snow-1")
+    collector = bench.collector()
+    collector.run()
+    assert collector.beat_s > BEGIN_S + 8

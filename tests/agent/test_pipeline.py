@@ -1,0 +1,539 @@
+"""From readings to committed records: clock, failing disks, stops, and noise drawn once."""
+
+from __future__ import annotations
+
+import json
+import queue
+import sqlite3
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from agent.clock import Clock, Look
+from agent.collector import Collected
+from agent.pipeline import (
+    CLOCK_LOOK_S,
+    COMMIT_RETRY_S,
+    Channel,
+    MeasuredChannel,
+    PeopleChannel,
+    Pipeline,
+)
+from agent.privacy.policy import Policy
+from agent.record import BEFORE_ALL, Entry, utc_text
+from agent.spool import Spool
+from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Trouble
+
+S = 1_000_000_000
+MIDNIGHT_NS = 1_800_057_600 * S
+BOOT_NS = 500 * S  # at midnight
+DEPTH = Quantity("depth_cm", "cm", "depth of snow")
+DISTANCE = Quantity("distance_cm", "cm", "distance")
+
+
+class Station:
+    """A pipeline with a spool on disk, and clocks that a test moves."""
+
+    def __init__(
+        self, path: Path, *, known: bool = True, run: str = "run-1", begin_s: float = 0.0
+    ) -> None:
+        self.path = path
+        self.run = run
+        self.boot_ns = BOOT_NS + round(begin_s * S)
+        self.ahead_ns = 0  # by how much the wall clock was set since midnight
+        self.synchronised = known
+        self.waited_enough = False
+        self.told: list[Entry] = []
+        self.rewinds = 0
+        self.has_ended = False
+        self.spool = Spool(path, max_bytes=64 * 2**20, run=run, boot_id="boot-1")
+        self.spool._db.execute("PRAGMA busy_timeout = 1")  # it would wait for two seconds
+        self.inbox: queue.Queue[Collected | None] = queue.Queue(1000)
+        clock = Clock(self.look(), trust_system=False)
+        now_ns = clock.utc_ns(self.boot_ns)
+        self.policy = Policy(900, Fraction(1, 4))
+        channels: dict[str, Channel] = {
+            "snow-1": MeasuredChannel(
+                "snow-1",
+                "snow",
+                window_s=60,
+                rate_hz=1.0,
+                quantities={"depth_cm": DEPTH, "distance_cm": DISTANCE},
+                now_ns=now_ns,
+            ),
+            "door-1": PeopleChannel(
+                "door-1", policy=self.policy, directions=("towards", "away"), now_ns=now_ns
+            ),
+        }
+        self.pipeline = Pipeline(
+            channels,
+            self.inbox,
+            self.spool,
+            config_id="9f2c1ab04d77",
+            clock=clock,
+            look=self.look,
+            boot_id="boot-1",
+            clock_wait_over=lambda: self.waited_enough,
+            committed=self.told.extend,
+            rewind=self._rewind,
+        )
+
+    def _rewind(self) -> None:
+        self.rewinds += 1
+
+    def look(self) -> Look:
+        utc_ns = MIDNIGHT_NS + self.boot_ns - BOOT_NS + self.ahead_ns
+        return Look(self.boot_ns, utc_ns, self.synchronised, 0.02 if self.synchronised else None)
+
+    def at(self, seconds: float) -> int:
+        """Return the boot-time instant so many seconds after midnight."""
+        return BOOT_NS + round(seconds * S)
+
+    def says(self, sensor_id: str, *observations: Observation) -> None:
+        """A collector hands something on, now; the pipeline takes it."""
+        self.inbox.put_nowait(Collected(sensor_id, observations))
+        self.pipeline._step()
+
+    def measures(self, until_s: float, value: float = 42.0) -> None:
+        """Let the snow sensor measure each second until then."""
+        while self.boot_ns < self.at(until_s):
+            self.says("snow-1", Reading("depth_cm", value, self.boot_ns))
+            self.boot_ns += S
+
+    def passes(self, until_s: float) -> None:
+        """Let time pass in silence; the pipeline wakes each second."""
+        while self.boot_ns < self.at(until_s):
+            self.inbox.put_nowait(None)
+            self.pipeline._step()
+            self.boot_ns += S
+        self.inbox.put_nowait(None)
+        self.pipeline._step()
+
+    def stops(self) -> None:
+        self.pipeline.stop()
+        self.pipeline.run()
+
+    def ends(self, *, clean: bool = True) -> None:
+        if not self.has_ended:
+            self.has_ended = True
+            self.spool.close(clean=clean)
+
+    def records(self, stream: str | None = None) -> list[dict[str, Any]]:
+        """Return what waits to be sent, oldest first."""
+        page = self.spool.peek(
+            after_id=BEFORE_ALL, up_to_id=self.spool.last_id, limit=10**6, parcel_records=10**6
+        )
+        found = sorted(
+            (row_id, body)
+            for parcel in page.parcels
+            for row_id, body in zip(parcel.ids, parcel.bodies, strict=True)
+        )
+        records = [json.loads(body) for _, body in found]
+        return [each for each in records if stream in (None, each["stream"])]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Station]]:
+    stations: list[Station] = []
+
+    def build(**how: Any) -> Station:
+        station = Station(tmp_path / "spool.db", **how)
+        stations.append(station)
+        return station
+
+    yield build
+    for station in stations:
+        station.ends()
+
+
+@pytest.fixture
+def station(make: Callable[..., Station]) -> Station:
+    return make()
+
+
+def span(record: dict[str, Any]) -> tuple[str, str]:
+    return record["start"], record["end"]
+
+
+def clock_text(seconds: float) -> str:
+    return utc_text(MIDNIGHT_NS + round(seconds * S))
+
+
+# The ordinary way
+
+
+def test_a_minute_of_readings_becomes_one_record(station: Station) -> None:
+    station.measures(until_s=65)
+    (record,) = station.records("snow-1")
+    assert span(record) == (clock_text(0), clock_text(60))
+    assert record["clock"] == {"state": "synced", "error_s": 0.02}
+    assert record["quality"] == {"flag": "good", "n": 60, "expected": 60}
+    assert record["values"]["depth_cm"]["mean"] == 42.0
+    assert [entry.seq for entry in station.told] == [1]
+
+
+def test_a_quantity_that_the_device_never_mentions_is_not_in_its_records(station: Station) -> None:
+    station.measures(until_s=65)
+    assert list(station.records("snow-1")[0]["values"]) == ["depth_cm"]
+
+
+def test_a_silent_sensor_gives_a_missing_record_each_window(station: Station) -> None:
+    station.passes(until_s=185)
+    records = station.records("snow-1")
+    assert [record["quality"]["flag"] for record in records] == ["missing"] * 3
+    assert records[0]["values"] == {"depth_cm": None, "distance_cm": None}
+
+
+def test_a_value_that_differs_carries_its_own_flag(station: Station) -> None:
+    for second in range(60):
+        station.boot_ns = station.at(second)
+        station.says(
+            "snow-1",
+            Reading("depth_cm", 42.0, station.boot_ns),
+            Reading("distance_cm", 308.0 if second < 3 else None, station.boot_ns, ("stale",)),
+        )
+    station.boot_ns = station.at(62)
+    station.passes(until_s=63)
+    (record,) = station.records("snow-1")
+    assert record["quality"] == {"flag": "suspect", "n": 60, "expected": 60, "reasons": ["stale"]}
+    assert "flag" not in record["values"]["distance_cm"]
+    assert record["values"]["depth_cm"]["flag"] == "good"
+    assert record["values"]["depth_cm"]["reasons"] == []
+
+
+def test_windows_that_close_together_are_committed_together(station: Station) -> None:
+    commits = []
+    station.pipeline._committed = lambda entries: commits.append(len(entries))
+    station.passes(until_s=895)
+    commits.clear()
+    station.passes(until_s=905)
+    assert commits == [2]  # the minute's record and the quarter's
+
+
+def test_a_run_begins_with_what_the_one_before_produced(make: Callable[..., Station]) -> None:
+    first = make()
+    first.pipeline.announce("0.1.0")
+    first.measures(until_s=65)
+    first.ends(clean=False)
+    second = make(run="run-2")
+    second.pipeline.announce("0.1.0")
+    assert second.records("gateway")[-1]["values"] == {
+        "event": "start",
+        "version": "0.1.0",
+        "previous": {"run": "run-1", "clean": False, "produced": {"gateway": 1, "snow-1": 1}},
+    }
+
+
+# Stopping
+
+
+def test_a_stop_closes_every_window_as_partial_and_commits(station: Station) -> None:
+    station.measures(until_s=90)
+    station.says("door-1", Alive(station.boot_ns))
+    station.stops()
+    whole, partial = station.records("snow-1")
+    assert "reasons" not in whole["quality"]
+    assert span(partial) == (clock_text(60), clock_text(90))
+    assert partial["quality"] == {"flag": "good", "n": 30, "expected": 30, "reasons": ["partial"]}
+    (people,) = station.records("door-1")
+    assert span(people) == (clock_text(0), clock_text(90))
+    assert "partial" in people["quality"]["reasons"]
+
+
+def test_what_still_waits_in_the_queue_at_a_stop_is_taken(station: Station) -> None:
+    for second in range(5):
+        seen = Reading("depth_cm", 42.0, station.boot_ns)
+        station.inbox.put_nowait(Collected("snow-1", [seen]))
+        station.boot_ns += S
+        del second
+    station.stops()
+    assert station.records("snow-1")[0]["quality"]["n"] == 5
+
+
+def test_the_next_run_continues_where_the_partial_window_ended(
+    make: Callable[..., Station],
+) -> None:
+    first = make()
+    first.measures(until_s=30)
+    first.stops()
+    first.ends()
+    second = make(run="run-2", begin_s=30.0)
+    second.measures(until_s=65)
+    one, two = second.records("snow-1")
+    assert one["end"] == two["start"] == clock_text(30)
+    assert two["quality"]["reasons"] == ["partial"]
+
+
+# The clock
+
+
+def test_records_of_unknown_time_wait_and_are_put_right(make: Callable[..., Station]) -> None:
+    station = make(known=False)
+    station.measures(until_s=130)
+    assert station.records() == []
+    assert station.spool.held() == 2
+    station.ahead_ns = 3600 * S  # the network comes, and with it the time
+    station.synchronised = True
+    station.measures(until_s=130 + 2 * CLOCK_LOOK_S)
+    records = station.records("snow-1")
+    assert station.spool.held() == 0
+    assert station.rewinds >= 1
+    assert span(records[0]) == (clock_text(3600), clock_text(3660))
+    assert {record["clock"]["state"] for record in records} == {"corrected"}
+    assert records[2]["quality"]["reasons"] == ["clock_step"]
+
+
+def test_the_window_that_was_open_when_the_time_came_is_put_right_with_the_others(
+    make: Callable[..., Station],
+) -> None:
+    station = make(known=False)
+    station.measures(until_s=30)
+    station.ahead_ns = 3600 * S
+    station.synchronised = True
+    station.measures(until_s=70)
+    cut, rest = station.records("snow-1")
+    assert (cut["clock"]["state"], rest["clock"]["state"]) == ("corrected", "synced")
+    assert cut["start"] == clock_text(3600)
+    assert cut["end"] == rest["start"]
+    assert cut["quality"]["n"] + rest["quality"]["n"] == 60
+
+
+def test_records_held_by_an_earlier_run_of_this_boot_are_put_right(
+    make: Callable[..., Station],
+) -> None:
+    first = make(known=False)
+    first.measures(until_s=70)
+    first.stops()
+    first.ends()
+    second = make(run="run-2", begin_s=80.0)  # meanwhile the time became known
+    assert second.spool.held() == 3
+    second.passes(until_s=90)
+    assert second.spool.held() == 0
+    assert {record["clock"]["state"] for record in second.records()} == {"corrected"}
+
+
+def test_records_that_could_not_be_written_when_the_time_came_are_put_right_too(
+    make: Callable[..., Station],
+) -> None:
+    station = make(known=False)
+    station.measures(until_s=30)
+    station.ahead_ns = 3600 * S
+    station.synchronised = True
+    with locked(station):
+        station.measures(until_s=50)
+    station.measures(until_s=75)
+    assert station.spool.held() == 0
+    assert station.records("snow-1")[0]["start"] == clock_text(3600)
+    assert station.records("snow-1")[0]["clock"]["state"] == "corrected"
+
+
+def test_after_waiting_long_enough_records_go_as_estimated(make: Callable[..., Station]) -> None:
+    station = make(known=False)
+    station.measures(until_s=70)
+    assert station.spool.held() == 1
+    station.waited_enough = True
+    station.measures(until_s=140)
+    first, second = station.records("snow-1")
+    assert first["clock"] == second["clock"] == {"state": "estimated", "error_s": None}
+    assert station.rewinds >= 1
+
+
+def test_giving_up_the_wait_is_tried_again_where_the_disk_refused(
+    make: Callable[..., Station],
+) -> None:
+    station = make(known=False)
+    station.measures(until_s=70)
+    station.waited_enough = True
+    with locked(station):
+        station.passes(until_s=80)
+    station.passes(until_s=90)
+    assert station.spool.held() == 0
+
+
+@pytest.mark.parametrize("step_s", [1800, -1800])
+def test_a_step_of_the_clock_closes_the_windows_and_begins_new_ones(
+    station: Station, step_s: int
+) -> None:
+    station.measures(until_s=30)
+    station.ahead_ns = step_s * S
+    station.measures(until_s=65)
+    cut, rest = station.records("snow-1")
+    assert cut["start"] == clock_text(0)
+    assert cut["quality"]["reasons"] == ["clock_step"]
+    assert rest["end"] == clock_text(60 + step_s)
+    measured_s = cut["quality"]["n"] + rest["quality"]["n"]
+    assert measured_s == 60
+    assert cut["clock"]["state"] == "synced"
+
+
+def test_a_step_of_the_clock_releases_a_people_window_once(station: Station) -> None:
+    station.says("door-1", Alive(station.boot_ns), Crossing("towards", station.boot_ns))
+    station.passes(until_s=30)
+    station.ahead_ns = 1800 * S
+    station.passes(until_s=40)
+    (record,) = station.records("door-1")
+    assert record["quality"]["reasons"] == ["clock_step"]
+    assert set(record["values"]["towards"]) == {"count", "unclamped"}
+
+
+def test_slewing_closes_nothing(station: Station) -> None:
+    for _ in range(50):
+        station.ahead_ns += 2_000_000  # two milliseconds a second
+        station.passes(until_s=(station.boot_ns - BOOT_NS) / S + 1)
+    assert station.records() == []
+
+
+# A disk that fails
+
+
+class locked:  # noqa: N801  (reads as a sentence)
+    """Somebody else holds the spool's file: every commit fails."""
+
+    def __init__(self, station: Station) -> None:
+        self._db = sqlite3.connect(station.path, isolation_level=None)
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, *_what: object) -> None:
+        self._db.execute("ROLLBACK")
+        self._db.close()
+
+
+def test_while_the_disk_fails_records_wait_in_memory_and_keep_their_numbers(
+    station: Station,
+) -> None:
+    with capture_logs() as logs:
+        with locked(station):
+            station.measures(until_s=200)
+            assert station.records() == []
+        station.measures(until_s=210)
+    records = station.records("snow-1")
+    assert [record["seq"] for record in records] == [1, 2, 3]
+    assert [entry.seq for entry in station.told] == [1, 2, 3]
+    assert [line["event"] for line in logs] == [
+        "spool cannot be written; records wait in memory",
+        "spool can be written again",
+    ]
+
+
+def test_a_failing_disk_is_not_asked_at_each_turn(station: Station) -> None:
+    attempts = []
+    append = station.spool.append
+
+    def counted(*what: Any, **how: Any) -> list[Entry]:
+        attempts.append(station.boot_ns)
+        return append(*what, **how)
+
+    station.spool.append = counted  # type: ignore[method-assign]
+    with locked(station):
+        station.measures(until_s=122)
+    assert len(attempts) <= 60 / COMMIT_RETRY_S + 2
+
+
+def test_a_people_record_is_tried_again_with_the_noise_it_has(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = []
+    release = Policy.release
+
+    def watched(self: Policy, counts: Any, rand_below: Any = None) -> dict[str, object]:
+        releases.append(release(self, counts, rand_below))
+        return releases[-1]
+
+    monkeypatch.setattr(Policy, "release", watched)
+    station.says("door-1", Alive(station.boot_ns), Crossing("towards", station.boot_ns))
+    with locked(station):
+        station.passes(until_s=930)
+        assert len(releases) == 1
+    station.passes(until_s=940)
+    (record,) = station.records("door-1")
+    assert record["values"] == releases[0]
+    assert len(releases) == 1
+
+
+def test_what_memory_cannot_hold_is_named_in_a_gap(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.pipeline.PENDING_LIMIT", 4)
+    with locked(station):
+        station.pipeline.announce("0.1.0")
+        station.measures(until_s=605)
+    station.measures(until_s=615)
+    gap, *rest = station.records("snow-1")
+    assert gap == {
+        "stream": "snow-1",
+        "first": 1,
+        "seq": 7,
+        "gap": "disk_failed",
+        "start": clock_text(0),
+        "end": clock_text(420),
+    }
+    assert [record["seq"] for record in rest] == [8, 9, 10]
+    assert station.records("gateway")[0]["seq"] == 1
+    assert station.spool.produced() == {"snow-1": 10, "gateway": 1}
+
+
+def test_a_gap_of_unknown_time_says_so(
+    make: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.pipeline.PENDING_LIMIT", 2)
+    station = make(known=False)
+    with locked(station):
+        station.measures(until_s=605)
+    station.measures(until_s=615)
+    gap = station.records("snow-1")[0]
+    assert (gap["seq"], gap["start"], gap["end"]) == (8, None, None)
+
+
+def test_a_disk_that_fails_at_the_stop_too_costs_what_was_in_memory_and_no_crash(
+    station: Station,
+) -> None:
+    with locked(station):
+        station.measures(until_s=70)
+        station.stops()
+    assert station.records() == []
+    assert station.spool.produced() == {}
+
+
+# People
+
+
+def test_nothing_but_the_released_figures_is_on_the_disk(station: Station) -> None:
+    for second in range(900):
+        station.boot_ns = station.at(second)
+        crossings = [Crossing("towards", station.boot_ns)] * 7
+        station.says("door-1", Alive(station.boot_ns), *crossings)
+    station.boot_ns = station.at(902)
+    station.passes(until_s=903)
+    (record,) = station.records("door-1")
+    towards = record["values"]["towards"]
+    # 6300 passed; noise beyond 200 has a probability of less than one in 10^21.
+    assert 6100 < towards["unclamped"] < 6500
+    assert set(record) == {"stream", "seq", "start", "end", "clock", "quality", "values"}
+    assert set(record["values"]) == {"towards", "away", "epsilon", "noise_sd", "ci95"}
+    assert set(record["quality"]) == {"flag", "n", "expected"}
+    assert record["quality"]["n"] == 900
+
+
+def test_a_people_sensor_out_of_order_says_only_what_tells_of_nobody(station: Station) -> None:
+    station.says("door-1", Trouble("obstructed", station.boot_ns))
+    station.says("door-1", Trouble("bus_error", station.boot_ns))
+    station.passes(until_s=905)
+    (record,) = station.records("door-1")
+    assert record["quality"] == {
+        "flag": "missing",
+        "n": 0,
+        "expected": 900,
+        "reasons": ["bus_error"],
+    }
+    assert record["values"]["towards"] is None
+
+
+def test_its_pulse_is_felt_while_it_works(station: Station) -> None:
+    station.passes(until_s=10)
+    assert station.pipeline.beat_s == pytest.approx(510, abs=1)

@@ -1,0 +1,618 @@
+"""A configuration against the drivers: what is accepted, and each way to get it wrong."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.plan import Plan, load_plan
+from config.load import ConfigError, Problem
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "config" / "examples"
+
+GOOD = """
+[uplink]
+brokers = ["mqtt://broker.example"]
+[spool]
+[[buses]]
+id = "rs485"
+kind = "serial"
+port = "/dev/ttyUSB0"
+[[sensors]]
+id = "snow-1"
+driver = "maxbotix-hrxl"
+bus = "/dev/ttyS1"
+[sensors.options]
+mount_height_cm = 350.0
+[[sensors]]
+id = "hall-1"
+driver = "grideye-amg88xx"
+bus = "/dev/i2c-1"
+[sensors.options]
+address = 0x69
+[[sensors]]
+id = "door-1"
+driver = "beam-pair"
+bus = "gpio"
+[sensors.options]
+pin_a = 17
+pin_b = 27
+[[sensors]]
+id = "road-1"
+driver = "lufft-umb"
+bus = "rs485"
+[sensors.options]
+model = "irs31pro"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.toml"
+
+
+def planned(path: Path, text: str = GOOD) -> Plan:
+    path.write_text(text, encoding="utf-8")
+    return load_plan(path)
+
+
+def problems(path: Path, text: str) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        planned(path, text)
+    return caught.value.problems
+
+
+def changed(old: str, new: str, text: str = GOOD) -> str:
+    assert text.count(old) == 1, f"{old!r} must be there once"
+    return text.replace(old, new)
+
+
+def test_a_good_configuration_is_planned(path: Path) -> None:
+    plan = planned(path)
+    assert {s.table.id: (s.bus.name, s.bus.kind, s.window_s) for s in plan.sensors} == {
+        "snow-1": ("/dev/ttyS1", "serial", 60),
+        "hall-1": ("/dev/i2c-1", "i2c", 900),
+        "door-1": ("gpio", "gpio", 900),
+        "road-1": ("/dev/ttyUSB0", "serial", 60),
+    }
+    assert [s.table.id for s in plan.sensors if s.counts_people] == ["hall-1", "door-1"]
+    assert plan.policy.window_s == 900
+    assert plan.warnings == []
+
+
+# Old text, new text, where the problem is, the words of the sentence.
+WRONG: dict[str, tuple[str, str, str, str]] = {
+    "a misspelt table": ("[spool]", "[spol]", "spol", 'unknown key "spol"; did you mean "spool"?'),
+    "a misspelt key": (
+        "[spool]",
+        "[spool]\nmax_byte = 5",
+        "spool.max_byte",
+        'unknown key "max_byte"; did you mean "max_bytes"?',
+    ),
+    "a key like no other": (
+        "[spool]",
+        "[spool]\nzzz = 5",
+        "spool.zzz",
+        'unknown key "zzz"; known: max_bytes, path',
+    ),
+    "a misspelt key of a sensor": (
+        'bus = "gpio"',
+        'bus = "gpio"\nlable = {}',
+        "sensors[2].lable",
+        'unknown key "lable"; did you mean "label"?',
+    ),
+    "no broker": (
+        'brokers = ["mqtt://broker.example"]',
+        "brokers = []",
+        "uplink.brokers",
+        "needs at least 1 entry",
+    ),
+    "no brokers at all": (
+        'brokers = ["mqtt://broker.example"]',
+        "",
+        "uplink.brokers",
+        "is missing and has no default",
+    ),
+    "a broker of the web": (
+        "mqtt://broker.example",
+        "https://broker.example",
+        "uplink.brokers[0]",
+        "must start with mqtt:// or mqtts://",
+    ),
+    "a broker without a host": (
+        "mqtt://broker.example",
+        "mqtt://:1883",
+        "uplink.brokers[0]",
+        "must name a host",
+    ),
+    "a port that is none": (
+        "mqtt://broker.example",
+        "mqtt://broker.example:99999",
+        "uplink.brokers[0]",
+        "the port must be a number from 1 to 65535",
+    ),
+    "a topic in the broker": (
+        "mqtt://broker.example",
+        "mqtt://broker.example/yukimi",
+        "uplink.brokers[0]",
+        "topics go into topic_root",
+    ),
+    "a password in the broker": (
+        "mqtt://broker.example",
+        "mqtt://me:secret@broker.example",
+        "uplink.brokers[0]",
+        "use username and password_file",
+    ),
+    "one broker, not a list": (
+        '["mqtt://broker.example"]',
+        '"mqtt://broker.example"',
+        "uplink.brokers",
+        "must be a list in [ ]",
+    ),
+    "a wildcard in the topic": (
+        "[uplink]",
+        '[uplink]\ntopic_root = "yukimi/#"',
+        "uplink.topic_root",
+        "must be a topic without wildcards",
+    ),
+    "a protocol as a number": (
+        "[uplink]",
+        "[uplink]\nprotocol = 5",
+        "uplink.protocol",
+        'must be "5" or "3.1.1", not 5',
+    ),
+    "a count of none": (
+        "[uplink]",
+        "[uplink]\ninflight = 0",
+        "uplink.inflight",
+        "must be at least 1, not 0",
+    ),
+    "a count that is a text": (
+        "[uplink]",
+        '[uplink]\ninflight = "16"',
+        "uplink.inflight",
+        'must be a whole number, not "16"',
+    ),
+    "a half message": (
+        "[uplink]",
+        "[uplink]\nbatch_records = 1.5",
+        "uplink.batch_records",
+        "must be a whole number, not 1.5",
+    ),
+    "yes": (
+        "[uplink]",
+        '[uplink]\nrequire_subscriber = "yes"',
+        "uplink.require_subscriber",
+        "must be true or false",
+    ),
+    "a time that is no number": (
+        "[uplink]",
+        "[uplink]\ndrain_s = nan",
+        "uplink.drain_s",
+        "finite number",
+    ),
+    "a password without a name": (
+        "[uplink]",
+        '[uplink]\npassword_file = "p"',
+        "uplink",
+        "password_file needs a username",
+    ),
+    "a certificate without its key": (
+        "[spool]",
+        '[uplink.tls]\ncert_file = "c"\n[spool]',
+        "uplink.tls",
+        "cert_file and key_file go together",
+    ),
+    "a size in words": (
+        "[spool]",
+        '[spool]\nmax_bytes = "much"',
+        "spool.max_bytes",
+        'a text such as "512MiB"',
+    ),
+    "a spool too small to promise": (
+        "[spool]",
+        '[spool]\nmax_bytes = "1MiB"',
+        "spool.max_bytes",
+        "must be at least 8388608",
+    ),
+    "a gateway's id in capitals": (
+        "[spool]",
+        '[gateway]\nid = "N3"\n[spool]',
+        "gateway.id",
+        "1 to 64 characters of a-z, 0-9 and -",
+    ),
+    "a time zone that is none": (
+        "[spool]",
+        '[gateway]\ntimezone = "Asia/Sapporo"\n[spool]',
+        "gateway.timezone",
+        "is no time zone",
+    ),
+    "a place off the earth": (
+        "[spool]",
+        "[gateway]\nlocation = { latitude = 141.35, longitude = 43.06 }\n[spool]",
+        "gateway.location.latitude",
+        "must be at most 90",
+    ),
+    "a sensor called alerts": ('"snow-1"', '"alerts"', "sensors[0]", "is reserved"),
+    "two sensors of one name": (
+        '"door-1"',
+        '"snow-1"',
+        "sensors[2].id",
+        '"snow-1" is already the id of sensors[0]',
+    ),
+    "two buses of one name": (
+        "[[buses]]",
+        '[[buses]]\nid = "rs485"\nkind = "gpio"\n[[buses]]',
+        "buses[1].id",
+        '"rs485" is already the id of buses[0]',
+    ),
+    "a bus without a port": (
+        'port = "/dev/ttyUSB0"',
+        "",
+        "buses[0]",
+        'a bus of kind "serial" needs port',
+    ),
+    "baud where there is none": (
+        "[[buses]]",
+        '[[buses]]\nid = "pins"\nkind = "gpio"\nbaud = 9600\n[[buses]]',
+        "buses[0]",
+        "baud belongs to serial buses",
+    ),
+    "a window that does not meet the hour": (
+        'bus = "/dev/ttyS1"',
+        'bus = "/dev/ttyS1"\nwindow_s = 7',
+        "sensors[0].window_s",
+        "must divide 3600",
+    ),
+    "no window": (
+        'bus = "/dev/ttyS1"',
+        'bus = "/dev/ttyS1"\nwindow_s = 0',
+        "sensors[0].window_s",
+        "must be at least 1, not 0",
+    ),
+    "a sensor without a driver": (
+        'driver = "beam-pair"\n',
+        "",
+        "sensors[2].driver",
+        "is missing and has no default",
+    ),
+    "a misspelt driver": (
+        '"maxbotix-hrxl"',
+        '"maxbotix-hrlx"',
+        "sensors[0].driver",
+        'unknown driver "maxbotix-hrlx"; did you mean "maxbotix-hrxl"?',
+    ),
+    "a misspelt option": (
+        "mount_height_cm",
+        "mount_hight_cm",
+        "sensors[0].options.mount_hight_cm",
+        'unknown key "mount_hight_cm"; did you mean "mount_height_cm"?',
+    ),
+    "an option out of its range": (
+        "pin_a = 17",
+        "pin_a = 28",
+        "sensors[2].options.pin_a",
+        "must be at most 27, not 28",
+    ),
+    "an address that the device cannot have": (
+        "address = 0x69",
+        "address = 0x70",
+        "sensors[1].options.address",
+        "must be 104 or 105, not 112",
+    ),
+    "one pin for two beams": (
+        "pin_b = 27",
+        "pin_b = 17",
+        "sensors[2].options",
+        "each beam needs a pin of its own",
+    ),
+    "an option that a live device needs": (
+        "mount_height_cm = 350.0",
+        "",
+        "sensors[0].options",
+        "the height of the sensor's face",
+    ),
+    "options that are no table": (
+        '"rs485"\n[sensors.options]\nmodel = "irs31pro"',
+        '"rs485"\noptions = "irs31pro"',
+        "sensors[3].options",
+        "must be a table",
+    ),
+    "a bus nobody described": (
+        'bus = "rs485"',
+        'bus = "rs458"',
+        "sensors[3].bus",
+        'unknown bus "rs458"; did you mean "rs485"?',
+    ),
+    "a driver on the wrong kind of bus": (
+        'bus = "/dev/i2c-1"',
+        'bus = "/dev/ttyS3"',
+        "sensors[1].bus",
+        "grideye-amg88xx sits on a i2c bus, and /dev/ttyS3 is serial",
+    ),
+    "two devices where one can be": (
+        'bus = "rs485"',
+        'bus = "/dev/ttyS1"',
+        "sensors[3].bus",
+        "/dev/ttyS1 is already set to 9600 baud by another sensor",
+    ),
+    "a window for a people sensor": (
+        'bus = "gpio"',
+        'bus = "gpio"\nwindow_s = 60',
+        "sensors[2].window_s",
+        "people sensors take [privacy.flow] window_s",
+    ),
+    "counting people by the minute": (
+        "[spool]",
+        "[privacy.flow]\nwindow_s = 60\n[spool]",
+        "privacy.flow.window_s",
+        "must be at least 900, not 60",
+    ),
+    "an epsilon as a number": (
+        "[spool]",
+        "[privacy.flow]\nepsilon = 0.25\n[spool]",
+        "privacy.flow.epsilon",
+        "must be a text in quotes",
+    ),
+    "an epsilon that is none": (
+        "[spool]",
+        '[privacy.flow]\nepsilon = "1/0"\n[spool]',
+        "privacy.flow.epsilon",
+        "must be an exact fraction in quotes",
+    ),
+    "no noise": (
+        "[spool]",
+        '[privacy.flow]\nepsilon = "0"\n[spool]',
+        "privacy.flow.epsilon",
+        "must be greater than 0",
+    ),
+    "too little noise": (
+        "[spool]",
+        '[privacy.flow]\nepsilon = "2/5"\n[spool]',
+        "privacy.flow.epsilon",
+        "must be at most 3/8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_way_to_get_it_wrong_is_told_with_its_file_its_place_and_a_sentence(
+    path: Path, name: str
+) -> None:
+    old, new, where, words = WRONG[name]
+    (problem,) = problems(path, changed(old, new))
+    assert problem.file == str(path)
+    assert problem.path == where
+    assert words in problem.what
+    assert str(problem) == f"{path}: {where}: {problem.what}"
+
+
+def test_a_secret_that_was_written_into_a_broker_is_not_repeated(path: Path) -> None:
+    (problem,) = problems(path, changed("mqtt://broker", "mqtt://me:hunter2@broker"))
+    assert "hunter2" not in str(problem)
+
+
+def test_several_mistakes_are_told_at_once(path: Path) -> None:
+    text = changed("mount_height_cm", "mount_hight_cm")
+    text = changed("[uplink]", "[uplink]\ninflite = 16", text)
+    text = changed('"beam-pair"', '"beam-pear"', text)
+    assert {problem.path for problem in problems(path, text)} >= {
+        "uplink.inflite",
+        "sensors[0].options.mount_hight_cm",
+        "sensors[2].driver",
+    }
+
+
+def test_mistakes_that_only_the_wiring_shows_are_told_with_missing_files(path: Path) -> None:
+    text = changed('bus = "rs485"', 'bus = "rs458"')
+    text = changed("[uplink]", '[uplink]\nusername = "u"\npassword_file = "gone"', text)
+    text = changed('"door-1"', '"snow-1"', text)
+    assert {problem.path for problem in problems(path, text)} == {
+        "uplink.password_file",
+        "sensors[3].bus",
+        "sensors[2].id",
+    }
+
+
+def beams(number: int, pins: tuple[int, int], bus: str = "gpio") -> str:
+    return (
+        f'[[sensors]]\nid = "beam-{number}"\ndriver = "beam-pair"\nbus = "{bus}"\n'
+        f"[sensors.options]\npin_a = {pins[0]}\npin_b = {pins[1]}\n"
+    )
+
+
+def test_two_sensors_on_one_pin_are_refused(path: Path) -> None:
+    (problem,) = problems(path, GOOD + beams(2, (5, 27)))
+    assert problem.path == "sensors[4].options"
+    assert problem.what == "pin 27 on gpio is already used by door-1"
+
+
+def test_the_boards_pins_are_one_bus_however_it_is_called(path: Path) -> None:
+    text = '[[buses]]\nid = "pins"\nkind = "gpio"\n' + beams(2, (5, 27), "pins")
+    (problem,) = problems(path, GOOD + text)
+    assert "pin 27" in problem.what
+
+
+def test_two_sensors_at_one_address_are_refused(path: Path) -> None:
+    text = '[[sensors]]\nid = "hall-2"\ndriver = "grideye-amg88xx"\nbus = "/dev/i2c-1"\n'
+    (problem,) = problems(path, GOOD + text)
+    assert "0x69 on /dev/i2c-1 is already used by hall-1" in problem.what
+    assert len(planned(path, GOOD + text.replace("i2c-1", "i2c-3")).buses) == 5
+
+
+def test_a_device_that_talks_unasked_shares_its_line_with_nobody(path: Path) -> None:
+    text = (
+        '[[sensors]]\nid = "snow-2"\ndriver = "maxbotix-hrxl"\nbus = "/dev/ttyS1"\n'
+        "[sensors.options]\nmount_height_cm = 300.0\n"
+    )
+    (problem,) = problems(path, GOOD + text)
+    assert problem.what == "/dev/ttyS1 is already used by snow-1, which cannot share"
+
+
+def test_devices_with_addresses_share_one_bus_and_one_thread(path: Path) -> None:
+    text = (
+        '[[sensors]]\nid = "snow-2"\ndriver = "lufft-umb"\nbus = "/dev/ttyUSB0"\n'
+        '[sensors.options]\nmodel = "shm31"\n'
+    )
+    plan = planned(path, GOOD + text)
+    road, snow = plan.sensors[3], plan.sensors[4]
+    assert road.bus is snow.bus
+
+
+def test_a_bus_sets_the_speed_of_its_line(path: Path) -> None:
+    plan = planned(path, changed('port = "/dev/ttyUSB0"', 'port = "/dev/ttyUSB0"\nbaud = 57600'))
+    line = plan.sensors[3].bus.line
+    assert line is not None
+    assert (line.baud, line.parity) == (57600, "N")
+
+
+SIMULATED = """
+[uplink]
+brokers = ["mqtt://broker.example"]
+[privacy.flow]
+window_s = 10
+epsilon = "1"
+[[buses]]
+id = "sim"
+kind = "simulated"
+[[sensors]]
+id = "door-1"
+driver = "beam-pair"
+bus = "sim"
+[sensors.options]
+pin_a = 17
+pin_b = 27
+"""
+
+
+def test_simulated_people_may_be_counted_as_often_and_as_exactly_as_one_likes(path: Path) -> None:
+    plan = planned(path, SIMULATED)
+    assert plan.sensors[0].window_s == 10
+
+
+@pytest.mark.parametrize("part", ['window_s = 10\nepsilon = "1/4"', 'epsilon = "1"'])
+def test_one_real_people_sensor_ends_that_freedom(path: Path, part: str) -> None:
+    text = changed('window_s = 10\nepsilon = "1"', part, SIMULATED)
+    (problem,) = problems(path, text + beams(2, (5, 6)))
+    assert "beam-2" in problem.what
+
+
+def test_what_is_accepted_and_does_not_act_yet_is_warned_of(path: Path) -> None:
+    text = GOOD + (
+        '[alerts.snow_dispatch]\nnew_snow_cm = 5.0\n[commands]\nallow = ["ping"]\n[control]\n'
+    )
+    text = changed("[uplink]", '[uplink]\nconfirm = "receipt"', text)
+    assert [warning.path for warning in planned(path, text).warnings] == [
+        "alerts.snow_dispatch",
+        "commands.allow",
+        "uplink.confirm",
+        "control",
+    ]
+
+
+def test_the_contracts_example_is_accepted(path: Path) -> None:
+    for name in ("broker-password", "ca.pem", "gw.pem", "gw.key"):
+        (path.parent / name).touch()
+    plan = planned(path, CONTRACT)
+    config = plan.loaded.config
+    assert config.gateway.id == "chikaho-03"
+    assert config.gateway.label is not None
+    assert config.gateway.label.ja == "チ・カ・ホ 北3条"
+    assert plan.sensors[0].bus.name == "/dev/ttyS1"
+
+
+CONTRACT = """
+[gateway]
+id = "chikaho-03"                # [a-z0-9-]{1,64}; default: the host name
+label = { ja = "チ・カ・ホ 北3条", en = "Chi-Ka-Ho N3" }
+location = { latitude = 43.0640, longitude = 141.3510 }
+timezone = "Asia/Tokyo"
+owner = "City of Sapporo"
+licence = "CC-BY-4.0"
+
+[uplink]
+brokers = ["mqtts://broker-a.example:8883", "mqtts://broker-b.example:8883"]
+topic_root = "yukimi/v1"
+username = "chikaho-03"
+password_file = "broker-password"
+protocol = "5"
+confirm = "broker"
+require_subscriber = true
+inflight = 16
+batch_records = 200
+compression = "backlog"
+backlog_bytes_per_s = 16384
+receipt_timeout_s = 600
+offset_s = 6.1
+drain_s = 5
+[uplink.tls]
+ca_file = "ca.pem"
+cert_file = "gw.pem"
+key_file = "gw.key"
+
+[spool]
+path = "/var/lib/yukimi/spool.db"
+max_bytes = "512MiB"
+
+[clock]
+trust = "kernel"
+wait_s = 600
+
+[control]
+socket = "/run/yukimi/control.sock"
+
+[privacy.flow]
+window_s = 900
+epsilon = "1/4"
+
+[alerts.snow_dispatch]
+new_snow_cm = 10.0
+
+[commands]
+allow = ["ping", "status"]
+
+[[buses]]
+id = "rs485"
+kind = "serial"
+port = "/dev/serial/by-id/usb-FTDI_..."
+baud = 19200
+
+[[sensors]]
+id = "snow-1"
+driver = "maxbotix-hrxl"
+bus = "/dev/ttyS1"
+window_s = 60
+label = { ja = "北3条 積雪", en = "N3 snow" }
+on_error = "retry"
+[sensors.options]
+mount_height_cm = 350.0
+"""
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_example_is_accepted(example: Path) -> None:
+    assert load_plan(example).sensors
+
+
+def keys(value: Any, where: str = "") -> set[str]:
+    if not isinstance(value, dict):
+        return set()
+    return {
+        name
+        for key, inner in value.items()
+        for name in ({f"{where}{key}"} | keys(inner, f"{where}{key}."))
+    }
+
+
+def test_the_walkway_example_explains_only_keys_that_exist(path: Path) -> None:
+    """What is commented out there is accepted as well."""
+    text = (EXAMPLES / "walkway.toml").read_text(encoding="utf-8")
+    shown = re.sub(r"(?m)^# (?=\w+ = |\[)", "", text)
+    for name in ("broker-password", "ca.pem", "gw.pem", "gw.key"):
+        (path.parent / name).touch()
+    assert keys(tomllib.loads(shown)) > keys(tomllib.loads(text))
+    planned(path, shown)
