@@ -9,12 +9,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint clean
+.PHONY: demo test lint schemas lock footprint powercut clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
 
-test: $(VENV)/.dev $(VENV)/.mosquitto ## every test, against a real broker
+test: $(VENV)/.dev $(VENV)/.tools ## every test, against a real broker
 	$(BIN)/pytest
 
 lint: $(VENV)/.dev ## style, types, and the floors of the house
@@ -26,8 +26,12 @@ lint: $(VENV)/.dev ## style, types, and the floors of the house
 schemas: $(VENV)/.dev ## write docs/schemas and docs/asyncapi.yaml from the models
 	$(BIN)/python -m agent.schemas docs
 
-footprint: $(VENV)/.dev $(VENV)/.mosquitto ## memory, CPU, start and disk writes of a running gateway
+footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of a running gateway
 	$(BIN)/python -m hil.footprint
+
+powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is lost; without syncs, something is
+	$(SUDO) $(BIN)/python -m hil.powercut --cuts 500
+	$(SUDO) $(BIN)/python -m hil.powercut --cuts 50 --unsafe
 
 lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
 	$(PYTHON) -m venv $(VENV)-lock
@@ -52,7 +56,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install -q -e '.[dev]'
 	touch $@ $(VENV)/.hil
 
-$(VENV)/.mosquitto: | $(BIN)/python
-	PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto; }
+$(VENV)/.tools: | $(BIN)/python
+	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 || \
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs; }
 	touch $@

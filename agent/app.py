@@ -11,6 +11,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from .health import Health
 from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .record import utc_text
-from .spool import Spool
+from .spool import Spool, SpoolError
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
 
@@ -126,8 +127,11 @@ class Gateway:
             self._supervisor.stop()
             clean = True
         finally:
-            waiting = sum(self.spool.waiting_by_run().values())
-            self.spool.close(clean=clean)
+            waiting = None
+            with suppress(SpoolError):  # a disk that fails must not hide why we stop
+                waiting = sum(self.spool.waiting_by_run().values())
+            with suppress(SpoolError):
+                self.spool.close(clean=clean)
             log.info("stopped", clean=clean, waiting=waiting)
 
     def birth(self) -> dict[str, object]:

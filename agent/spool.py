@@ -90,6 +90,8 @@ class Spool:
         """Open or create the file and begin `run`. Raises SpoolError."""
         self._path = path
         self._max_bytes = max_bytes
+        # The write-ahead log counts: a small spool has a small one, none more than 1 MiB.
+        self._log_bytes = min(2**20, max_bytes // 16)
         self._lock = threading.Lock()
         self._acked: set[int] = set()
         self._series: dict[tuple[str, str, str], int] = {}
@@ -333,11 +335,19 @@ class Spool:
             return None if row is None else row[0]
 
     def bytes(self) -> int:
-        """Return the room taken on disk: database, write-ahead log and shared memory."""
+        """Return the room taken on disk: database, write-ahead log, shared memory.
+
+        Raises SpoolError.
+        """
         total = 0
         for suffix in ("", "-wal", "-shm"):
             file = self._path.with_name(self._path.name + suffix)
-            total += file.stat().st_size if file.exists() else 0
+            try:
+                total += file.stat().st_size
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise SpoolError(f"{file}: {exc.strerror}") from exc
         return total
 
     def close(self, *, clean: bool) -> None:
@@ -358,8 +368,8 @@ class Spool:
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA wal_autocheckpoint = 256")
-        self._db.execute("PRAGMA journal_size_limit = 1048576")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {self._log_bytes // 4096}")
+        self._db.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
         self._db.execute("PRAGMA busy_timeout = 2000")
         self._db.execute("PRAGMA cache_size = -512")
         version = self._one("PRAGMA user_version")
@@ -455,7 +465,7 @@ class Spool:
         return self._db.execute(
             "SELECT r.id, r.series FROM record r JOIN series s ON s.id = r.series"
             " WHERE r.gap IS NULL AND (s.stream = ?) = ? ORDER BY r.id LIMIT ?",
-            (GATEWAY_STREAM, starts, EVICT_RECORDS),
+            (GATEWAY_STREAM, starts, min(EVICT_RECORDS, self._log_bytes // RECORD_BYTES)),
         ).fetchall()
 
     def _give_up(self, ids: Sequence[int], series: int) -> None:

@@ -537,7 +537,8 @@ class Uplink:
             log.error("spool cannot be read while stopping", error=str(exc))
         client = self._client
         if client is not None and self._online:
-            self._write_health(client)
+            with suppress(SpoolError):  # its last figures; the good-bye matters more
+                self._write_health(client)
             farewell = self._write_status(client, self._offline("stopped"))
             # If the connection goes in this very moment, the will speaks for us.
             with suppress(RuntimeError, ValueError):

@@ -108,7 +108,7 @@ def _default_gateway_id() -> str:
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
 # The spool's write-ahead log and what may wait in memory take some of it: less is no promise.
-LEAST_BYTES = 8 * 2**20
+LEAST_BYTES = 2 * 2**20
 SizeBytes = Annotated[
     int,
     Field(ge=LEAST_BYTES),

@@ -68,6 +68,12 @@ def test_a_jump_is_a_step_and_slewing_is_none(sign: int) -> None:
     assert clock.judge(look(105.0, ahead_s=sign * STEP_S * 1.01, synchronised=True)) == "stepped"
 
 
+@pytest.mark.parametrize(("ahead_s", "event"), [(0.1, None), (1.0, "stepped"), (-1.0, "stepped")])
+def test_a_second_is_a_step_and_a_tenth_is_none(ahead_s: float, event: str | None) -> None:
+    clock = Clock(look(synchronised=True), trust_system=False)
+    assert clock.judge(look(105.0, ahead_s=ahead_s, synchronised=True)) == event
+
+
 def test_slewing_adds_up_without_becoming_a_step() -> None:
     clock = Clock(look(synchronised=True), trust_system=False)
     for seconds in range(0, 10_000, 5):

@@ -225,6 +225,19 @@ def test_a_broker_that_never_acknowledges_is_noticed() -> None:
     assert box.ack_overdue(ACK_TIMEOUT_S)
 
 
+def test_what_is_older_than_what_went_live_does_not_go_live_behind_it() -> None:
+    disk = Disk([entry(1), entry(2)])
+    box = connected(outbox(), disk, newest=[(disk.entries[1], 0.0)])
+    live = sends(box, disk)[0]
+    assert (live.topic, seqs(live)) == ("live/snow", [2])
+    answer = box.answered(live.token, SUCCESS, 0.0)
+    assert answer is not None
+    disk.remove(answer.done)
+    box.lost()
+    connected(box, disk, 10.0, newest=[(disk.entries[0], 0.0)])  # now the newest that waits
+    assert [send.topic for send in sends(box, disk, 10.0)] == ["backlog/snow"]
+
+
 def test_after_a_loss_what_was_in_flight_is_sent_again() -> None:
     disk = Disk([entry(1), entry(2)])
     box = connected(outbox(), disk)
@@ -296,6 +309,18 @@ def test_a_hold_is_one_topics_own() -> None:
     disk.entries.append(entry(3, "door-1"))
     box.rewind(disk.last_id)
     assert [send.topic for send in sends(box, disk)] == ["backlog/people"]
+
+
+def test_a_topic_that_flowed_before_its_hold_is_asked_with_one_message_too() -> None:
+    disk = Disk(entry(number) for number in range(1, 10))
+    box = connected(outbox(batch=1), disk)
+    (first,) = sends(box, disk)
+    answer = box.answered(first.token, SUCCESS, 0.0)
+    assert answer is not None
+    disk.remove(answer.done)
+    for send in sends(box, disk):
+        box.answered(send.token, NO_MATCHING_SUBSCRIBERS, 1.0)
+    assert [seqs(send) for send in sends(box, disk, 1.0 + HOLD_S)] == [[2]]
 
 
 def test_a_held_live_record_is_asked_for_on_its_own_topic() -> None:

@@ -475,7 +475,9 @@ def test_what_memory_cannot_hold_is_named_in_a_gap(
     }
     assert [record["seq"] for record in rest] == [8, 9, 10]
     assert station.records("gateway")[0]["seq"] == 1
-    assert station.spool.produced() == {"snow-1": 10, "gateway": 1}
+    station.measures(until_s=665)
+    assert [record["seq"] for record in station.records("snow-1")] == [7, 8, 9, 10, 11]
+    assert station.spool.produced() == {"snow-1": 11, "gateway": 1}
 
 
 def test_a_gap_of_unknown_time_says_so(

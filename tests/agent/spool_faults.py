@@ -1,0 +1,224 @@
+"""The life of a spool, with a fault at a step of choice: a program that the tests start.
+
+Jobs come on stdin, one JSON list a line: a system call and what strace shall do to it, such as
+`["fdatasync", "error=EIO:when=7"]`, or `[null, null]` to count the calls. Each job is lived by a
+forked child, which strace holds before its first step and which minds nothing but the calls that
+touch the spool's files. Afterwards the spool is opened again, without faults, and held against
+what the child had told over a pipe; the answer is one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from agent.clock import Stamp
+from agent.record import Entry, Lost, Record
+from agent.spool import Spool, SpoolError
+from hil.ledger import Examination, Ledger, Message, digest
+
+ROOMY_BYTES = 2**30
+FULL_BYTES = 1024  # an empty file is larger: every commit makes room
+TRIES = 3
+LONGEST_S = 60  # longer, and it hangs
+MEMORY = Path("/dev/shm")
+
+PR_SET_PTRACER = 0x59616D61  # linux/prctl.h
+PTRACER_ANY = ctypes.c_ulong(-1)
+
+Tell = Callable[[str, Any], None]
+
+
+def scenario(file: Path, tell: Tell) -> None:
+    """Live three runs of one spool; every step is tried again when it fails, as the daemon does."""
+    one = Life(file, tell, "one", ROOMY_BYTES)
+    early = one.append("snow", "snow", "road", "gateway")
+    one.append(Lost("road", "road", 2, "disk_failed", None, None), "road")
+    one.look()
+    one.acknowledge(early[:2])
+    one.attempt(lambda spool: spool.settle())
+    one.append("snow", "road", estimated=True)
+    one.attempt(lambda spool: spool.correct("boot", lambda ns: ns, Stamp("corrected", 1.0)))
+    one.append("snow", estimated=True)
+    one.attempt(lambda spool: spool.release_held())
+    one.close()
+
+    two = Life(file, tell, "two", FULL_BYTES)
+    late = two.append("snow", "road")
+    two.look()
+    two.acknowledge(late[1:2])  # leaves with the next commit
+    two.append("snow", "people")
+    two.close()
+
+    three = Life(file, tell, "three", ROOMY_BYTES)
+    if three.append("snow", "gateway"):
+        tell("survived", None)
+    three.close()
+
+
+class Life:
+    """One run. A step may fail with SpoolError and is then tried again, but not for ever."""
+
+    def __init__(self, file: Path, tell: Tell, run: str, max_bytes: int) -> None:
+        self._tell = tell
+        self._run = run
+        self._spool: Spool | None = None
+        self._numbers: Counter[str] = Counter()
+        for _ in range(TRIES):
+            with suppress(SpoolError):
+                self._spool = Spool(file, max_bytes=max_bytes, run=run, boot_id="boot")
+                tell("begun", run)
+                return
+
+    def append(self, *what: str | Lost, estimated: bool = False) -> list[Entry]:
+        """Commit records of these streams, and tell the numbers that they must have."""
+        items = [record(each, estimated) if isinstance(each, str) else each for each in what]
+        entries = self.attempt(lambda spool: spool.append(items, "config", hold=True))
+        if entries is None:
+            return []
+        bodies = {(entry.stream, entry.seq): digest(entry.body) for entry in entries}
+        told = []
+        for item in items:
+            for _ in range(item.count if isinstance(item, Lost) else 1):
+                self._numbers[item.stream] += 1
+                key = (item.stream, self._numbers[item.stream])
+                told.append((*key, bodies.get(key)))  # one that waits for the clock will change
+        self._tell("committed", told)
+        return entries
+
+    def acknowledge(self, entries: list[Entry]) -> None:
+        """Tell what will be acknowledged, and do so."""
+        self._tell("acknowledged", [(entry.run, entry.stream, entry.seq) for entry in entries])
+        self.attempt(lambda spool: spool.acknowledge(entry.id for entry in entries))
+
+    def look(self) -> None:
+        """Ask all that can be asked."""
+        self.attempt(lambda spool: spool.peek(up_to_id=spool.last_id, limit=100, parcel_records=10))
+        self.attempt(lambda spool: spool.newest())
+        self.attempt(lambda spool: spool.waiting_by_run())
+        self.attempt(lambda spool: spool.oldest_end_ns())
+        self.attempt(lambda spool: spool.held())
+        self.attempt(lambda spool: spool.bytes())
+
+    def close(self) -> None:
+        """Close in order; nobody tries that twice."""
+        if self._spool is not None:
+            with suppress(SpoolError):
+                self._spool.close(clean=True)
+                self._tell("closed", self._run)
+
+    def attempt(self, step: Callable[[Spool], Any]) -> Any:
+        """Take a step; None if it fails however often it is tried."""
+        for _ in range(TRIES if self._spool is not None else 0):
+            with suppress(SpoolError):
+                return step(self._spool)
+        return None
+
+
+def record(stream: str, estimated: bool) -> Record:
+    stamp = Stamp("estimated", None) if estimated else Stamp("synced", 0.1)
+    quality = {"flag": "good", "n": 60, "expected": 60}
+    return Record(stream, stream, 10**9, 2 * 10**9, 0, 10**9, stamp, quality, {"text": "x" * 500})
+
+
+# Fault by fault
+
+
+def answer(call: str | None, fault: str | None) -> dict[str, Any]:
+    """Live the scenario with one fault, and say what came of it."""
+    # In memory: nothing here depends on a disk, and syncs cost nothing.
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        file = Path(folder, "spool", "spool.db")
+        log = Path(folder, "trace")
+        with child(file) as (pid, begin, told):
+            is_killed = traced(pid, strace(call, fault, file, log), begin)
+            messages: list[Message] = [json.loads(line) for line in told.read().splitlines()]
+        trace = log.read_text()
+        found = Examination()
+        ledger = Ledger(may_evict=True)
+        ledger.hear(messages, found)
+        ledger.examine(file, found)
+    acknowledged = {
+        tuple(key) for what, value in messages if what == "acknowledged" for key in value
+    }
+    lost = sorted(found.absent - acknowledged)
+    return {
+        "calls": Counter(re.findall(r"^(?:\d+ +)?(\w+)\(", trace, re.MULTILINE)),
+        "met": is_killed or "INJECTED" in trace,
+        "survived": ["survived", None] in messages,
+        "evicted": len(found.evicted),
+        "findings": found.findings + [f"{key}: lost" for key in lost],
+    }
+
+
+def strace(call: str | None, fault: str | None, file: Path, log: Path) -> list[str]:
+    beside = [file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal")]
+    paths = [word for path in (file.parent, file, *beside) for word in ("-P", str(path))]
+    inject = ["-e", f"inject={call}:{fault}"] if fault else []
+    return ["strace", "-o", str(log), "-e", f"trace={call or 'all'}", *paths, *inject, "-p"]
+
+
+@contextmanager
+def child(file: Path) -> Iterator[tuple[int, int, Any]]:
+    """Fork one that lives the scenario once it reads from `begin`, and tells through `told`."""
+    hears, tells = os.pipe()
+    waits, begin = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(begin)
+        ctypes.CDLL(None).prctl(PR_SET_PTRACER, PTRACER_ANY, 0, 0, 0)
+
+        def tell(what: str, value: Any) -> None:
+            os.write(tells, json.dumps([what, value]).encode() + b"\n")
+
+        try:
+            signal.signal(signal.SIGALRM, too_long)
+            signal.alarm(LONGEST_S)
+            if os.read(waits, 1):
+                scenario(file, tell)
+        except BaseException as exc:  # noqa: BLE001  (anything but a SpoolError is a bug)
+            tell("bug", repr(exc))
+        finally:
+            os._exit(0)
+    os.close(tells)
+    os.close(waits)
+    try:
+        with os.fdopen(hears, encoding="utf-8") as told:
+            yield pid, begin, told
+    finally:
+        os.close(begin)
+
+
+def too_long(_number: int, _frame: object) -> None:
+    raise TimeoutError("the scenario hangs")
+
+
+def traced(pid: int, command: list[str], begin: int) -> bool:
+    """Let strace take hold of `pid`, let it begin, and see it to its end: was it killed?"""
+    with subprocess.Popen([*command, str(pid)], stderr=subprocess.PIPE, text=True) as tracer:
+        said = []
+        for line in tracer.stderr or ():
+            said.append(line)
+            if "attached" in line:
+                os.write(begin, b"!")
+                break
+        status = os.waitpid(pid, 0)[1] if "attached" in said[-1] else None
+    if status is None:
+        raise RuntimeError("".join(said))
+    return os.WIFSIGNALED(status)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(answer(*json.loads(line))), flush=True)
