@@ -240,7 +240,7 @@ class Gateway:
         return birth
 
     def _clock_wait_over(self) -> bool:
-        since_s = self.health.uplink.connected_since_s
+        since_s = self.health.uplink.first_connected_s
         return since_s is not None and kernel.boot_s() - since_s >= self._config.clock.wait_s
 
     def _utc_ns(self) -> int:

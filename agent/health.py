@@ -27,6 +27,7 @@ class UplinkHealth:
 
     broker: str | None = None  # None: not connected
     connected_since_s: float | None = None  # boot-time clock
+    first_connected_s: float | None = None  # in this life of the daemon
     reconnects: int = -1  # the first connection is none
 
 

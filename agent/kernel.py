@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import time
 from pathlib import Path
 
@@ -49,11 +50,11 @@ def look() -> Look:
 
 
 def boot_id() -> str:
-    """Return the kernel's random id of this boot, "" where it gives none."""
+    """Return the kernel's random id of this boot; where it gives none, one like no other."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return ""
+        return secrets.token_hex(16)
 
 
 def rss_bytes() -> int:

@@ -220,6 +220,10 @@ class Outbox:
         self._muted.add(send.topic)
         return Answer(send.topic, held=True, edge=edge)
 
+    def too_large(self, send: Send) -> Answer:
+        """Take back a message that is larger than the broker takes: it goes in halves."""
+        return self._rejected(send)
+
     def drain(self) -> None:
         """Stopping: nothing waits for its time or its turn any more."""
         self._draining = True

@@ -128,6 +128,10 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
     if not problems:
         problems += _clashes(loaded, sensors)
     problems += _promise(loaded, sensors)
+    if config.uplink.confirm == "receipt":
+        # Not a warning: a record would be let go on less than its owner asked for.
+        what = 'receipts are not part of this version: only "broker" can be kept'
+        problems.append(loaded.problem(("uplink", "confirm"), what))
     return sensors, list(buses.values()), problems
 
 
@@ -213,7 +217,6 @@ def _warnings(loaded: Loaded) -> Iterator[Problem]:
     silent: list[tuple[Where, bool, str]] = [
         (("alerts", "snow_dispatch"), config.alerts.snow_dispatch is not None, "alerts"),
         (("commands", "allow"), bool(config.commands.allow), "remote commands"),
-        (("uplink", "confirm"), config.uplink.confirm == "receipt", "receipts"),
         (("control",), "control" in loaded.document, "the control socket"),
     ]
     for where, present, what in silent:

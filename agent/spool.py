@@ -329,9 +329,11 @@ class Spool:
             return dict(rows.fetchall())
 
     def oldest_end_ns(self) -> int | None:
-        """Return the end of the oldest waiting record. Raises SpoolError."""
+        """Return the end of the oldest record whose time is known. Raises SpoolError."""
         with self._lock, self._errors():
-            row = self._db.execute("SELECT end_ns FROM record ORDER BY id LIMIT 1").fetchone()
+            row = self._db.execute(
+                "SELECT end_ns FROM record WHERE boot_end_ns IS NULL ORDER BY id LIMIT 1"
+            ).fetchone()
             return None if row is None else row[0]
 
     def bytes(self) -> int:

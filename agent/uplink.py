@@ -31,7 +31,7 @@ from config.model import UplinkTable
 
 from . import record
 from .health import UplinkHealth
-from .outbox import Dialect, Outbox, Protocol, Route, Send
+from .outbox import Answer, Dialect, Outbox, Protocol, Route, Send
 from .record import Entry
 from .spool import Spool, SpoolError
 
@@ -49,6 +49,8 @@ FAREWELL_S = 1.0
 STABLE_S = 10.0
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
+PACKET_TOO_LARGE = 0x95
+ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -107,6 +109,7 @@ class Uplink:
         self._client: mqtt.Client | None = None
         self._protocol: Protocol = settings.protocol
         self._online = False
+        self._packet_bytes: int | None = None  # the largest the broker takes
         self._asked = False  # CONNECT is on its way, and nothing has come back
         self._told_plain: set[str] = set()
         self._told_unreachable: set[tuple[str, str]] = set()  # broker, reason; of this outage
@@ -177,7 +180,7 @@ class Uplink:
             return
         match event.name:
             case "connected":
-                self._on_connected(event.value)
+                self._on_connected(*event.value)
             case "refused":
                 self._on_refused(event.value)
             case "lost":
@@ -254,11 +257,11 @@ class Uplink:
         put = self._put
 
         def on_connect(c: mqtt.Client, _u: Any, _f: Any, code: Any, properties: Any) -> None:
-            maximum = getattr(properties, "ReceiveMaximum", None)
             if code.is_failure:
                 put(_Event("refused", c, code))
             else:
-                put(_Event("connected", c, maximum))
+                limits = ("ReceiveMaximum", "MaximumPacketSize")
+                put(_Event("connected", c, [getattr(properties, name, None) for name in limits]))
 
         def on_disconnect(c: mqtt.Client, _u: Any, _f: Any, code: Any, _p: Any) -> None:
             put(_Event("lost", c, code))
@@ -289,7 +292,7 @@ class Uplink:
             context.load_cert_chain(self._find_file(tls.cert_file), self._find_file(tls.key_file))
         return context
 
-    def _on_connected(self, receive_maximum: int | None) -> None:
+    def _on_connected(self, receive_maximum: int | None, packet_bytes: int | None) -> None:
         client = self._client
         if client is None:
             return
@@ -298,10 +301,13 @@ class Uplink:
             self._ask_again()
             return
         self._online = True
+        self._packet_bytes = packet_bytes
         self._told_unreachable.clear()
         now_s = self._boot_s()
         self._health.broker = url
         self._health.connected_since_s = now_s
+        if self._health.first_connected_s is None:
+            self._health.first_connected_s = now_s
         self._health.reconnects += 1
         self._health_at_s = now_s + 1.0
         if self._protocol != self._settings.protocol and url not in self._told_plain:
@@ -412,8 +418,12 @@ class Uplink:
         deflate = compress == "all" or (compress == "backlog" and send.lane == "backlog")
         if deflate:
             payload = record.deflated(payload)
+        topic = f"{self._root}/{send.topic}"
+        if self._packet_bytes and len(payload) + len(topic) + ENVELOPE_BYTES > self._packet_bytes:
+            self._take_answer(self._outbox.too_large(send), PACKET_TOO_LARGE)
+            return
         properties = self._properties("yukimi.batch/1", deflated=deflate)
-        info = client.publish(f"{self._root}/{send.topic}", payload, qos=1, properties=properties)
+        info = client.publish(topic, payload, qos=1, properties=properties)
         self._mids[info.mid] = send.token
         self._outbox.sent(send, len(payload), self._boot_s())
 
@@ -422,8 +432,10 @@ class Uplink:
         if token is None:
             return  # the birth's
         answer = self._outbox.answered(token, code, self._boot_s())
-        if answer is None:
-            return
+        if answer is not None:
+            self._take_answer(answer, code)
+
+    def _take_answer(self, answer: Answer, code: int) -> None:
         try:
             self._spool.acknowledge(answer.done)
             if answer.rejected is not None:

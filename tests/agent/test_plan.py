@@ -11,6 +11,7 @@ import pytest
 
 from agent.plan import Plan, load_plan
 from config.load import ConfigError, Problem
+from config.model import LEAST_BYTES
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config" / "examples"
 
@@ -217,7 +218,7 @@ WRONG: dict[str, tuple[str, str, str, str]] = {
         "[spool]",
         '[spool]\nmax_bytes = "1MiB"',
         "spool.max_bytes",
-        "must be at least 8388608",
+        f"must be at least {LEAST_BYTES}",
     ),
     "a gateway's id in capitals": (
         "[spool]",
@@ -505,13 +506,17 @@ def test_what_is_accepted_and_does_not_act_yet_is_warned_of(path: Path) -> None:
     text = GOOD + (
         '[alerts.snow_dispatch]\nnew_snow_cm = 5.0\n[commands]\nallow = ["ping"]\n[control]\n'
     )
-    text = changed("[uplink]", '[uplink]\nconfirm = "receipt"', text)
     assert [warning.path for warning in planned(path, text).warnings] == [
         "alerts.snow_dispatch",
         "commands.allow",
-        "uplink.confirm",
         "control",
     ]
+
+
+def test_a_stronger_confirmation_than_this_version_knows_is_refused(path: Path) -> None:
+    (problem,) = problems(path, changed("[uplink]", '[uplink]\nconfirm = "receipt"', GOOD))
+    assert problem.path == "uplink.confirm"
+    assert "broker" in problem.what
 
 
 def test_the_contracts_example_is_accepted(path: Path) -> None:
