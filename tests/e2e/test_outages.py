@@ -167,3 +167,21 @@ def test_cuts_in_quick_succession_cost_nothing(site: Site, damage: str) -> None:
     site.wait_records("snow-2", 1)
     assert site.stop() == 0
     site.close_account()
+
+
+def test_a_backlog_larger_than_the_broker_takes_at_once_goes_in_halves(tmp_path: Path) -> None:
+    need_mosquitto()
+    with Site(tmp_path, Mosquitto(extra=("max_packet_size 2000",))) as site:
+        site.configure(compression="none")
+        site.relay.cut()
+        site.start()
+        site.wait_spooled(lambda spooled: len(spooled.waiting) >= 20, "a backlog")
+        site.listen()
+        site.relay.resume()
+        site.wait_records("snow-2", 8, lane="backlog")
+        site.wait_records("snow-2", 1)
+        # The birth of two sensors is smaller; a third would not be, and cannot be halved.
+        assert all(len(heard.payload) <= 2000 for heard in site.heard)
+        assert len(site.daemon.said("event=connected")) == 1
+        assert site.stop() == 0
+        site.close_account()
