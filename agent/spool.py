@@ -51,7 +51,7 @@ CREATE INDEX held ON record (id) WHERE boot_end_ns IS NOT NULL;
 """
 
 # Acknowledgements wait for the next commit, but not more of them than this.
-ACK_LIMIT = 2000
+ACK_LIMIT = 10_000
 
 # How far back the newest record of a stream is looked for, in entries.
 NEWEST_AMONG = 5000
