@@ -203,7 +203,7 @@ class Gateway:
             stopping=stopping,
         )
 
-    def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel:
+    def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel[Any]:
         if sensor.counts_people:
             return PeopleChannel(
                 sensor.table.id,

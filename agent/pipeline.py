@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Generic, TypeVar
 
 import structlog
 
-from drivers.base import Direction, Observation, Quantity, Reason
+from drivers.base import Direction, Quantity, Reason
 
 from .aggregate import Measured
 from .clock import Clock, Look, Stamp
@@ -28,7 +29,7 @@ from .privacy.policy import Policy
 from .quality import grade, grade_people, overall
 from .record import GATEWAY_STREAM, Entry, Lost, Record
 from .spool import Spool, SpoolError
-from .window import Window, Windower
+from .window import Tally, Window, Windower
 
 log = structlog.get_logger(part="pipeline")
 
@@ -37,31 +38,32 @@ COMMIT_RETRY_S = 5.0
 PENDING_LIMIT = 5000  # records in memory while the spool cannot be written
 
 
-class Channel(Protocol):
+T = TypeVar("T", bound=Tally)
+
+
+class Channel(ABC, Generic[T]):
     """One sensor's way from observations to records."""
 
-    def add(self, observation: Observation, at_ns: int, *, now_ns: int) -> None:
-        """Take an observation made at UTC `at_ns`."""
-        ...
+    def __init__(self, windower: Windower[T]) -> None:
+        self._windower = windower
+        self.add = windower.add
+        self.restart = windower.restart
+        self.next_close_ns = windower.next_close_ns
 
     def advance(self, now_ns: int, clock: Clock) -> list[Record]:
         """Return the records of windows that ended."""
-        ...
+        return [self._record(window, clock) for window in self._windower.advance(now_ns)]
 
     def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
         """Return the records of everything open."""
-        ...
+        return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
 
-    def restart(self, now_ns: int) -> None:
-        """Begin anew after the clock stepped."""
-        ...
-
-    def next_close_ns(self) -> int:
-        """Return the UTC time at which `advance` has something to do."""
-        ...
+    @abstractmethod
+    def _record(self, window: Window[T], clock: Clock) -> Record:
+        """Turn a closed window into its record."""
 
 
-class MeasuredChannel:
+class MeasuredChannel(Channel[Measured]):
     """A sensor that measures quantities."""
 
     def __init__(
@@ -77,18 +79,7 @@ class MeasuredChannel:
         self._stream, self._kind = stream, kind
         self._rate_hz = rate_hz
         self._quantities = quantities
-        self._windower = Windower(window_s, lambda: Measured(quantities), now_ns=now_ns)
-        self.add = self._windower.add
-        self.restart = self._windower.restart
-        self.next_close_ns = self._windower.next_close_ns
-
-    def advance(self, now_ns: int, clock: Clock) -> list[Record]:
-        """Return the records of windows that ended."""
-        return [self._record(window, clock) for window in self._windower.advance(now_ns)]
-
-    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
-        """Return the records of everything open."""
-        return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
+        super().__init__(Windower(window_s, lambda: Measured(quantities), now_ns=now_ns))
 
     def _record(self, window: Window[Measured], clock: Clock) -> Record:
         tally = window.tally
@@ -109,7 +100,7 @@ class MeasuredChannel:
         return _record(self._stream, self._kind, window, clock, quality.json(), values)
 
 
-class PeopleChannel:
+class PeopleChannel(Channel[Counted]):
     """A sensor that counts people: nothing but the released figures comes out of it."""
 
     def __init__(
@@ -118,18 +109,7 @@ class PeopleChannel:
         self._stream = stream
         self._policy = policy
         self._directions = directions
-        self._windower = Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns)
-        self.add = self._windower.add
-        self.restart = self._windower.restart
-        self.next_close_ns = self._windower.next_close_ns
-
-    def advance(self, now_ns: int, clock: Clock) -> list[Record]:
-        """Return the records of windows that ended."""
-        return [self._record(window, clock) for window in self._windower.advance(now_ns)]
-
-    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
-        """Return the records of everything open."""
-        return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
+        super().__init__(Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns))
 
     def _record(self, window: Window[Counted], clock: Clock) -> Record:
         tally = window.tally
@@ -171,7 +151,7 @@ class Pipeline:
 
     def __init__(
         self,
-        channels: Mapping[str, Channel],
+        channels: Mapping[str, Channel[Any]],
         inbox: queue.Queue[Collected | None],
         spool: Spool,
         *,
