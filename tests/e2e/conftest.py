@@ -145,6 +145,10 @@ class Daemon:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_S)
 
+    def reload(self) -> None:
+        """SIGHUP."""
+        self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """SIGKILL."""
         self._may_end = True
