@@ -29,7 +29,7 @@ from .health import Health
 from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .record import utc_text
-from .spool import Spool, SpoolError
+from .spool import Spool, SpoolError, claim
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
 
@@ -53,12 +53,18 @@ class Gateway:
         self.health = Health()
         self._clock = Clock(kernel.look(), trust_system=config.clock.trust == "system")
         boot_id = kernel.boot_id()
-        self.spool = Spool(
-            Path(config.spool.path),
-            max_bytes=config.spool.max_bytes,
-            run=secrets.token_hex(8),
-            boot_id=boot_id,
-        )
+        path = Path(config.spool.path)
+        self._claim = claim(path)
+        try:
+            self.spool = Spool(
+                path,
+                max_bytes=config.spool.max_bytes,
+                run=secrets.token_hex(8),
+                boot_id=boot_id,
+            )
+        except SpoolError:
+            self._claim.close()
+            raise
         collectors_stopping = threading.Event()
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
@@ -132,6 +138,7 @@ class Gateway:
                 waiting = sum(self.spool.waiting_by_run().values())
             with suppress(SpoolError):
                 self.spool.close(clean=clean)
+            self._claim.close()
             log.info("stopped", clean=clean, waiting=waiting)
 
     def birth(self) -> dict[str, object]:

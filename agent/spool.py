@@ -16,6 +16,7 @@ synchronous=FULL, behind one connection and one lock: a few short transactions a
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sqlite3
 import threading
@@ -23,6 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .clock import Stamp
 from .record import (
@@ -519,6 +521,25 @@ class Spool:
 
     def _one(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])
+
+
+def claim(path: Path) -> IO[str]:
+    """Keep other gateways away from the spool at `path` until what is returned is closed.
+
+    Two would give out the same numbers. Raises SpoolError where another process has it.
+    """
+    file = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = file.open("a", encoding="utf-8")
+    except OSError as exc:
+        raise SpoolError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        held.close()
+        raise SpoolError(f"{path}: another gateway is running on it; stop that one first") from exc
+    return held
 
 
 def _ranges(ids: Sequence[int]) -> list[tuple[int, int]]:

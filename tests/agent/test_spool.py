@@ -33,7 +33,7 @@ from hypothesis.stateful import (
 
 from agent.clock import Stamp, State
 from agent.record import BEFORE_ALL, Entry, Lost, Page, Record, utc_text
-from agent.spool import ACK_LIMIT, PreviousRun, Spool, SpoolError
+from agent.spool import ACK_LIMIT, PreviousRun, Spool, SpoolError, claim
 
 S = 1_000_000_000
 MIB = 2**20
@@ -182,6 +182,17 @@ def test_the_newest_of_each_stream_waits_to_go_first(spool: Spool) -> None:
     newest, last_id = spool.newest()
     assert newest == entries[4:6]
     assert last_id == spool.last_id
+
+
+# Claiming
+
+
+def test_a_second_gateway_is_kept_away_until_the_first_is_gone(path: Path) -> None:
+    first = claim(path)
+    with pytest.raises(SpoolError, match="another gateway is running"):
+        claim(path)
+    first.close()
+    claim(path).close()
 
 
 # Rejecting
