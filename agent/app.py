@@ -29,7 +29,7 @@ from .health import Health
 from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .record import utc_text
-from .spool import Spool, SpoolError, claim
+from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
 
@@ -61,6 +61,8 @@ class Gateway:
                 max_bytes=config.spool.max_bytes,
                 run=secrets.token_hex(8),
                 boot_id=boot_id,
+                gateway=config.gateway.id,
+                pack_records=min(PACK_RECORDS, config.uplink.batch_records),
             )
         except SpoolError:
             self._claim.close()

@@ -1,26 +1,30 @@
 """What to send next: the delivery state machine, without I/O, clock or thread.
 
-Two lanes share one in-flight window. `live/KIND` carries what was committed while connected, each
-record when it is due; `backlog/KIND` carries everything else in the spool, oldest first, paced in
-bytes. Nothing is done until the broker says that it has it *for somebody*: an acknowledgement that
-names no subscriber holds its topic, and the topic alone. A topic begins with one message in flight
-and opens when that is acknowledged, so that a deaf city is asked with one message, not sixteen.
+Three lanes share one in-flight window. `alert/KIND` carries alerts, `live/KIND` what was committed
+while connected, each record when it is due; `backlog/KIND` carries everything else in the spool,
+oldest first, paced in bytes, and never takes the whole window: the present finds room at once.
 
-Losing the connection forgets all this: the spool still has every record, and the next connection
-begins from it.
+Nothing is done until the broker says that it has it *for somebody*: an acknowledgement that names
+no subscriber holds its topic, and the topic alone. A topic begins with one message in flight and
+opens when that is acknowledged, so that a deaf city is asked with one message, not sixteen. Where
+receipts are asked for, not the broker's word frees the spool but the city's, and what stays without
+it is sent again.
+
+Losing the connection forgets what was in flight: the spool still has every record, and the next
+connection begins from it.
 """
 
 from __future__ import annotations
 
-import random
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
-from .record import BEFORE_ALL, Entry, Page, Parcel
+from .receipts import Receipts
+from .record import ALERTS_STREAM, BEFORE_ALL, Entry, Page, Parcel
 
 SUCCESS = 0x00
 NO_MATCHING_SUBSCRIBERS = 0x10
@@ -30,15 +34,14 @@ HOLD_S = 30.0  # until a topic that nobody takes, or the broker refuses, is trie
 ACK_TIMEOUT_S = 30.0  # a broker that accepts and never acknowledges is left
 PAGE_ENTRIES = 1000  # of the spool at a look; some pages are in memory at most
 LIVE_LIMIT = 2000  # live entries in memory; beyond it they wait in the spool as backlog
+ALERT_LIMIT = 500  # alerts in memory; the others wait in the spool
 
-BACKOFF_FIRST_S = 0.5
-BACKOFF_CAP_S = 5.0
+# Entries sent, and without the city's receipt: beyond so many the backlog waits for the city.
+UNRECEIPTED_LIMIT = 5000
+# The city's receipts are retained: those of what it has already come within this after connecting.
+RECEIPTS_COME_S = 2.0
 
-# A broker that did not know MQTT 5 is asked again after this.
-PLAIN_FOR_S = 3600.0
-
-Lane = Literal["live", "backlog"]
-Protocol = Literal["5", "3.1.1"]
+Lane = Literal["alert", "live", "backlog"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Send:
     token: int
     lane: Lane
     parcel: Parcel
-    items: tuple[Entry, ...] = ()  # of the live lane: where they go if they must come back
+    items: tuple[Entry, ...] = ()  # of the other lanes: where they go if they must come back
 
     @property
     def kind(self) -> str:
@@ -67,6 +70,8 @@ class Answer:
 
     topic: str
     done: tuple[int, ...] = ()  # ids that may leave the spool
+    records: int = 0  # how many records are in them
+    unfit: tuple[int, ...] = ()  # ids of packs that must be taken apart
     rejected: int | None = None  # the id of an entry that the broker takes not even alone
     held: bool = False  # the topic is put on hold
     edge: bool = False  # and was not before; or it flows again
@@ -81,11 +86,13 @@ class PageRequest:
     limit: int
     parcel_records: int
     without_kinds: tuple[str, ...]
-    without_ids: frozenset[int]
+    without_ids: Collection[int]
 
 
 @dataclass(order=True, slots=True)
-class _Live:
+class _Prompt:
+    """An entry of the alert or live lane."""
+
     id: int
     due_s: float = field(compare=False)
     entry: Entry = field(compare=False)
@@ -98,7 +105,7 @@ class _Flight:
 
 
 class Outbox:
-    """Lanes, window, pacing and holds of one connection after another."""
+    """Lanes, window, pacing, holds and receipts of one connection after another."""
 
     def __init__(
         self,
@@ -107,11 +114,14 @@ class Outbox:
         batch_records: int,
         backlog_bytes_per_s: float,
         require_subscriber: bool,
+        receipt_timeout_s: float | None = None,
     ) -> None:
+        """Begin unconnected; `receipt_timeout_s` None: the broker's word is enough."""
         self._inflight_limit = inflight
         self._batch_records = batch_records
         self._rate_bytes_per_s = backlog_bytes_per_s
         self._require_subscriber = require_subscriber
+        self._receipts = Receipts(receipt_timeout_s)
         self._draining = False
         self._token = 0
         self._connected = False
@@ -122,8 +132,9 @@ class Outbox:
     def _forget(self, now_s: float) -> None:
         self._window = self._inflight_limit
         self._flights: dict[int, _Flight] = {}
-        self._live: dict[str, list[_Live]] = {}
-        self._busy: set[int] = set()  # ids in a live lane or in flight
+        self._prompt: dict[str, list[_Prompt]] = {}  # by topic
+        self._more_alerts = True  # the spool may have some that are not in memory
+        self._busy: set[int] = set()  # ids in a prompt lane or in flight
         self._page: deque[Parcel] = deque()
         self._halves: deque[tuple[Lane, Parcel, tuple[Entry, ...]]] = deque()  # of rejected ones
         self._cursor = BEFORE_ALL
@@ -133,6 +144,7 @@ class Outbox:
         self._proven: set[str] = set()
         self._allowance_bytes = self._rate_bytes_per_s
         self._refilled_s = now_s
+        self._backlog_from_s = now_s + (RECEIPTS_COME_S if self._receipts.wanted else 0.0)
 
     # What happens to it
 
@@ -154,8 +166,9 @@ class Outbox:
         self._connected = True
         self._horizon = last_id
         for entry, due_s in newest:
-            if entry.id >= self._went_live.get(entry.stream, 0):
-                self._put_live(_Live(entry.id, due_s, entry))
+            is_new = entry.id >= self._went_live.get(entry.stream, 0)
+            if is_new and entry.id not in self._receipts.ids:
+                self._put_prompt(_Prompt(entry.id, due_s, entry))
 
     def lost(self) -> None:
         """End a connection: whatever was in flight is in the spool and will be sent again."""
@@ -170,11 +183,14 @@ class Outbox:
         for entry, due_s in entries:
             told_to = max(told_to, entry.id)
             if entry.id > self._horizon:
-                self._put_live(_Live(entry.id, due_s, entry))
-        while sum(map(len, self._live.values())) > LIVE_LIMIT:
-            fullest = max(self._live, key=lambda kind: len(self._live[kind]))
-            self._busy.difference_update(item.id for item in self._live.pop(fullest))
+                self._put_prompt(_Prompt(entry.id, due_s, entry))
+        while (fullest := self._fullest("live/")) and self._waiting("live/") > LIVE_LIMIT:
+            self._busy.difference_update(item.id for item in self._prompt.pop(fullest))
             self.rewind(told_to)
+        if self._waiting("alert/") > ALERT_LIMIT:
+            for topic in [topic for topic in self._prompt if topic.startswith("alert/")]:
+                self._busy.difference_update(item.id for item in self._prompt.pop(topic))
+            self._more_alerts = True
 
     def rewind(self, last_id: int = 0) -> None:
         """Look at the spool from its beginning again, up to `last_id`: there is more to send."""
@@ -182,12 +198,36 @@ class Outbox:
         self._page.clear()
         self._cursor = BEFORE_ALL
         self._exhausted = False
+        self._more_alerts = True
 
-    def take_page(self, page: Page) -> None:
-        """Take the part of the spool that `wants_page` asked for."""
-        self._page.extend(page.parcels)
+    def take_page(self, page: Page) -> Answer | None:
+        """Take the part of the spool that `wants_page` asked for.
+
+        Returns what the city has already said that it holds, and which packs must be taken apart.
+        """
         self._exhausted = page.scanned_to == self._cursor
         self._cursor = page.scanned_to
+        done: list[int] = []
+        records = 0
+        for parcel in page.parcels:
+            left = self._receipts.uncovered(parcel)
+            if left is not parcel:
+                kept = () if left is None else left.ids
+                done += [each for each in parcel.ids if each not in kept]
+                records += parcel.records - (0 if left is None else left.records)
+            if left is not None:
+                self._page.append(left)
+        if not done and not page.unfit:
+            return None
+        return Answer("", done=tuple(done), records=records, unfit=page.unfit)
+
+    def take_alerts(self, entries: Sequence[Entry]) -> None:
+        """Take the oldest alerts in the spool, as `wants_alerts` asked."""
+        known = self._busy | self._receipts.ids
+        for entry in entries:
+            if entry.id not in known:
+                self._put_prompt(_Prompt(entry.id, 0.0, entry))
+        self._more_alerts = len(entries) >= ALERT_LIMIT
 
     def sent(self, send: Send, size_bytes: int, now_s: float) -> None:
         """Note that a message left."""
@@ -203,14 +243,17 @@ class Outbox:
         send = flight.send
         nobody = code == NO_MATCHING_SUBSCRIBERS and self._require_subscriber
         if code < 0x80 and not nobody:
-            ids = send.parcel.ids
-            self._busy.difference_update(ids)
+            parcel = send.parcel
+            self._busy.difference_update(parcel.ids)
             self._proven.add(send.topic)
             if self._holds.pop(send.topic, None) is not None and send.lane == "backlog":
                 self.rewind()
             edge = send.topic in self._muted
             self._muted.discard(send.topic)
-            return Answer(send.topic, done=ids, edge=edge)
+            if not self._receipts.wanted:
+                return Answer(send.topic, done=parcel.ids, records=parcel.records, edge=edge)
+            done, records = self._receipts.wait_for(parcel, now_s)
+            return Answer(send.topic, done=done, records=records, edge=edge)
         if code == PAYLOAD_FORMAT_INVALID:
             return self._rejected(send)
         self._put_back(send)
@@ -219,6 +262,11 @@ class Outbox:
         edge = send.topic not in self._muted
         self._muted.add(send.topic)
         return Answer(send.topic, held=True, edge=edge)
+
+    def receipt(self, run: str, stream: str, through: int) -> Answer:
+        """Take the city's word: it holds all numbers of a stream up to `through`."""
+        done, records = self._receipts.came(run, stream, through)
+        return Answer("", done=done, records=records)
 
     def too_large(self, send: Send) -> Answer:
         """Take back a message that is larger than the broker takes: it goes in halves."""
@@ -230,11 +278,17 @@ class Outbox:
 
     # What it wants
 
+    def wants_alerts(self) -> bool:
+        """Say whether it wants to see the alerts in the spool."""
+        return self._connected and self._more_alerts and not self._waiting("alert/")
+
     def wants_page(self, now_s: float) -> PageRequest | None:
         """Say what it wants to see of the spool, if anything."""
-        if not self._connected:
+        if not self._connected or (now_s < self._backlog_from_s and not self._draining):
             return None
         self._lift_holds(now_s)
+        if self._receipts.expire(now_s):
+            self.rewind()
         if self._exhausted or len(self._page) >= self._window:
             return None
         held = tuple(topic.partition("/")[2] for topic in self._holds if topic[0] == "b")
@@ -244,7 +298,7 @@ class Outbox:
             PAGE_ENTRIES,
             self._batch_records,
             held,
-            frozenset(self._busy),
+            self._busy | self._receipts.ids,
         )
 
     def next(self, now_s: float) -> Send | None:
@@ -252,7 +306,13 @@ class Outbox:
         if not self._connected or len(self._flights) >= self._window:
             return None
         self._lift_holds(now_s)
-        return self._next_half() or self._next_live(now_s) or self._next_backlog(now_s)
+        return (
+            self._next_half("alert")
+            or self._next_prompt("alert/", now_s)
+            or self._next_half("live")
+            or self._next_prompt("live/", now_s)
+            or self._next_backlog(now_s)
+        )
 
     def wait_s(self, now_s: float) -> float:
         """Return how long nothing will change by time alone, at most HOLD_S."""
@@ -260,11 +320,14 @@ class Outbox:
         if self._connected:
             times += [flight.sent_s + ACK_TIMEOUT_S for flight in self._flights.values()]
             times += self._holds.values()
+            times += self._receipts.next_expiry()
+            if now_s < self._backlog_from_s:
+                times.append(self._backlog_from_s)
             if len(self._flights) < self._window:
                 times += [
                     min(item.due_s for item in items)
-                    for kind, items in self._live.items()
-                    if items and self._open(f"live/{kind}")
+                    for topic, items in self._prompt.items()
+                    if items and self._open(topic)
                 ]
                 if self._page and self._allowance_bytes <= 0:
                     times.append(
@@ -281,11 +344,17 @@ class Outbox:
         """Whether no answer is awaited: while draining, what could leave has then left."""
         return not self._flights
 
+    @property
+    def claimed_ids(self) -> Collection[int]:
+        """The entries that must stay as they are: in memory, in flight, or without a receipt."""
+        paged = (row_id for parcel in self._page for row_id in parcel.ids)
+        return self._busy | self._receipts.ids | set(paged)
+
     # How it decides
 
-    def _next_half(self) -> Send | None:
-        for index, (lane, parcel, items) in enumerate(self._halves):
-            if self._open(f"{lane}/{parcel.kind}"):
+    def _next_half(self, lane: Lane) -> Send | None:
+        for index, (own, parcel, items) in enumerate(self._halves):
+            if own == lane and self._open(f"{lane}/{parcel.kind}"):
                 del self._halves[index]
                 return self._message(lane, parcel, items)
         return None
@@ -293,34 +362,50 @@ class Outbox:
     def _rejected(self, send: Send) -> Answer:
         """Halve what the broker rejects, until the one entry is found that it means."""
         parcel, items = send.parcel, send.items
+        if parcel.payload is not None:
+            self._busy.difference_update(parcel.ids)
+            return Answer(send.topic, unfit=parcel.ids)
         middle = len(parcel.ids) // 2
         if middle == 0:
             self._busy.discard(parcel.ids[0])
             return Answer(send.topic, rejected=parcel.ids[0])
         for part in (slice(None, middle), slice(middle, None)):
-            half = replace(parcel, ids=parcel.ids[part], bodies=parcel.bodies[part])
-            self._halves.append((send.lane, half, items[part]))
+            self._halves.append(
+                (send.lane, parcel.part(range(*part.indices(len(parcel.ids)))), items[part])
+            )
         return Answer(send.topic)
 
-    def _next_live(self, now_s: float) -> Send | None:
-        for kind, items in self._live.items():
-            if not items or not self._open(f"live/{kind}"):
+    def _next_prompt(self, lane: str, now_s: float) -> Send | None:
+        for topic, items in self._prompt.items():
+            if not items or not topic.startswith(lane) or not self._open(topic):
                 continue
             due = [item for item in items if self._draining or item.due_s <= now_s]
             if due:
                 chosen = _alike((item.entry for item in due), self._batch_records)
                 ids = tuple(entry.id for entry in chosen)
-                self._live[kind] = [item for item in items if item.id not in ids]
+                self._prompt[topic] = [item for item in items if item.id not in ids]
                 self._went_live.update({entry.stream: entry.id for entry in chosen})
                 first, bodies = chosen[0], tuple(entry.body for entry in chosen)
-                parcel = Parcel(first.run, kind, first.config_id, ids, bodies)
-                return self._message("live", parcel, tuple(chosen))
+                tops = tuple(((entry.stream, entry.seq),) for entry in chosen)
+                parcel = Parcel(
+                    first.run, first.kind, first.config_id, ids, bodies, tops, records=len(ids)
+                )
+                return self._message(_lane(first), parcel, tuple(chosen))
         return None
 
     def _next_backlog(self, now_s: float) -> Send | None:
         self._refill(now_s)
-        if self._allowance_bytes <= 0 and not self._draining:
+        # A quarter of the window stays free for what is newer; there it is not waited for.
+        in_flight = sum(flight.send.lane == "backlog" for flight in self._flights.values())
+        if in_flight >= max(1, self._window - self._window // 4):
             return None
+        if not self._draining and (
+            self._allowance_bytes <= 0 or len(self._receipts.ids) >= UNRECEIPTED_LIMIT
+        ):
+            return None
+        half = self._next_half("backlog")
+        if half is not None:
+            return half
         for index, parcel in enumerate(self._page):
             if self._open(f"backlog/{parcel.kind}"):
                 del self._page[index]
@@ -339,14 +424,22 @@ class Outbox:
             flight.send.topic == topic for flight in self._flights.values()
         )
 
-    def _put_live(self, item: _Live) -> None:
+    def _put_prompt(self, item: _Prompt) -> None:
         self._busy.add(item.id)
-        insort(self._live.setdefault(item.entry.kind, []), item)
+        topic = f"{_lane(item.entry)}/{item.entry.kind}"
+        insort(self._prompt.setdefault(topic, []), item)
+
+    def _waiting(self, lane: str) -> int:
+        return sum(len(items) for topic, items in self._prompt.items() if topic.startswith(lane))
+
+    def _fullest(self, lane: str) -> str | None:
+        topics = [topic for topic in self._prompt if topic.startswith(lane)]
+        return max(topics, key=lambda topic: len(self._prompt[topic]), default=None)
 
     def _put_back(self, send: Send) -> None:
-        if send.lane == "live":
+        if send.lane != "backlog":
             for entry in send.items:
-                self._put_live(_Live(entry.id, 0.0, entry))
+                self._put_prompt(_Prompt(entry.id, 0.0, entry))
             return
         # The spool has them; they are read again when the hold is lifted.
         self._busy.difference_update(send.parcel.ids)
@@ -365,80 +458,12 @@ class Outbox:
         self._refilled_s = now_s
 
 
+def _lane(entry: Entry) -> Lane:
+    return "alert" if entry.stream == ALERTS_STREAM else "live"
+
+
 def _alike(entries: Iterator[Entry], limit: int) -> list[Entry]:
     """Take up to `limit` entries that share the first one's run and configuration."""
     first = next(entries)
     same = (e for e in entries if (e.run, e.config_id) == (first.run, first.config_id))
     return [first, *islice(same, limit - 1)]
-
-
-class Route:
-    """Which broker to try next, and when: each in turn, with full jitter up to a cap.
-
-    A city's gateways lose the broker together; the jitter keeps them from coming back together.
-    """
-
-    def __init__(self, brokers: Sequence[str], rng: random.Random) -> None:
-        self._brokers = list(brokers)
-        self._rng = rng
-        self._index = 0
-        self._failures = 0
-
-    @property
-    def broker(self) -> str:
-        """The URL to try."""
-        return self._brokers[self._index]
-
-    def lasted(self) -> None:
-        """A connection held for a while: the next failure is the first again."""
-        self._failures = 0
-
-    def failed(self, *, turn: bool = True) -> float:
-        """Return how many seconds to wait; with `turn` the next broker is tried then."""
-        if turn:
-            self._index = (self._index + 1) % len(self._brokers)
-        ceiling_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        return self._rng.uniform(0.1 * ceiling_s, ceiling_s)
-
-
-class Dialect:
-    """Which version of MQTT to ask a broker with.
-
-    One that refuses 5 in words is asked with 3.1.1. One that says nothing at all to 5 may be old,
-    or may only be starting behind a proxy: if it then takes 3.1.1, it is left once and asked with 5
-    again. 3.1.1 costs the knowledge whether anybody subscribes, so it must not be a mistake.
-    """
-
-    def __init__(self, wanted: Protocol) -> None:
-        self._wanted: Protocol = wanted
-        self._state: Literal["wanted", "trying", "doubting", "plain"] = "wanted"
-        self._plain_since_s = 0.0
-
-    def ask(self, now_s: float) -> Protocol:
-        """Return the version to ask with; an old broker may have been upgraded meanwhile."""
-        if self._state == "plain" and now_s - self._plain_since_s > PLAIN_FOR_S:
-            self._state = "wanted"
-        return "3.1.1" if self._state in ("trying", "plain") else self._wanted
-
-    def refused(self, now_s: float) -> None:
-        """It said that it does not know 5."""
-        self._state, self._plain_since_s = "plain", now_s
-
-    def silent(self, now_s: float) -> None:
-        """It took the connection and did not answer."""
-        if self._wanted != "5" or self._state == "plain":
-            return
-        if self._state == "doubting":
-            self.refused(now_s)
-        else:
-            self._state = "trying" if self._state == "wanted" else "wanted"
-
-    def accepted(self) -> bool:
-        """It took us; False where it must be left and asked again."""
-        if self._state == "trying":
-            self._state = "doubting"
-            return False
-        if self._state == "doubting":
-            self._state = "wanted"
-        return True

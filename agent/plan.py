@@ -128,10 +128,6 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
     if not problems:
         problems += _clashes(loaded, sensors)
     problems += _promise(loaded, sensors)
-    if config.uplink.confirm == "receipt":
-        # Not a warning: a record would be let go on less than its owner asked for.
-        what = 'receipts are not part of this version: only "broker" can be kept'
-        problems.append(loaded.problem(("uplink", "confirm"), what))
     return sensors, list(buses.values()), problems
 
 

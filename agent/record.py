@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from .clock import Stamp
 
 GATEWAY_STREAM = "gateway"
+ALERTS_STREAM = "alerts"
 
 # Entries are numbered upwards from 1 in the order of commit. A gap sorts before them all, and by
 # the last entry it replaces: an acknowledgement still on its way for that entry must not take the
 # gap with it.
 BEFORE_ALL = -(2**62)
+
+_RECORDS = '"records":['
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +87,38 @@ class Entry:
     is_gap: bool = False
 
 
+Top = tuple[str, int]  # a stream, and its highest number in an entry
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Entries that travel in one message: of one run, one kind, one configuration."""
+    """Entries that travel in one message: of one run, one kind, one configuration.
+
+    Either `bodies` are still to be joined, or `payload` is one entry that was packed in the spool:
+    a whole message, deflated.
+    """
 
     run: str
     kind: str
     config_id: str
     ids: tuple[int, ...]  # in the order of commit
     bodies: tuple[str, ...]
+    tops: tuple[tuple[Top, ...], ...]  # of each id: what a receipt must reach to cover it
+    payload: bytes | None = None
+    records: int = 1  # in all
+
+    def part(self, chosen: Iterable[int]) -> Parcel:
+        """Return some of its entries, by their places; a pack stays whole."""
+        places = list(chosen)
+        if self.payload is not None:
+            return self
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in places),
+            bodies=tuple(self.bodies[i] for i in places),
+            tops=tuple(self.tops[i] for i in places),
+            records=len(places),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +127,7 @@ class Page:
 
     parcels: list[Parcel]
     scanned_to: int
+    unfit: tuple[int, ...] = ()  # packed entries that cannot travel as they are
 
 
 def gap_body(
@@ -137,12 +165,30 @@ def batch(gateway: str, run: str, kind: str, config_id: str, bodies: Iterable[st
             "config": config_id,
         }
     )
-    return f'{head[:-1]},"records":[{",".join(bodies)}]}}'.encode()
+    return f"{head[:-1]},{_RECORDS}{','.join(bodies)}]}}".encode()
 
 
-def deflated(payload: bytes) -> bytes:
+def bodies_of(payload: bytes) -> list[str]:
+    """Return the bodies in a deflated message of our own, byte for byte as they were joined.
+
+    Raises ValueError where it is damaged.
+    """
+    try:
+        text = zlib.decompress(payload).decode()
+    except zlib.error as exc:
+        raise ValueError(str(exc)) from exc
+    at = text.index(_RECORDS) + len(_RECORDS)
+    bodies = []
+    while text[at : at + 1] != "]":
+        _, end = _DECODER.raw_decode(text, at)
+        bodies.append(text[at:end])
+        at = end + (text[end : end + 1] == ",")
+    return bodies
+
+
+def deflated(payload: bytes, level: int = 6) -> bytes:
     """Compress as the contract says: zlib, so that the first byte is 0x78."""
-    return zlib.compress(payload, 6)
+    return zlib.compress(payload, level)
 
 
 def utc_text(ns: int) -> str:
@@ -150,6 +196,12 @@ def utc_text(ns: int) -> str:
     ms = ns // 1_000_000
     instant = datetime.fromtimestamp(ms // 1000, tz=UTC)
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def utc_ns(text: str) -> int:
+    """Return what `utc_text` was given, in whole milliseconds. Raises ValueError."""
+    since = datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since // timedelta(milliseconds=1)) * 1_000_000
 
 
 def tidy(value: float) -> float:

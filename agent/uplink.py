@@ -14,6 +14,8 @@ import random
 import socket
 import ssl
 import threading
+import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,8 +33,9 @@ from config.model import UplinkTable
 
 from . import record
 from .health import UplinkHealth
-from .outbox import Answer, Dialect, Outbox, Protocol, Route, Send
-from .record import Entry
+from .outbox import ALERT_LIMIT, Answer, Outbox, Send
+from .record import ALERTS_STREAM, Entry
+from .route import Dialect, Protocol, Route
 from .spool import Spool, SpoolError
 
 log = structlog.get_logger(part="uplink")
@@ -48,7 +51,16 @@ FAREWELL_S = 1.0
 # A connection that held for this long was a good one; before, it may be somebody with our own id.
 STABLE_S = 10.0
 
+# Without a clash for so long, the other one is taken to be gone.
+ALONE_AFTER_S = 600.0
+PROBE_S = 2.0  # to see whether the first broker is back
+# A broker that hangs up so often on large messages, and says no reason, gets smaller ones.
+HANG_UPS = 3
+LEAST_LEARNT_BYTES = 4096
+EVENTS_AT_ONCE = 100
+
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
+SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
 ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -64,7 +76,7 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    name: Literal["connected", "refused", "lost", "acked", "status", "committed", "rewind", "stop"]
+    name: Literal["connected", "refused", "lost", "acked", "heard", "committed", "rewind", "stop"]
     client: mqtt.Client | None = None  # events of a client already left are ignored
     value: Any = None
 
@@ -85,7 +97,9 @@ class Uplink:
         find_file: Callable[[str], Path],
         utc_ns: Callable[[], int],
         boot_s: Callable[[], float],
+        alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
     ) -> None:
+        """`alert` is told of what a person should know: a name and values, None when it is over."""
         self._settings = settings
         self._gateway_id = gateway_id
         self._root = f"{settings.topic_root}/{gateway_id}"
@@ -97,26 +111,35 @@ class Uplink:
         self._find_file = find_file
         self._utc_ns = utc_ns
         self._boot_s = boot_s
+        self._alert = alert
         self._events: queue.Queue[_Event] = queue.Queue(maxsize=10_000)
         self._outbox = Outbox(
             inflight=settings.inflight,
             batch_records=settings.batch_records,
             backlog_bytes_per_s=settings.backlog_bytes_per_s,
             require_subscriber=settings.require_subscriber,
+            receipt_timeout_s=(
+                settings.receipt_timeout_s if settings.confirm == "receipt" else None
+            ),
         )
         self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
         self._dialects = {url: Dialect(settings.protocol) for url in settings.brokers}
         self._client: mqtt.Client | None = None
         self._protocol: Protocol = settings.protocol
         self._online = False
-        self._packet_bytes: int | None = None  # the largest the broker takes
+        self._packet_bytes: int | None = None  # the largest the broker says it takes
+        self._learnt_bytes: dict[str, int] = {}  # by broker: the largest that it let pass
+        self._hang_ups: Counter[str] = Counter()
+        self._clashed_at_s: float | None = None
+        self._alarms: dict[str, str] = {}  # topic below our root -> newest record
+        self._muted: dict[str, set[str]] = {"no_subscriber": set(), "not_authorised": set()}
         self._asked = False  # CONNECT is on its way, and nothing has come back
         self._told_plain: set[str] = set()
         self._told_unreachable: set[tuple[str, str]] = set()  # broker, reason; of this outage
         self._attempt_at_s = 0.0
         self._give_up_at_s = 0.0
         self._health_at_s = 0.0
-        self._mids: dict[int, int] = {}  # paho's message id -> our token
+        self._mids: dict[int, tuple[int, int]] = {}  # paho's message id -> our token, bytes
         self._stopping = threading.Event()
         self._missed = threading.Event()  # an event found the queue full
         self.beat_s = boot_s()
@@ -153,19 +176,37 @@ class Uplink:
             self._leave("it takes the connection and does not answer")
         elif self._online and self._outbox.ack_overdue(now_s):
             self._leave("the broker accepts messages and does not acknowledge them")
+        elif self._online:
+            self._look_around(now_s)
         if self._missed.is_set():
             self._missed.clear()
             self._outbox.rewind(self._spool.last_id)
         try:
+            if self._spool.is_loose:
+                self._spool.pack(self._outbox.claimed_ids)
             self._pump()
         except SpoolError as exc:
             log.error("spool cannot be read; trying again", error=str(exc))
             self._stopping.wait(SPOOL_RETRY_S)
         try:
-            event = self._events.get(timeout=self._wait_s())
+            self._handle(self._events.get(timeout=self._wait_s()))
+            for _ in range(EVENTS_AT_ONCE):
+                self._handle(self._events.get_nowait())
         except queue.Empty:
             return
-        self._handle(event)
+
+    def _look_around(self, now_s: float) -> None:
+        """Do what time alone asks for while connected."""
+        if self._clashed_at_s is not None and now_s - self._clashed_at_s > ALONE_AFTER_S:
+            self._clashed_at_s = None
+            self._route.is_alone()
+            self._alert("id_clash", None)
+        if self._route.may_return(now_s) and _answers(self._route.first):
+            log.info("the first broker answers again: going back to it", broker=self._route.first)
+            # No good-bye: where the brokers are one cluster, the will is called off in time.
+            self._drop_client()
+            self._route.go_back()
+            self._attempt_at_s = now_s
 
     def _wait_s(self) -> float:
         now_s = self._boot_s()
@@ -184,14 +225,16 @@ class Uplink:
             case "refused":
                 self._on_refused(event.value)
             case "lost":
-                why = str(event.value)
-                self._leave(CLOSED if why in HUNG_UP else why)
+                self._on_lost(event.value)
             case "acked":
                 mid, code = event.value
                 self._on_acked(mid, code)
-            case "status":
-                self._on_own_status(*event.value)
+            case "heard":
+                self._on_heard(*event.value)
             case "committed":
+                for entry in event.value:
+                    if entry.stream == ALERTS_STREAM and not entry.is_gap:
+                        self._set_alarm(json.loads(entry.body), entry.body)
                 self._outbox.committed(self._due(entry) for entry in event.value)
             case "rewind":
                 self._outbox.rewind(event.value)
@@ -270,7 +313,7 @@ class Uplink:
             put(_Event("acked", c, (mid, code.value)))
 
         def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
-            put(_Event("status", c, (message.payload, message.retain)))
+            put(_Event("heard", c, (message.topic, message.payload, message.retain)))
 
         client.on_connect = on_connect
         client.on_disconnect = on_disconnect
@@ -317,10 +360,17 @@ class Uplink:
                 broker=url,
             )
         log.info("connected", broker=url, protocol=self._protocol)
+        self._route.connected(now_s)
         self._write_birth()  # first, so that the retained status heard below is our own
-        client.subscribe(f"{self._root}/status", qos=1)
+        topics = ["status", "alarm/+/+"]
+        if self._settings.confirm == "receipt":
+            topics.append("receipt/+/+")
+        client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
         try:
             newest, last_id = self._spool.newest()
+            self._alarms.clear()
+            for alarm in self._spool.alarms():
+                self._set_alarm(alarm, _json(alarm))
         except SpoolError as exc:
             log.error("spool cannot be read", error=str(exc))
             newest, last_id = [], self._spool.last_id
@@ -343,6 +393,45 @@ class Uplink:
         """Try the same broker at once, with the other version of MQTT."""
         self._drop_client()
         self._attempt_at_s = 0.0
+
+    def _on_lost(self, code: Any) -> None:
+        broker, now_s = self._route.broker, self._boot_s()
+        value = getattr(code, "value", None)
+        if self._online and value == SESSION_TAKEN_OVER:
+            self._clashed_at_s = now_s
+            self._drop_client()
+            wait_s = self._route.clashed()
+            self._attempt_at_s = now_s + wait_s
+            log.warning(
+                "another gateway uses our id: give each its own [gateway] id; leaving the place"
+                " to it for a while",
+                broker=broker,
+                id=self._gateway_id,
+                wait_s=round(wait_s, 1),
+            )
+            self._alert("id_clash", {"id": self._gateway_id, "broker": broker})
+            return
+        self._learn_size(broker, told=value == PACKET_TOO_LARGE, now_s=now_s)
+        why = str(code)
+        self._leave(CLOSED if why in HUNG_UP else why)
+
+    def _learn_size(self, broker: str, *, told: bool, now_s: float) -> None:
+        """Send smaller messages to a broker that hangs up on large ones."""
+        since_s = self._health.connected_since_s
+        largest = max((size for _, size in self._mids.values()), default=0)
+        soon = since_s is not None and now_s - since_s < STABLE_S
+        if not told and not (soon and largest > LEAST_LEARNT_BYTES):
+            del self._hang_ups[broker]
+            return
+        self._hang_ups[broker] += 1
+        if told or self._hang_ups[broker] >= HANG_UPS:
+            del self._hang_ups[broker]
+            self._learnt_bytes[broker] = max(LEAST_LEARNT_BYTES, largest // 2)
+            log.warning(
+                "broker hangs up on large messages: sending smaller ones",
+                broker=broker,
+                at_most_bytes=self._learnt_bytes[broker],
+            )
 
     def _leave(self, why: str) -> None:
         """End this connection or attempt, and plan the next."""
@@ -390,8 +479,9 @@ class Uplink:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
             self._write_health(client)
         while True:
-            if self._outbox.wants_page(now_s) is not None:
-                self._fill()
+            if self._outbox.wants_alerts():
+                self._outbox.take_alerts(self._spool.alerts(ALERT_LIMIT))
+            self._fill()
             send = self._outbox.next(now_s)
             if send is None:
                 return
@@ -407,42 +497,62 @@ class Uplink:
                 without_kinds=request.without_kinds,
                 without_ids=request.without_ids,
             )
-            self._outbox.take_page(page)
+            answer = self._outbox.take_page(page)
+            if answer is not None:
+                self._take_answer(answer, 0)
 
     def _publish(self, client: mqtt.Client, send: Send) -> None:
-        parcel = send.parcel
-        payload = record.batch(
-            self._gateway_id, parcel.run, parcel.kind, parcel.config_id, parcel.bodies
-        )
-        compress = self._settings.compression
-        deflate = compress == "all" or (compress == "backlog" and send.lane == "backlog")
-        if deflate:
-            payload = record.deflated(payload)
+        payload, deflate = self._payload(send)
         topic = f"{self._root}/{send.topic}"
-        if self._packet_bytes and len(payload) + len(topic) + ENVELOPE_BYTES > self._packet_bytes:
+        size_bytes = len(payload) + len(topic) + ENVELOPE_BYTES
+        learnt_bytes = self._learnt_bytes.get(self._route.broker)
+        is_single = send.parcel.records == 1
+        if (self._packet_bytes and size_bytes > self._packet_bytes) or (
+            # Only supposed: never a reason to give a record up.
+            learnt_bytes and size_bytes > learnt_bytes and not is_single
+        ):
             self._take_answer(self._outbox.too_large(send), PACKET_TOO_LARGE)
             return
         properties = self._properties("yukimi.batch/1", deflated=deflate)
         info = client.publish(topic, payload, qos=1, properties=properties)
-        self._mids[info.mid] = send.token
+        self._mids[info.mid] = send.token, size_bytes
         self._outbox.sent(send, len(payload), self._boot_s())
 
+    def _payload(self, send: Send) -> tuple[bytes, bool]:
+        """Return a message's bytes, and whether they are deflated."""
+        parcel, compress = send.parcel, self._settings.compression
+        if parcel.payload is not None:
+            if compress == "none":
+                return zlib.decompress(parcel.payload), False
+            return parcel.payload, True
+        payload = record.batch(
+            self._gateway_id, parcel.run, parcel.kind, parcel.config_id, parcel.bodies
+        )
+        if compress == "all" or (compress == "backlog" and send.lane == "backlog"):
+            return record.deflated(payload), True
+        return payload, False
+
     def _on_acked(self, mid: int, code: int) -> None:
-        token = self._mids.pop(mid, None)
-        if token is None:
-            return  # the birth's
-        answer = self._outbox.answered(token, code, self._boot_s())
+        sent = self._mids.pop(mid, None)
+        if sent is None:
+            return  # the birth's, or an alarm's
+        answer = self._outbox.answered(sent[0], code, self._boot_s())
         if answer is not None:
             self._take_answer(answer, code)
 
     def _take_answer(self, answer: Answer, code: int) -> None:
         try:
-            self._spool.acknowledge(answer.done)
+            self._spool.acknowledge(answer.done, answer.records)
+            if answer.unfit:
+                self._spool.unpack(answer.unfit)
+                self._outbox.rewind()
             if answer.rejected is not None:
                 self._give_up(answer.rejected)
         except SpoolError as exc:
             # They stay noted and leave with a later commit; at worst they are sent again.
             log.error("acknowledged records cannot be removed yet", error=str(exc))
+        if answer.edge:
+            self._tell_muted(answer, code)
         if answer.edge and answer.held and code < 0x80:
             log.warning(
                 "nobody subscribes: records wait here until somebody does",
@@ -458,9 +568,20 @@ class Uplink:
         elif answer.edge:
             log.info("records flow again", topic=f"{self._root}/{answer.topic}")
 
+    def _tell_muted(self, answer: Answer, code: int) -> None:
+        """Raise or clear the alerts about topics that are on hold."""
+        for name, topics in self._muted.items():
+            before = set(topics)
+            topics.discard(answer.topic)
+            if answer.held and name == ("no_subscriber" if code < 0x80 else "not_authorised"):
+                topics.add(answer.topic)
+            if topics != before:
+                self._alert(name, {"topics": sorted(topics)} if topics else None)
+
     def _give_up(self, row_id: int) -> None:
         stream = self._spool.reject(row_id)
         log.error("the broker rejects a record even alone: a gap names it", stream=stream)
+        self._alert("rejected", {"stream": stream})
         if stream is not None:
             self._outbox.rewind(self._spool.last_id)
 
@@ -516,6 +637,40 @@ class Uplink:
         if deflated:
             properties.UserProperty = ("content-encoding", "deflate")
         return properties
+
+    def _on_heard(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Take what somebody wrote below our own root: us, the city, or one like us."""
+        below = topic.removeprefix(f"{self._root}/")
+        what, _, rest = below.partition("/")
+        if what == "status":
+            self._on_own_status(payload, retained)
+        elif what == "alarm" and payload and below not in self._alarms and self._client:
+            self._client.publish(topic, b"", qos=1, retain=True)  # over since
+        elif what == "receipt" and payload:
+            self._on_receipt(*rest.partition("/")[::2], payload)
+
+    def _on_receipt(self, run: str, stream: str, payload: bytes) -> None:
+        try:
+            through = json.loads(payload)["through"]
+        except (ValueError, KeyError, TypeError):
+            through = None
+        if type(through) is not int or through < 0:
+            log.warning("a receipt makes no sense and is ignored", run=run, stream=stream)
+            return
+        self._take_answer(self._outbox.receipt(run, stream, through), 0)
+
+    def _set_alarm(self, alert: Mapping[str, Any], body: str) -> None:
+        """Show the present state of an alert on its retained topic."""
+        below = f"alarm/{alert['sensor'] or record.GATEWAY_STREAM}/{alert['alert']}"
+        is_over = alert["state"] == "cleared"
+        if is_over:
+            self._alarms.pop(below, None)
+        else:
+            self._alarms[below] = body
+        if self._client is not None and self._online:
+            self._client.publish(
+                f"{self._root}/{below}", b"" if is_over else body, qos=1, retain=True
+            )
 
     def _on_own_status(self, payload: bytes, retained: bool) -> None:
         try:
@@ -573,6 +728,17 @@ class Uplink:
 # What paho says when the other side closed, in words that mislead.
 CLOSED = "the connection was closed"
 HUNG_UP = frozenset(("Unspecified error", "Normal disconnection"))
+
+
+def _answers(url: str) -> bool:
+    """Tell whether somebody accepts connections where a broker should be."""
+    parts = urlsplit(url)
+    try:
+        address = (parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
+        socket.create_connection(address, timeout=PROBE_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _reason(exc: Exception) -> str:

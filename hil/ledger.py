@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.record import BEFORE_ALL, Parcel, bodies_of
 from agent.spool import PreviousRun, Spool, SpoolError
 
 ALL_ENTRIES = 2**31
@@ -76,21 +77,21 @@ class Ledger:
 
     def examine(self, file: Path, into: Examination) -> None:
         """Open a spool as a new run does, and hold it against what must be there."""
-        waiting: list[tuple[str, str]] = []
+        left: list[tuple[str, str]] = []
         try:
             with _opened(file) as spool:
                 self.check_previous(spool.previous, into)
                 spool.release_held()
-                waiting = list(_waiting(spool))
+                left = waiting(spool)
         except (SpoolError, sqlite3.Error) as exc:
             into.findings.append(f"the spool is damaged: {exc}")
             into.is_damaged = True
-        self.compare(waiting, into)
+        self.compare(left, into)
 
-    def compare(self, waiting: Iterable[tuple[str, str]], into: Examination) -> None:
+    def compare(self, left: Iterable[tuple[str, str]], into: Examination) -> None:
         """Hold what waits in a spool, as (run, body), against what must be there."""
         found: dict[Key, str | None] = {}  # None: in a gap
-        for run, body in waiting:
+        for run, body in left:
             said = json.loads(body)
             stream, last = said["stream"], said["seq"]
             is_gap = "gap" in said
@@ -159,13 +160,40 @@ def _opened(file: Path) -> Iterator[Spool]:
             answer = database.execute("PRAGMA integrity_check").fetchone()[0]
         if answer != "ok":
             raise SpoolError(f"{file.name}: {answer}")
+        if spool.damages or spool.is_volatile:
+            raise SpoolError(f"{file.name}: {spool.damages} {spool.why_volatile}")
         yield spool
     finally:
         with suppress(SpoolError):
             spool.close(clean=False)
 
 
-def _waiting(spool: Spool) -> list[tuple[str, str]]:
-    """Return the run and the body of everything that waits, oldest first."""
-    page = spool.peek(up_to_id=spool.last_id, limit=ALL_ENTRIES, parcel_records=1)
-    return [(parcel.run, parcel.bodies[0]) for parcel in page.parcels]
+def waiting(spool: Spool) -> list[tuple[str, str]]:
+    """Return the run and the body of everything that waits, oldest first, alerts at the end."""
+    found = [
+        (row_id, parcel.run, body)
+        for parcel in parcels(spool)
+        for row_id, body in zip(
+            parcel.ids if parcel.payload is None else parcel.ids * parcel.records,
+            parcel.bodies if parcel.payload is None else bodies_of(parcel.payload),
+            strict=True,
+        )
+    ]
+    alerts = [(entry.run, entry.body) for entry in spool.alerts(ALL_ENTRIES)]
+    return [(run, body) for _, run, body in sorted(found, key=lambda each: each[0])] + alerts
+
+
+def parcels(spool: Spool) -> Iterator[Parcel]:
+    """Yield all that would travel as backlog."""
+    after_id = BEFORE_ALL
+    while True:
+        page = spool.peek(
+            after_id=after_id,
+            up_to_id=spool.last_id,
+            limit=ALL_ENTRIES,
+            parcel_records=ALL_ENTRIES,
+        )
+        yield from page.parcels
+        if page.scanned_to == after_id:
+            return
+        after_id = page.scanned_to

@@ -26,6 +26,7 @@ import random
 import select
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -144,10 +145,11 @@ class Witness(Spool):
         self.tell("committed", [(entry.stream, entry.seq, digest(entry.body)) for entry in entries])
         return entries
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _open(self) -> sqlite3.Connection:
+        database = super()._open()
         if not self.sync:
-            self._db.execute("PRAGMA synchronous = OFF")
+            database.execute("PRAGMA synchronous = OFF")
+        return database
 
 
 def live(plan: Plan, pipe: int, sync: bool) -> None:

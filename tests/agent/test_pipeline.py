@@ -24,9 +24,10 @@ from agent.pipeline import (
     Pipeline,
 )
 from agent.privacy.policy import Policy
-from agent.record import BEFORE_ALL, Entry, utc_text
+from agent.record import Entry, utc_text
 from agent.spool import Spool
 from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Trouble
+from hil.ledger import waiting
 
 S = 1_000_000_000
 MIDNIGHT_NS = 1_800_057_600 * S
@@ -124,15 +125,7 @@ class Station:
 
     def records(self, stream: str | None = None) -> list[dict[str, Any]]:
         """Return what waits to be sent, oldest first."""
-        page = self.spool.peek(
-            after_id=BEFORE_ALL, up_to_id=self.spool.last_id, limit=10**6, parcel_records=10**6
-        )
-        found = sorted(
-            (row_id, body)
-            for parcel in page.parcels
-            for row_id, body in zip(parcel.ids, parcel.bodies, strict=True)
-        )
-        records = [json.loads(body) for _, body in found]
+        records = [json.loads(body) for _, body in waiting(self.spool)]
         return [each for each in records if stream in (None, each["stream"])]
 
 

@@ -513,12 +513,6 @@ def test_what_is_accepted_and_does_not_act_yet_is_warned_of(path: Path) -> None:
     ]
 
 
-def test_a_stronger_confirmation_than_this_version_knows_is_refused(path: Path) -> None:
-    (problem,) = problems(path, changed("[uplink]", '[uplink]\nconfirm = "receipt"', GOOD))
-    assert problem.path == "uplink.confirm"
-    assert "broker" in problem.what
-
-
 def test_the_contracts_example_is_accepted(path: Path) -> None:
     for name in ("broker-password", "ca.pem", "gw.pem", "gw.key"):
         (path.parent / name).touch()

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -32,8 +32,9 @@ from hypothesis.stateful import (
 )
 
 from agent.clock import Stamp, State
-from agent.record import BEFORE_ALL, Entry, Lost, Page, Record, utc_text
+from agent.record import BEFORE_ALL, Entry, Lost, Page, Parcel, Record, utc_text
 from agent.spool import ACK_LIMIT, PreviousRun, Spool, SpoolError, claim
+from hil.ledger import parcels
 
 S = 1_000_000_000
 MIB = 2**20
@@ -84,8 +85,12 @@ def look(spool: Spool, *, up_to_id: int | None = None, **how: Any) -> Page:
 
 def unpacked(page: Page) -> list[Entry]:
     """The entries of a page in the order of commit, as `append` returned them."""
+    return entries_in(page.parcels)
+
+
+def entries_in(travelling: Iterable[Parcel]) -> list[Entry]:
     found = []
-    for parcel in page.parcels:
+    for parcel in travelling:
         for row_id, body in zip(parcel.ids, parcel.bodies, strict=True):
             said = json.loads(body)
             end = said["end"] and datetime.fromisoformat(said["end"]).timestamp()
@@ -96,7 +101,7 @@ def unpacked(page: Page) -> list[Entry]:
 
 
 def waiting(spool: Spool) -> list[Entry]:
-    return unpacked(look(spool))
+    return entries_in(parcels(spool))
 
 
 def seqs(entries: Sequence[Entry]) -> list[int]:
@@ -654,31 +659,6 @@ def test_while_another_program_holds_the_file_nothing_is_lost(path: Path) -> Non
     assert seqs(spool.append([record(1)], CONFIG)) == [2]
     assert seqs(waiting(spool)) == [2]
     spool.close(clean=True)
-
-
-def test_what_is_no_spool_is_named_and_left_as_it_is(path: Path) -> None:
-    path.write_bytes(b"this is somebody's diary, and no database at all. " * 50)
-    before = path.read_bytes()
-    with pytest.raises(SpoolError, match=rf"{path}: file is not a database"):
-        opened(path)
-    assert path.read_bytes() == before
-
-
-def test_a_spool_of_a_later_version_is_left_to_the_program_that_wrote_it(path: Path) -> None:
-    opened(path).close(clean=True)
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 99")
-    db.close()
-    with pytest.raises(SpoolError, match="is of version 99, this program knows 1"):
-        opened(path)
-
-
-def test_a_place_where_no_file_can_be_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(SpoolError, match=r"file/spool\.db: cannot be opened"):
-        opened(tmp_path / "file" / "spool.db")
-    with pytest.raises(SpoolError, match="unable to open database file"):
-        opened(tmp_path)
 
 
 def test_a_folder_that_does_not_exist_is_made(tmp_path: Path) -> None:

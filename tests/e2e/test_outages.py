@@ -10,7 +10,7 @@ from hil.broker import Mosquitto
 from hil.relay import hold_port
 from tests.e2e.conftest import Site, need_mosquitto
 
-SHORTENED = {"agent.outbox.BACKOFF_CAP_S": 1.5}
+SHORTENED = {"agent.route.BACKOFF_CAP_S": 1.5}
 
 
 @pytest.mark.slow
