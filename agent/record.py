@@ -10,16 +10,20 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Literal
 
 from .clock import Stamp
 
 GATEWAY_STREAM = "gateway"
+ALERTS_STREAM = "alerts"
 
 # Entries are numbered upwards from 1 in the order of commit. A gap sorts before them all, and by
 # the last entry it replaces: an acknowledgement still on its way for that entry must not take the
 # gap with it.
 BEFORE_ALL = -(2**62)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,58 @@ class Record:
                 "end": utc_text(self.end_ns),
                 "clock": self.clock.json(),
                 "quality": self.quality,
+                "values": self.values,
+            }
+        )
+
+
+AlertState = Literal["raised", "updated", "cleared"]
+Severity = Literal["info", "warning", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRecord:
+    """One step of an alert's episode, before it has a number. It does not wait for the clock."""
+
+    stream: ClassVar[str] = ALERTS_STREAM
+
+    sensor: str | None  # None: the gateway's own
+    kind: str  # of the topic; not in the body
+    alert: str
+    id: str  # of the episode
+    state: AlertState
+    severity: Severity
+    time_ns: int  # UTC by what was known when it was made
+    since_ns: int  # the beginning of the episode, never after `time_ns`
+    clock: Stamp
+    text: Mapping[str, str]  # by language
+    values: Mapping[str, object]
+
+    @property
+    def start_ns(self) -> int:
+        """The instant, as a gap in its place would name it."""
+        return self.time_ns
+
+    @property
+    def end_ns(self) -> int:
+        """The instant, as a gap in its place would name it."""
+        return self.time_ns
+
+    def body(self, seq: int) -> str:
+        """Return the contract's JSON for this record under number `seq`."""
+        return _json(
+            {
+                "stream": self.stream,
+                "seq": seq,
+                "sensor": self.sensor,
+                "alert": self.alert,
+                "id": self.id,
+                "state": self.state,
+                "severity": self.severity,
+                "time": utc_text(self.time_ns),
+                "since": utc_text(self.since_ns),
+                "clock": self.clock.json(),
+                "text": self.text,
                 "values": self.values,
             }
         )
@@ -150,6 +206,12 @@ def utc_text(ns: int) -> str:
     ms = ns // 1_000_000
     instant = datetime.fromtimestamp(ms // 1000, tz=UTC)
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def utc_ns(text: str) -> int:
+    """Return the time that `utc_text` wrote. Raises ValueError."""
+    instant = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return (instant - _EPOCH) // timedelta(milliseconds=1) * 1_000_000
 
 
 def tidy(value: float) -> float:
