@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Literal
 
 from .clock import Stamp
 
@@ -24,6 +25,7 @@ BEFORE_ALL = -(2**62)
 
 _RECORDS = '"records":['
 _DECODER = json.JSONDecoder()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,58 @@ class Record:
                 "end": utc_text(self.end_ns),
                 "clock": self.clock.json(),
                 "quality": self.quality,
+                "values": self.values,
+            }
+        )
+
+
+AlertState = Literal["raised", "updated", "cleared"]
+Severity = Literal["info", "warning", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRecord:
+    """One step of an alert's episode, before it has a number. It does not wait for the clock."""
+
+    stream: ClassVar[str] = ALERTS_STREAM
+
+    sensor: str | None  # None: the gateway's own
+    kind: str  # of the topic; not in the body
+    alert: str
+    id: str  # of the episode
+    state: AlertState
+    severity: Severity
+    time_ns: int  # UTC by what was known when it was made
+    since_ns: int  # the beginning of the episode, never after `time_ns`
+    clock: Stamp
+    text: Mapping[str, str]  # by language
+    values: Mapping[str, object]
+
+    @property
+    def start_ns(self) -> int:
+        """The instant, as a gap in its place would name it."""
+        return self.time_ns
+
+    @property
+    def end_ns(self) -> int:
+        """The instant, as a gap in its place would name it."""
+        return self.time_ns
+
+    def body(self, seq: int) -> str:
+        """Return the contract's JSON for this record under number `seq`."""
+        return _json(
+            {
+                "stream": self.stream,
+                "seq": seq,
+                "sensor": self.sensor,
+                "alert": self.alert,
+                "id": self.id,
+                "state": self.state,
+                "severity": self.severity,
+                "time": utc_text(self.time_ns),
+                "since": utc_text(self.since_ns),
+                "clock": self.clock.json(),
+                "text": self.text,
                 "values": self.values,
             }
         )
@@ -199,9 +253,9 @@ def utc_text(ns: int) -> str:
 
 
 def utc_ns(text: str) -> int:
-    """Return what `utc_text` was given, in whole milliseconds. Raises ValueError."""
-    since = datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since // timedelta(milliseconds=1)) * 1_000_000
+    """Return the time that `utc_text` wrote. Raises ValueError."""
+    since = datetime.fromisoformat(text) - _EPOCH
+    return since // timedelta(milliseconds=1) * 1_000_000
 
 
 def tidy(value: float) -> float:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 import drivers
 from config.model import Config
@@ -137,15 +137,45 @@ class Gap(Payload):
     end: UtcTime | None
 
 
+class AlertText(Payload):
+    """What an alert says, for people."""
+
+    ja: str
+    en: str
+
+
+class AlertRecord(Payload):
+    """One step of an alert's episode; the key is (gateway, run, stream, seq)."""
+
+    stream: Literal["alerts"]
+    seq: int = Field(ge=1)
+    sensor: Identifier | None = Field(description="null: the gateway's own")
+    alert: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
+    id: str = Field(min_length=1, description="of the episode: the same from raised to cleared")
+    state: Literal["raised", "updated", "cleared"]
+    severity: Literal["info", "warning", "critical"]
+    time: UtcTime = Field(description="of this record; `clock` says how it is to be taken")
+    since: UtcTime = Field(description="the beginning of the episode, never after `time`")
+    clock: ClockStamp
+    text: AlertText
+    values: dict[str, JsonValue]
+
+
+class Alarm(AlertRecord):
+    """The present state of an alert, retained: its newest record; emptied when it is over."""
+
+    state: Literal["raised", "updated"]
+
+
 class Batch(Payload):
-    """A message on live/KIND or backlog/KIND: one run, one kind, one configuration."""
+    """A message on live/KIND, backlog/KIND, alert/KIND: one run, one kind, one configuration."""
 
     schema_: Literal["yukimi.batch/1"] = Field(alias="schema")
     gateway: Identifier
     run: RunId
     kind: KindName
     config: ConfigId
-    records: list[Record | Gap] = Field(min_length=1)
+    records: list[Record | Gap | AlertRecord] = Field(min_length=1)
 
 
 class Place(Payload):
@@ -245,11 +275,12 @@ class Health(Payload):
     produced: dict[str, int]
     runs: list[RunState]
     sensors: dict[str, SensorState]
-    alerts: list[str]
+    alerts: list[str] = Field(description="ids of the episodes that are not over")
 
 
 MESSAGES: dict[str, Any] = {
     "batch": Batch,
+    "alarm": Alarm,
     "status": StatusOnline | StatusOffline,
     "health": Health,
 }
@@ -258,6 +289,8 @@ CHANNELS: dict[str, tuple[str, str, bool, int]] = {
     "status": ("status", "status", True, 1),
     "live": ("live/{kind}", "batch", False, 1),
     "backlog": ("backlog/{kind}", "batch", False, 1),
+    "alert": ("alert/{kind}", "batch", False, 1),
+    "alarm": ("alarm/{sensor}/{alert}", "alarm", True, 1),
     "health": ("health", "health", False, 0),
 }
 ABOUT = {
@@ -265,6 +298,10 @@ ABOUT = {
     "live": "Records of windows that closed while connected, and each sensor's newest on connect.",
     "backlog": "Older records and gaps, oldest first, paced; deflated where configured: such a "
     "payload starts with byte 0x78, a plain one with {.",
+    "alert": "Alert records, before everything else. The gateway's own alerts, and gaps in the "
+    "stream alerts, come on alert/gateway.",
+    "alarm": "The present state of one alert: its newest record while it is raised, an empty "
+    "payload when it is over. While the gateway is offline this is the last known state.",
     "health": "The gateway's own figures once a minute.",
 }
 
@@ -311,7 +348,11 @@ def config_schema() -> dict[str, Any]:
 
 def asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document of what a gateway sends."""
-    kinds = ["people", "road", "snow", "weather", "position", "cabinet", "gateway"]
+    within: dict[str, dict[str, Any]] = {
+        "kind": {"enum": list(get_args(KindName))},
+        "sensor": {"description": "the sensor's id; gateway for the gateway's own alerts"},
+        "alert": {"description": "the alert's name"},
+    }
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     for name, (address, message, retained, qos) in CHANNELS.items():
@@ -321,7 +362,7 @@ def asyncapi() -> dict[str, Any]:
             "parameters": {
                 "root": {"default": "yukimi/v1", "description": "[uplink] topic_root"},
                 "gateway": {"description": "[gateway] id"},
-                **({"kind": {"enum": kinds}} if "{kind}" in address else {}),
+                **{name: about for name, about in within.items() if f"{{{name}}}" in address},
             },
             "messages": {message: {"$ref": f"#/components/messages/{message}"}},
         }

@@ -273,6 +273,7 @@ class Account:
     def __init__(self, topic_root: str = "yukimi/v1") -> None:
         self._prefix = f"{topic_root}/"
         self._streams: dict[StreamKey, _Stream] = {}
+        self._alarms: dict[str, dict[str, dict[str, Any]]] = {}
         self._messages = 0
         self._malformed = 0
         self._examples: list[str] = []
@@ -287,6 +288,8 @@ class Account:
             gateway, lane, *rest = self._parts(topic)
             if lane == "health":
                 self._take_health(gateway, unpack(payload))
+            elif lane == "alarm":
+                self._take_alarm(gateway, rest, payload)
             elif lane in _LANES:
                 return self._take_batch(topic, gateway, lane, rest, unpack(payload), at_s)
         except MalformedError as exc:
@@ -306,6 +309,10 @@ class Account:
         """Return the numbers that came as records."""
         page = self._streams.get(StreamKey(gateway, run, stream))
         return page.delivered if page is not None else Numbers()
+
+    def alarms(self, gateway: str) -> dict[str, dict[str, Any]]:
+        """Return what a gateway's alarms say now: alarm/SENSOR/NAME -> the newest record."""
+        return dict(self._alarms.get(gateway, {}))
 
     def report(self) -> Report:
         """Draw up the account as it stands."""
@@ -337,6 +344,23 @@ class Account:
         run = _text(health, "run")
         # Health is told while numbers are on their way: a number above it is no surplus.
         self.tell_produced(gateway, run, _produced(health), is_final=False)
+
+    def _take_alarm(self, gateway: str, rest: list[str], payload: bytes) -> None:
+        """Note a state. Its record comes on alert/KIND too, and is counted there only."""
+        _expect(len(rest) == 2 and all(rest), "topic is not alarm/SENSOR/NAME")
+        alarms = self._alarms.setdefault(gateway, {})
+        topic = "/".join(("alarm", *rest))
+        if not payload:
+            alarms.pop(topic, None)
+            return
+        record = unpack(payload)
+        _expect(record.get("stream") == "alerts", "stream is not alerts")
+        _number(record, "seq")
+        _text(record, "id")
+        sensor = "gateway" if record.get("sensor") is None else _text(record, "sensor")
+        _expect([sensor, record.get("alert")] == rest, "record is not that of the topic")
+        _expect(record.get("state") in ("raised", "updated"), "state is not raised or updated")
+        alarms[topic] = record
 
     def _take_batch(
         self,

@@ -19,7 +19,7 @@ from agent import record, schemas
 from agent.clock import Stamp
 from agent.privacy.policy import Policy
 from agent.quality import Quality
-from agent.record import Lost, Record, batch, deflated, gap_body, tidy, utc_text, with_time
+from agent.record import Lost, Record, batch, deflated, gap_body, tidy, utc_ns, utc_text, with_time
 
 S = 1_000_000_000
 START_NS = 1_800_058_200 * S  # 2027-01-16T00:10:00Z
@@ -114,6 +114,17 @@ def test_a_time_is_written_as_datetime_would(microseconds: int, nanoseconds: int
 @given(st.integers(0, 4_000_000_000 * S), st.integers(0, 10**10))
 def test_times_are_written_in_their_order(first_ns: int, more_ns: int) -> None:
     assert utc_text(first_ns) <= utc_text(first_ns + more_ns)
+
+
+@given(st.integers(0, 200_000_000_000_000))
+def test_a_time_that_was_written_can_be_read(milliseconds: int) -> None:
+    assert utc_ns(utc_text(milliseconds * 1_000_000)) == milliseconds * 1_000_000
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2027-01-16T12:00:00Z", "2027-01-16T12:00:00.0"])
+def test_a_time_that_was_not_written_here_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="does not match"):
+        utc_ns(text)
 
 
 @pytest.mark.parametrize(

@@ -210,10 +210,70 @@ def test_topics_that_carry_no_records_are_nobodys_error() -> None:
     assert account.report().messages == 4
 
 
+def alarm(state: str = "raised", **more: Any) -> dict[str, Any]:
+    bare = {"stream": "alerts", "seq": 3, "sensor": None, "alert": "spool_pressure", "id": "e1"}
+    return bare | {"state": state} | more
+
+
+def test_an_alert_is_counted_once_and_its_alarm_is_a_state() -> None:
+    account = Account()
+    first = alarm(seq=1)
+    taken = account.take("yukimi/v1/gw/alert/gateway", batch(first, kind="gateway"))
+    assert taken == [first]
+    for topic, body in (
+        ("alarm/gateway/spool_pressure", first),
+        ("alarm/gateway/spool_pressure", alarm("updated", seq=2)),
+        ("alarm/snow-1/snow_dispatch", alarm(sensor="snow-1", alert="snow_dispatch")),
+    ):
+        assert account.take(f"yukimi/v1/gw/{topic}", json.dumps(body).encode()) == []
+    assert account.alarms("gw") == {
+        "alarm/gateway/spool_pressure": alarm("updated", seq=2),
+        "alarm/snow-1/snow_dispatch": alarm(sensor="snow-1", alert="snow_dispatch"),
+    }
+    account.take("yukimi/v1/gw/alarm/gateway/spool_pressure", b"")
+    assert list(account.alarms("gw")) == ["alarm/snow-1/snow_dispatch"]
+    assert account.alarms("gx") == {}
+    assert (only(account.report()).stream, only(account.report()).delivered) == ("alerts", 1)
+    assert account.report().malformed == 0
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "said"),
+    [
+        ("alarm/gateway", alarm(), "alarm/SENSOR/NAME"),
+        ("alarm/gateway/", alarm(), "alarm/SENSOR/NAME"),
+        ("alarm/gateway/id_clash", alarm(), "not that of the topic"),
+        ("alarm/snow-1/spool_pressure", alarm(), "not that of the topic"),
+        ("alarm/gateway/spool_pressure", alarm(sensor=7), "sensor"),
+        ("alarm/gateway/spool_pressure", alarm("cleared"), "state"),
+        ("alarm/gateway/spool_pressure", alarm(stream="snow-1"), "stream"),
+        ("alarm/gateway/spool_pressure", alarm(id=""), "id"),
+        ("alarm/gateway/spool_pressure", alarm(seq=0), "seq"),
+        ("alarm/gateway/spool_pressure", [], "not a JSON object"),
+    ],
+)
+def test_an_alarm_that_is_none_is_named_and_changes_nothing(
+    topic: str, body: Any, said: str
+) -> None:
+    account = Account()
+    before = json.dumps(alarm()).encode()
+    account.take("yukimi/v1/gw/alarm/gateway/spool_pressure", before)
+    account.take(f"yukimi/v1/gw/{topic}", json.dumps(body).encode())
+    assert account.report().malformed == 1
+    assert said in account.report().malformed_examples[0]
+    assert account.alarms("gw") == {"alarm/gateway/spool_pressure": alarm()}
+
+
 @given(st.text(max_size=30), st.binary(max_size=60))
 def test_no_message_raises(topic: str, payload: bytes) -> None:
     account = Account()
-    for each in (topic, f"yukimi/v1/{topic}", LIVE, "yukimi/v1/gw/health"):
+    for each in (
+        topic,
+        f"yukimi/v1/{topic}",
+        LIVE,
+        "yukimi/v1/gw/health",
+        "yukimi/v1/gw/alarm/a/b",
+    ):
         account.take(each, payload)
         account.take(each, zlib.compress(payload))
     json.dumps(account.report().to_json())
