@@ -254,8 +254,8 @@ def utc_text(ns: int) -> str:
 
 def utc_ns(text: str) -> int:
     """Return the time that `utc_text` wrote. Raises ValueError."""
-    since = datetime.fromisoformat(text) - _EPOCH
-    return since // timedelta(milliseconds=1) * 1_000_000
+    instant = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return (instant - _EPOCH) // timedelta(milliseconds=1) * 1_000_000
 
 
 def tidy(value: float) -> float:
