@@ -131,6 +131,8 @@ class Uplink:
         self._learnt_bytes: dict[str, int] = {}  # by broker: the largest that it let pass
         self._hang_ups: Counter[str] = Counter()
         self._clashed_at_s: float | None = None
+        self._never_acks = False
+        self._rejected_streams: set[str] = set()
         self._alarms: dict[str, str] = {}  # topic below our root -> newest record
         self._muted: dict[str, set[str]] = {"no_subscriber": set(), "not_authorised": set()}
         self._asked = False  # CONNECT is on its way, and nothing has come back
@@ -175,6 +177,8 @@ class Uplink:
         elif self._client is not None and not self._online and now_s >= self._give_up_at_s:
             self._leave("it takes the connection and does not answer")
         elif self._online and self._outbox.ack_overdue(now_s):
+            self._never_acks = True
+            self._alert("no_ack", {"broker": self._route.broker})
             self._leave("the broker accepts messages and does not acknowledge them")
         elif self._online:
             self._look_around(now_s)
@@ -533,6 +537,9 @@ class Uplink:
         return payload, False
 
     def _on_acked(self, mid: int, code: int) -> None:
+        if self._never_acks:
+            self._never_acks = False
+            self._alert("no_ack", None)
         sent = self._mids.pop(mid, None)
         if sent is None:
             return  # the birth's, or an alarm's
@@ -581,8 +588,10 @@ class Uplink:
     def _give_up(self, row_id: int) -> None:
         stream = self._spool.reject(row_id)
         log.error("the broker rejects a record even alone: a gap names it", stream=stream)
-        self._alert("rejected", {"stream": stream})
         if stream is not None:
+            self._rejected_streams.add(stream)
+            self._alert("rejected", {"streams": sorted(self._rejected_streams)})
+            self._alert("rejected", None)  # it happened; the alert stays in sight for its hold
             self._outbox.rewind(self._spool.last_id)
 
     def _due(self, entry: Entry) -> tuple[Entry, float]:

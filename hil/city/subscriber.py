@@ -6,6 +6,7 @@ broker, only against the account.
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 import time
@@ -19,7 +20,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .account import Account, Report
+from .account import Account, Report, unpack
 
 _RETRY_S = 0.05
 _LOOP_S = 0.05
@@ -34,7 +35,8 @@ class City:
 
     With `keep_session` the broker keeps messages while it is away and sends again what was not
     acknowledged. `credentials` are user name and password. `on_message` is called on the
-    subscriber's thread, after the account was made.
+    subscriber's thread, after the account was made. With `receipts` it confirms what it has: what
+    is in its account counts as durable.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class City:
         keep_session: bool = False,
         credentials: tuple[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        receipts: bool = False,
         on_message: OnMessage | None = None,
     ) -> None:
         self._address = (host, port)
@@ -57,6 +60,7 @@ class City:
         self._keep_session = keep_session
         self._credentials = credentials
         self._tls = tls
+        self._receipts = receipts
         self._on_message = on_message
         self._account = Account(topic_root)
         self._changed = threading.Condition()
@@ -164,13 +168,31 @@ class City:
             self._refusal = ", ".join(str(reason) for reason in reasons)
             self._changed.notify_all()
 
-    def _heard(self, _client: Any, _user: Any, message: mqtt.MQTTMessage) -> None:
+    def _heard(self, client: mqtt.Client, _user: Any, message: mqtt.MQTTMessage) -> None:
         payload = bytes(message.payload)
         with self._changed:
             records = self._account.take(message.topic, payload, time.time())
             self._changed.notify_all()
+        if self._receipts and records:
+            self._confirm(client, message.topic, payload, records)
         if self._on_message is not None:
             self._on_message(message.topic, payload, records)
+
+    def _confirm(
+        self, client: mqtt.Client, topic: str, payload: bytes, records: list[dict[str, Any]]
+    ) -> None:
+        """Say up to which number everything is here, of each stream in a message."""
+        root = self._topic.removesuffix("#")
+        gateway = topic.removeprefix(root).partition("/")[0]
+        run = unpack(payload)["run"]
+        for stream in sorted({record["stream"] for record in records}):
+            through = self._account.held_through(gateway, run, stream)
+            client.publish(
+                f"{root}{gateway}/receipt/{run}/{stream}",
+                json.dumps({"through": through}),
+                qos=1,
+                retain=True,
+            )
 
     def _lose(self) -> None:
         with self._changed:
