@@ -151,7 +151,7 @@ class Spool:
         self._series: dict[tuple[str, str, str], int] = {}
         self._names: dict[int, tuple[str, str, str, str]] = {}  # run, stream, kind, configuration
         self._waiting: Counter[str] | None = None  # by run; None: to be counted
-        self._loose = 0  # entries that may be worth packing
+        self._loose = 0  # entries since the last look for what is worth packing
         self._packed_to = 0
         self._produced: dict[str, int] = {}
         self.evicted = 0  # records replaced by gaps in this run
@@ -414,7 +414,7 @@ class Spool:
             # What is left of earlier runs stays as it is: nothing joins it any more.
             busy = [each for each in without_ids if each > self._packed_to]
             self._packed_to = min([*left, *busy, seen + 1]) - 1
-            self._loose = len(left)
+            self._loose = 0
             return packed
 
     def unpack(self, ids: Iterable[int]) -> None:
