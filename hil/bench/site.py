@@ -189,20 +189,17 @@ class Stock:
         self.records = records
         self.run = secrets.token_hex(8)
         self._path = folder / "stock.db"
-        spool = Spool(self._path, max_bytes=2**40, run=self.run, boot_id="")
-        pack = getattr(spool, "pack", None)
+        spool = Spool(self._path, max_bytes=2**40, run=self.run, boot_id="", gateway=GATEWAY)
         batch: list[Record] = []
         for record in windows(records, end_ns=end_ns):
             batch.append(record)
             if len(batch) >= FILL_COMMIT_RECORDS:
                 spool.append(batch, CONFIG_ID)
                 batch.clear()
-                if pack:
-                    pack()
+                spool.pack()
         if batch:
             spool.append(batch, CONFIG_ID)
-        if pack:
-            pack()
+        spool.pack()
         self.produced = spool.produced()
         spool.close(clean=True)
         self.bytes = self._path.stat().st_size
