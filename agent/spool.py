@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .clock import Stamp
+from .clock import HeldBoot, Stamp
 from .record import (
     BEFORE_ALL,
     GATEWAY_STREAM,
@@ -41,9 +42,10 @@ from .record import (
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER);
-CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, PRIMARY KEY (run, stream))
-    WITHOUT ROWID;
+CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER,
+    known_ns INTEGER);
+CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, end_ns INTEGER, known_ns INTEGER,
+    PRIMARY KEY (run, stream)) WITHOUT ROWID;
 CREATE TABLE series (id INTEGER PRIMARY KEY, run INTEGER, stream TEXT, kind TEXT, config TEXT,
     UNIQUE (run, stream, kind, config));
 CREATE TABLE record (id INTEGER PRIMARY KEY, series INTEGER, first INTEGER, seq INTEGER,
@@ -108,10 +110,12 @@ class Spool:
         try:
             self._prepare()
             self.previous = self._find_previous()
+            self.known_ns = self._find_known_ns()
             with self._transaction():
                 self._forget_old_runs()
                 row = self._db.execute(
-                    "INSERT INTO run (run, boot_id, clean) VALUES (?, ?, 0)", (run, boot_id)
+                    "INSERT INTO run (run, boot_id, clean, known_ns) VALUES (?, ?, 0, ?)",
+                    (run, boot_id, self.known_ns),
                 )
                 self._run_id = row.lastrowid
             self._next_id = 1 + max(0, self._one("SELECT coalesce(max(id), 0) FROM record"))
@@ -167,10 +171,13 @@ class Spool:
                         "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
                     )
                     self._db.executemany(
-                        "INSERT INTO produced VALUES (?, ?, ?)"
+                        "INSERT INTO produced (run, stream, seq) VALUES (?, ?, ?)"
                         " ON CONFLICT DO UPDATE SET seq = excluded.seq",
                         [(self._run_id, s, produced[s]) for s in {r.stream for r in records}],
                     )
+                    for item in records:
+                        if isinstance(item, Record):
+                            self._note_end(self._run_id, item.stream, item.end_ns, item.clock)
             except BaseException as exc:
                 self._series = series_before
                 self._keys.clear()
@@ -273,39 +280,38 @@ class Spool:
             self._acked.clear()
             self._reclaim()
 
-    def correct(self, boot_id: str, utc_ns: Callable[[int], int], clock: Stamp) -> int:
+    def correct(
+        self, boot_id: str, utc_ns: Callable[[int], int], stamp: Callable[[int], Stamp]
+    ) -> int:
         """Put right the times of records that waited for the clock; return how many.
 
-        `utc_ns` turns an instant of the boot-time clock into UTC; it holds for records of the boot
-        `boot_id` only. Raises SpoolError.
+        `utc_ns` turns an instant of the boot-time clock into UTC, and `stamp` says how it is to be
+        taken where the record begins; both hold for the boot `boot_id` only. Raises SpoolError.
         """
         with self._lock, self._errors(), self._transaction():
             rows = self._db.execute(
-                "SELECT r.id, r.boot_start_ns, r.boot_end_ns, r.body FROM record r"
-                " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                "SELECT r.id, run.id, s.stream, r.boot_start_ns, r.boot_end_ns, r.body"
+                " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
                 " WHERE r.boot_end_ns IS NOT NULL AND run.boot_id = ?",
                 (boot_id,),
             ).fetchall()
-            for row_id, boot_start_ns, boot_end_ns, body in rows:
+            for row_id, run_id, stream, boot_start_ns, boot_end_ns, body in rows:
                 start_ns, end_ns = utc_ns(boot_start_ns), utc_ns(boot_end_ns)
+                clock = stamp(boot_start_ns)
                 self._db.execute(
                     "UPDATE record SET start_ns = ?, end_ns = ?, boot_start_ns = NULL,"
                     " boot_end_ns = NULL, body = ? WHERE id = ?",
                     (start_ns, end_ns, with_time(body, start_ns, end_ns, clock), row_id),
                 )
+                self._note_end(run_id, stream, end_ns, clock)
             return len(rows)
 
-    def release_held(self, *, other_boots_than: str | None = None) -> int:
-        """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError.
-
-        `other_boots_than` limits it to records of earlier boots, whose clock nobody can ask.
-        """
+    def release_held(self) -> int:
+        """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError."""
         with self._lock, self._errors(), self._transaction():
             cursor = self._db.execute(
                 "UPDATE record SET boot_start_ns = NULL, boot_end_ns = NULL"
-                " WHERE boot_end_ns IS NOT NULL AND series IN (SELECT s.id FROM series s"
-                " JOIN run ON run.id = s.run WHERE run.boot_id IS NOT ?)",
-                (other_boots_than,),
+                " WHERE boot_end_ns IS NOT NULL"
             )
             return cursor.rowcount
 
@@ -313,6 +319,33 @@ class Spool:
         """Return how many records wait for the clock. Raises SpoolError."""
         with self._lock, self._errors():
             return self._one("SELECT count(*) FROM record WHERE boot_end_ns IS NOT NULL")
+
+    def held_boots(self) -> list[HeldBoot]:
+        """Return the boots whose records wait for the clock, in their order. Raises SpoolError."""
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT b.boot_id, b.first_ns, b.last_ns, run.known_ns,"
+                " r.start_ns - r.boot_start_ns"
+                " FROM (SELECT run.boot_id, min(r.boot_start_ns) AS first_ns,"
+                "  max(r.boot_end_ns) AS last_ns, min(run.id) AS run, max(r.id) AS last_id"
+                "  FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                "  WHERE r.boot_end_ns IS NOT NULL GROUP BY run.boot_id) b"
+                " JOIN run ON run.id = b.run JOIN record r ON r.id = b.last_id ORDER BY b.run"
+            )
+            return [HeldBoot(*row) for row in rows]
+
+    def ends(self) -> dict[str, int]:
+        """Return to where earlier runs recorded each stream, as far as their time is known.
+
+        Raises SpoolError.
+        """
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT stream, max(end_ns) FROM produced"
+                " WHERE run <> ? AND end_ns IS NOT NULL GROUP BY stream",
+                (self._run_id,),
+            )
+            return dict(rows.fetchall())
 
     def produced(self) -> dict[str, int]:
         """Return the highest number of each stream of this run."""
@@ -397,6 +430,25 @@ class Spool:
             return None
         produced = self._db.execute("SELECT stream, seq FROM produced WHERE run = ?", (row[0],))
         return PreviousRun(row[1], bool(row[2]), dict(produced.fetchall()))
+
+    def _find_known_ns(self) -> int | None:
+        """Return UTC that has certainly passed, by the latest run that knew the time."""
+        row = self._db.execute(
+            "SELECT coalesce((SELECT max(known_ns) FROM produced WHERE run = run.id), known_ns)"
+            " FROM run ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def _note_end(self, run_id: int | None, stream: str, end_ns: int, clock: Stamp) -> None:
+        """Remember how far a stream reaches; less the error, that has certainly passed."""
+        if clock.state == "estimated":
+            return
+        known_ns = None if clock.error_s is None else end_ns - math.ceil(clock.error_s * 1e9)
+        self._db.execute(
+            "UPDATE produced SET end_ns = max(coalesce(end_ns, ?1), ?1),"
+            " known_ns = coalesce(max(known_ns, ?2), known_ns, ?2) WHERE run = ?3 AND stream = ?4",
+            (end_ns, known_ns, run_id, stream),
+        )
 
     def _forget_old_runs(self) -> None:
         # The previous run stays: if this one dies before it commits, the next must tell of it.
