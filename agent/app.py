@@ -23,7 +23,7 @@ from drivers.buses import LinuxI2c, LinuxSerial, Openable
 from drivers.gpio import GpiozeroPins
 
 from . import __version__, kernel
-from .clock import Clock
+from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
 from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
@@ -51,7 +51,6 @@ class Gateway:
         self._config = config
         self._started_s = kernel.boot_s()
         self.health = Health()
-        self._clock = Clock(kernel.look(), trust_system=config.clock.trust == "system")
         boot_id = kernel.boot_id()
         path = Path(config.spool.path)
         self._claim = claim(path)
@@ -67,6 +66,12 @@ class Gateway:
         except SpoolError:
             self._claim.close()
             raise
+        rtc_s, look = kernel.rtc_s(), kernel.look()
+        self._clock = Clock(look, trust_system=config.clock.trust == "system")
+        witness = rtc_witness(rtc_s, look, known_ns=self.spool.known_ns)
+        if witness is not None:
+            self._clock.hear(witness)
+            self._clock.accept(look)
         collectors_stopping = threading.Event()
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
@@ -115,8 +120,6 @@ class Gateway:
         """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError."""
         clean = False
         try:
-            # The time of earlier boots that never knew theirs cannot be asked any more.
-            self.spool.release_held(other_boots_than=kernel.boot_id())
             self._pipeline.announce(__version__)
             self._supervisor.start()
             log.info(

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -22,7 +23,7 @@ import structlog
 from drivers.base import Direction, Quantity, Reason
 
 from .aggregate import Measured
-from .clock import Clock, Look, Stamp
+from .clock import Change, Clock, Look, estimate
 from .collector import Collected
 from .phenomena.people import Counted
 from .privacy.policy import Policy
@@ -37,6 +38,13 @@ CLOCK_LOOK_S = 5.0
 COMMIT_RETRY_S = 5.0
 PENDING_LIMIT = 5000  # records in memory while the spool cannot be written
 
+STEP_TOLD_S = 1.0  # leap seconds are no trouble
+STEADY_S = 600.0  # without a further step, until the clock counts as well again
+
+TIME_UNKNOWN = "time unknown"
+TIME_STEPPED = "clock stepped"
+TIME_DISPUTED = "clock set by nobody who vouches for it"
+
 
 T = TypeVar("T", bound=Tally)
 
@@ -47,7 +55,7 @@ class Channel(ABC, Generic[T]):
     def __init__(self, windower: Windower[T]) -> None:
         self._windower = windower
         self.add = windower.add
-        self.restart = windower.restart
+        self.cover = windower.cover
         self.next_close_ns = windower.next_close_ns
 
     def advance(self, now_ns: int, clock: Clock) -> list[Record]:
@@ -57,6 +65,19 @@ class Channel(ABC, Generic[T]):
     def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
         """Return the records of everything open."""
         return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
+
+    def step(
+        self, now_ns: int, moved_ns: int, clock: Clock, covered_to_ns: int | None
+    ) -> list[Record]:
+        """Return the records of everything open when UTC moves; `clock` still has the old time.
+
+        `covered_to_ns` is given when the time becomes known: what earlier runs covered.
+        """
+        windows = self._windower.step(
+            now_ns, moved_ns, known=clock.known, covered_to_ns=covered_to_ns
+        )
+        records = [self._record(window, clock) for window in windows]
+        return [replace(each, clock=each.clock.doubted(moved_ns)) for each in records]
 
     @abstractmethod
     def _record(self, window: Window[T], clock: Clock) -> Record:
@@ -119,7 +140,7 @@ class PeopleChannel(Channel[Counted]):
         # Whether the sensor worked depends on the sensor, so to withhold a count tells of nobody.
         values = (
             self._policy.release(tally.take())
-            if alive_s
+            if tally.alive_s  # in a window of less than a second too
             else self._policy.withheld(self._directions)
         )
         return _record(self._stream, "people", window, clock, quality.json(), values)
@@ -133,14 +154,15 @@ def _record(
     quality: dict[str, object],
     values: dict[str, object],
 ) -> Record:
+    boot_start_ns = clock.boot_ns(window.start_ns)
     return Record(
         stream,
         kind,
         window.start_ns,
         window.end_ns,
-        clock.boot_ns(window.start_ns),
+        boot_start_ns,
         clock.boot_ns(window.end_ns),
-        clock.stamp(),
+        clock.stamp(boot_start_ns),
         quality,
         values,
     )
@@ -162,7 +184,12 @@ class Pipeline:
         clock_wait_over: Callable[[], bool],
         committed: Callable[[list[Entry]], None],
         rewind: Callable[[], None],
+        clock_trouble: Callable[[str | None], None] | None = None,
     ) -> None:
+        """Wire it up; `clock_trouble` hears why the clock is in trouble, None when it is over.
+
+        Raises SpoolError.
+        """
         self._channels = channels
         self._inbox = inbox
         self._spool = spool
@@ -173,6 +200,12 @@ class Pipeline:
         self._clock_wait_over = clock_wait_over
         self._committed = committed
         self._rewind = rewind
+        self._clock_trouble = clock_trouble
+        self._trouble: str | None = None
+        self._steady_at_ns = 0
+        self._covered_to_ns = spool.ends()
+        if clock.known:
+            self._cover()
         self._stopping = threading.Event()
         self._hold = True  # records of unknown time wait for the clock
         self._any_held = True  # an earlier run of this boot may have left some
@@ -187,10 +220,7 @@ class Pipeline:
         """Work until told to stop; then close every window and commit what there is."""
         while not self._stopping.is_set():
             self._step()
-        while not self._inbox.empty():
-            collected = self._inbox.get_nowait()
-            if collected is not None:
-                self._take(collected, self._look())
+        self._take_all()
         now_ns = self._clock.utc_ns(self._look().boot_ns)
         for channel in self._channels.values():
             self._pending += channel.advance(now_ns, self._clock)
@@ -254,20 +284,19 @@ class Pipeline:
             at_ns = self._clock.utc_ns(observation.at_boot_ns)
             channel.add(observation, at_ns, now_ns=now_ns)
 
+    def _take_all(self) -> None:
+        while not self._inbox.empty():
+            collected = self._inbox.get_nowait()
+            if collected is not None:
+                self._take(collected, self._look())
+
     def _tend_clock(self, look: Look) -> None:
-        event = self._clock.judge(look)
-        if event is not None:
-            old_now_ns = self._clock.utc_ns(look.boot_ns)
-            for channel in self._channels.values():
-                self._pending += channel.flush(old_now_ns, self._clock, "clock_step")
-            self._commit(look.boot_ns)
+        change = self._clock.judge(look)
+        if change is not None:
+            self._close_before(change, look)
+        if change is not None and self._clock.known and abs(change.moved_ns) > STEP_TOLD_S * 1e9:
+            self._steady_at_ns = look.boot_ns + round(STEADY_S * 1e9)
         self._clock.accept(look)
-        if event is not None:
-            now_ns = self._clock.utc_ns(look.boot_ns)
-            for channel in self._channels.values():
-                channel.restart(now_ns)
-            moved_s = round((now_ns - old_now_ns) / 1e9, 3)
-            log.warning("the clock was set", why=event, moved_s=moved_s)
         try:
             if self._clock.known and self._any_held:
                 self._correct_held()
@@ -279,17 +308,60 @@ class Pipeline:
         except SpoolError as exc:
             if not self._retry_at_ns:  # else it is known
                 log.error("spool cannot be written; trying again", error=str(exc))
+        self._tell_trouble(look)
+
+    def _close_before(self, change: Change, look: Look) -> None:
+        """Close every window by the old time, with all that was measured under it."""
+        self._take_all()
+        if change.event == "synced":
+            self._hold = True  # what was measured until now can be put right at once
+        now_ns = self._clock.utc_ns(look.boot_ns)
+        for stream, channel in self._channels.items():
+            covered_to_ns = self._covered_to_ns.get(stream) if change.event == "synced" else None
+            self._pending += channel.step(now_ns, change.moved_ns, self._clock, covered_to_ns)
+        self._commit(look.boot_ns)
+        log.warning("the clock was set", why=change.event, moved_s=round(change.moved_ns / 1e9, 3))
+
+    def _tell_trouble(self, look: Look) -> None:
+        trouble = None
+        if not self._clock.known:
+            trouble = TIME_UNKNOWN if self._clock_wait_over() else None
+        elif self._clock.disputes(look):
+            trouble = TIME_DISPUTED
+        elif look.boot_ns < self._steady_at_ns:
+            trouble = TIME_STEPPED
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble is None:
+            log.info("the clock is well again")
+        else:
+            log.warning("the clock is not to be trusted", why=trouble)
+        if self._clock_trouble is not None:
+            self._clock_trouble(trouble)
 
     def _correct_held(self) -> None:
-        if not self._spool.held():
-            self._any_held = False
-            return
-        error_s = self._clock.stamp().error_s
-        count = self._spool.correct(self._boot_id, self._clock.utc_ns, Stamp("corrected", error_s))
+        clock, count = self._clock, 0
+        try:
+            if self._spool.held():
+                count += self._spool.correct(self._boot_id, clock.utc_ns, clock.corrected)
+                boots = self._spool.held_boots()  # earlier ones: of this boot nothing waits now
+                error_s = clock.corrected(0).error_s
+                estimates = estimate(boots, born_ns=clock.utc_ns(0), error_s=error_s)
+                for boot, found in zip(boots, estimates, strict=True):
+                    count += self._spool.correct(boot.boot_id, found.utc_ns, found.stamp_at)
+        finally:
+            if count:
+                log.info("the time is known: records put right", records=count)
+                self._rewind()
+        self._covered_to_ns = self._spool.ends()
+        self._cover()
         self._any_held = False
-        if count:
-            log.info("the time is known: records put right", records=count)
-            self._rewind()
+
+    def _cover(self) -> None:
+        for stream, channel in self._channels.items():
+            if stream in self._covered_to_ns:
+                channel.cover(self._covered_to_ns[stream])
 
     def _commit(self, boot_ns: int) -> None:
         if not self._pending or boot_ns < self._retry_at_ns:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import random
 import sqlite3
 import threading
@@ -36,7 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from .clock import Stamp
+from .clock import HeldBoot, Stamp
 from .record import (
     ALERTS_STREAM,
     BEFORE_ALL,
@@ -161,6 +162,7 @@ class Spool:
         self.run = run
         self._boot_id = boot_id
         self.previous: PreviousRun | None = None
+        self.known_ns: int | None = None  # UTC that has certainly passed
         self._next_id = 0
         self.ended_clean = True  # the life before
         try:
@@ -180,7 +182,7 @@ class Spool:
         """
         with self._lock:
             produced = dict(self._produced)
-            ends: dict[str, int | None] = {}
+            ends: list[tuple[str, _End]] = []
             next_id = self._next_id
             series_before = dict(self._series)
             entries, rows = [], []
@@ -193,7 +195,6 @@ class Spool:
                         held = False
                         gap = None
                         boot: tuple[int | None, int | None] = (None, None)
-                        ends.setdefault(item.stream, None)
                         if isinstance(item, Lost):
                             seq, gap = first + item.count - 1, item.why
                         else:
@@ -202,7 +203,7 @@ class Spool:
                             held = hold and is_estimated
                             boot = (item.boot_start_ns, item.boot_end_ns) if held else boot
                             if not is_estimated:
-                                ends[item.stream] = item.end_ns
+                                ends.append((item.stream, _end(item.end_ns, item.clock)))
                         produced[item.stream] = seq
                         names = (item.stream, item.kind, config_id)
                         series = self._series_id(*names)
@@ -233,7 +234,8 @@ class Spool:
                             )
                         next_id += 1
                     self._db.executemany(INSERT_RECORD, rows)
-                    self._note_produced({s: (produced[s], end_ns) for s, end_ns in ends.items()})
+                    self._note_produced({r.stream: produced[r.stream] for r in records})
+                    self._note_ends(self._run_id, ends)
             except BaseException as exc:
                 self._series = series_before
                 self._names.clear()
@@ -508,40 +510,40 @@ class Spool:
 
     # The clock
 
-    def correct(self, boot_id: str, utc_ns: Callable[[int], int], clock: Stamp) -> int:
+    def correct(
+        self, boot_id: str, utc_ns: Callable[[int], int], stamp: Callable[[int], Stamp]
+    ) -> int:
         """Put right the times of records that waited for the clock; return how many.
 
-        `utc_ns` turns an instant of the boot-time clock into UTC; it holds for records of the boot
-        `boot_id` only. Raises SpoolError.
+        `utc_ns` turns an instant of the boot-time clock into UTC, and `stamp` says how it is to be
+        taken where the record begins; both hold for the boot `boot_id` only. Raises SpoolError.
         """
         with self._lock, self._errors(), self._transaction():
             rows = self._db.execute(
-                "SELECT r.id, r.boot_start_ns, r.boot_end_ns, r.body FROM record r"
-                " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                "SELECT r.id, run.id, s.stream, r.boot_start_ns, r.boot_end_ns, r.body"
+                " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
                 " WHERE r.boot_end_ns IS NOT NULL AND run.boot_id = ?",
                 (boot_id,),
             ).fetchall()
-            for row_id, boot_start_ns, boot_end_ns, body in rows:
+            for row_id, run_id, stream, boot_start_ns, boot_end_ns, body in rows:
                 start_ns, end_ns = utc_ns(boot_start_ns), utc_ns(boot_end_ns)
+                clock = stamp(boot_start_ns)
                 body = with_time(body, start_ns, end_ns, clock)
                 self._db.execute(
                     "UPDATE record SET start_ns = ?, end_ns = ?, boot_start_ns = NULL,"
                     " boot_end_ns = NULL, crc = ?, body = ? WHERE id = ?",
                     (start_ns, end_ns, checksum(body), body, row_id),
                 )
+                if clock.state != "estimated":
+                    self._note_ends(run_id, [(stream, _end(end_ns, clock))])
             return len(rows)
 
-    def release_held(self, *, other_boots_than: str | None = None) -> int:
-        """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError.
-
-        `other_boots_than` limits it to records of earlier boots, whose clock nobody can ask.
-        """
+    def release_held(self) -> int:
+        """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError."""
         with self._lock, self._errors(), self._transaction():
             cursor = self._db.execute(
                 "UPDATE record SET boot_start_ns = NULL, boot_end_ns = NULL"
-                " WHERE boot_end_ns IS NOT NULL AND series IN (SELECT s.id FROM series s"
-                " JOIN run ON run.id = s.run WHERE run.boot_id IS NOT ?)",
-                (other_boots_than,),
+                " WHERE boot_end_ns IS NOT NULL"
             )
             return cursor.rowcount
 
@@ -550,23 +552,39 @@ class Spool:
         with self._lock, self._errors():
             return self._one("SELECT count(*) FROM record WHERE boot_end_ns IS NOT NULL")
 
+    def held_boots(self) -> list[HeldBoot]:
+        """Return the boots whose records wait for the clock, in their order. Raises SpoolError."""
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT b.boot_id, b.first_ns, b.last_ns, run.known_ns,"
+                " r.start_ns - r.boot_start_ns"
+                " FROM (SELECT run.boot_id, min(r.boot_start_ns) AS first_ns,"
+                "  max(r.boot_end_ns) AS last_ns, min(run.id) AS run, max(r.id) AS last_id"
+                "  FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                "  WHERE r.boot_end_ns IS NOT NULL GROUP BY run.boot_id) b"
+                " JOIN run ON run.id = b.run JOIN record r ON r.id = b.last_id ORDER BY b.run"
+            )
+            return [HeldBoot(*row) for row in rows]
+
+    def ends(self) -> dict[str, int]:
+        """Return to where earlier runs recorded each stream, as far as their time is known.
+
+        Raises SpoolError.
+        """
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT stream, max(end_ns) FROM produced"
+                " WHERE run <> ? AND end_ns IS NOT NULL GROUP BY stream",
+                (self._run_id,),
+            )
+            return dict(rows.fetchall())
+
     # What it says of itself
 
     def produced(self) -> dict[str, int]:
         """Return the highest number of each stream of this run."""
         with self._lock:
             return dict(self._produced)
-
-    def ends(self) -> dict[str, int]:
-        """Return the newest end of each stream, of any run, under a known time.
-
-        Raises SpoolError.
-        """
-        with self._lock, self._errors():
-            rows = self._db.execute(
-                "SELECT stream, max(end_ns) FROM produced WHERE end_ns IS NOT NULL GROUP BY stream"
-            )
-            return dict(rows.fetchall())
 
     def waiting_by_run(self) -> dict[str, int]:
         """Return the number of waiting entries of each run that has any. Raises SpoolError."""
@@ -681,6 +699,7 @@ class Spool:
         row = self._db.execute("SELECT clean FROM run ORDER BY id DESC LIMIT 1").fetchone()
         self.ended_clean = row is None or bool(row[0])
         self.previous = self._find_previous()
+        self.known_ns = self._find_known_ns()
         with self._transaction():
             self._forget_old_runs()
             self._run_id = self._begin_run()
@@ -688,8 +707,8 @@ class Spool:
 
     def _begin_run(self) -> int:
         self._db.execute(
-            "INSERT OR IGNORE INTO run (run, boot_id, clean) VALUES (?, ?, 0)",
-            (self.run, self._boot_id),
+            "INSERT OR IGNORE INTO run (run, boot_id, clean, known_ns) VALUES (?, ?, 0, ?)",
+            (self.run, self._boot_id, self.known_ns),
         )
         return self._one("SELECT id FROM run WHERE run = ?", self.run)
 
@@ -726,7 +745,7 @@ class Spool:
         self._forget_file()
         with self._transaction():
             self._run_id = self._begin_run()
-            self._note_produced({stream: (seq, None) for stream, seq in self._produced.items()})
+            self._note_produced(self._produced)
 
     def _take_over(self, memory: sqlite3.Connection) -> None:
         """Write down what is in memory."""
@@ -746,11 +765,10 @@ class Spool:
                 "INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)",
                 memory.execute("SELECT sensor, alert, body FROM alarm").fetchall(),
             )
-            self._note_produced(
-                {
-                    row[0]: (row[1], row[2])
-                    for row in memory.execute("SELECT stream, seq, end_ns FROM produced")
-                }
+            told = memory.execute("SELECT stream, seq, end_ns, known_ns FROM produced").fetchall()
+            self._note_produced({row[0]: row[1] for row in told})
+            self._note_ends(
+                self._run_id, [(row[0], (row[2], row[3])) for row in told if row[2] is not None]
             )
         self._forget_acked()
         self._loose = self._pack_records
@@ -772,6 +790,14 @@ class Spool:
         produced = self._db.execute("SELECT stream, seq FROM produced WHERE run = ?", (row[0],))
         return PreviousRun(row[1], bool(row[2]), dict(produced.fetchall()))
 
+    def _find_known_ns(self) -> int | None:
+        """Return UTC that has certainly passed, by the latest run that knew the time."""
+        row = self._db.execute(
+            "SELECT coalesce((SELECT max(known_ns) FROM produced WHERE run = run.id), known_ns)"
+            " FROM run ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else row[0]
+
     def _forget_old_runs(self) -> None:
         # The previous run stays: if this one dies before it commits, the next must tell of it.
         keep = (
@@ -782,12 +808,19 @@ class Spool:
         self._db.execute(f"DELETE FROM run WHERE id NOT IN ({keep})")
         self._db.execute("DELETE FROM series WHERE id NOT IN (SELECT DISTINCT series FROM record)")
 
-    def _note_produced(self, produced: Mapping[str, tuple[int, int | None]]) -> None:
-        """Write down each stream's highest number, and its newest end where that is known."""
+    def _note_produced(self, produced: Mapping[str, int]) -> None:
         self._db.executemany(
-            "INSERT INTO produced VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " seq = max(seq, excluded.seq), end_ns = coalesce(excluded.end_ns, end_ns)",
-            [(self._run_id, name, seq, end_ns) for name, (seq, end_ns) in produced.items()],
+            "INSERT INTO produced (run, stream, seq) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+            [(self._run_id, name, seq) for name, seq in produced.items()],
+        )
+
+    def _note_ends(self, run_id: int, ends: Iterable[tuple[str, _End]]) -> None:
+        """Remember how far streams reach under a known time."""
+        self._db.executemany(
+            "UPDATE produced SET end_ns = max(coalesce(end_ns, ?1), ?1),"
+            " known_ns = coalesce(max(known_ns, ?2), known_ns, ?2) WHERE run = ?3 AND stream = ?4",
+            [(*end, run_id, stream) for stream, end in ends],
         )
 
     def _name(self, series: int) -> tuple[str, str, str, str]:
@@ -969,6 +1002,13 @@ def claim(path: Path) -> IO[str]:
         held.close()
         raise SpoolError(f"{path}: another gateway is running on it; stop that one first") from exc
     return held
+
+
+_End = tuple[int, int | None]  # of a window, in UTC; what of that has certainly passed
+
+
+def _end(end_ns: int, clock: Stamp) -> _End:
+    return end_ns, None if clock.error_s is None else end_ns - math.ceil(clock.error_s * 1e9)
 
 
 @dataclass(slots=True)

@@ -25,8 +25,9 @@ SCHEMA_VERSION = 2
 # A record is a row, or 200 of them are one packed row: `body` is then a deflated message, `inside`
 # says what is in it. `keep` ranks what is given up last: alerts, start records.
 SCHEMA = """
-CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER);
-CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, end_ns INTEGER,
+CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER,
+    known_ns INTEGER);
+CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, end_ns INTEGER, known_ns INTEGER,
     PRIMARY KEY (run, stream)) WITHOUT ROWID;
 CREATE TABLE series (id INTEGER PRIMARY KEY, run INTEGER, stream TEXT, kind TEXT, config TEXT,
     UNIQUE (run, stream, kind, config));
@@ -38,8 +39,8 @@ CREATE INDEX kept ON record (keep, id) WHERE keep IS NOT NULL;
 CREATE TABLE alarm (sensor TEXT, alert TEXT, body TEXT, PRIMARY KEY (sensor, alert)) WITHOUT ROWID;
 """
 TABLES = {
-    "run": "id, run, boot_id, clean",
-    "produced": "run, stream, seq, end_ns",
+    "run": "id, run, boot_id, clean, known_ns",
+    "produced": "run, stream, seq, end_ns, known_ns",
     "series": "id, run, stream, kind, config",
     "alarm": "sensor, alert, body",
 }
@@ -235,10 +236,10 @@ def _copy(
     produced: dict[tuple[int, str], int] = {}
     kinds: dict[int, SeriesName] = {}
     for row in _rows(source, "run", trouble):
-        target.execute("INSERT OR IGNORE INTO run VALUES (?, ?, ?, ?)", row)
+        target.execute("INSERT OR IGNORE INTO run VALUES (?, ?, ?, ?, ?)", row)
     for row in _rows(source, "produced", trouble):
         produced[row[0], row[1]] = row[2]
-        target.execute("INSERT OR IGNORE INTO produced VALUES (?, ?, ?, ?)", row)
+        target.execute("INSERT OR IGNORE INTO produced VALUES (?, ?, ?, ?, ?)", row)
     for row in _rows(source, "series", trouble):
         kinds[row[0]] = (row[1], row[2], row[3], row[4])
         target.execute("INSERT OR IGNORE INTO series VALUES (?, ?, ?, ?, ?)", row)
