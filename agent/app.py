@@ -10,7 +10,7 @@ import hashlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from drivers.buses import LinuxI2c, LinuxSerial, Openable
 from drivers.gpio import GpiozeroPins
 
 from . import __version__, kernel
+from .alerts import AlertBook
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
@@ -94,6 +95,12 @@ class Gateway:
             find_file=plan.loaded.file,
             utc_ns=self._utc_ns,
             boot_s=kernel.boot_s,
+            alert=self._alert,
+        )
+        self._book = AlertBook(
+            self.spool.alarms(),
+            lambda: secrets.token_hex(8),
+            {sensor.table.id: kind_of(driver) for sensor, driver in self._drivers.values()},
         )
         self._pipeline = Pipeline(
             {name: self._channel(*pair) for name, pair in self._drivers.items()},
@@ -106,7 +113,11 @@ class Gateway:
             clock_wait_over=self._clock_wait_over,
             committed=self._uplink.committed,
             rewind=self._uplink.rewind,
+            book=self._book,
+            version=__version__,
         )
+        self._checker_stopping = threading.Event()
+        self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
             collectors,
             self._pipeline,
@@ -120,8 +131,9 @@ class Gateway:
         """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError."""
         clean = False
         try:
-            self._pipeline.announce(__version__)
+            self._pipeline.announce()
             self._supervisor.start()
+            self._checker.start()
             log.info(
                 "started",
                 gateway=self._config.gateway.id,
@@ -138,6 +150,7 @@ class Gateway:
             self._supervisor.stop()
             clean = True
         finally:
+            self._checker_stopping.set()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
                 waiting = sum(self.spool.waiting_by_run().values())
@@ -190,8 +203,22 @@ class Gateway:
             "produced": spool.produced(),
             "runs": [{"run": run, "waiting": waiting} for run, waiting in by_run.items()],
             "sensors": self.health.states(),
-            "alerts": [],
+            "alerts": self._book.ids,
         }
+
+    def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
+        self._pipeline.tell(name, values)
+
+    def _check_spool(self) -> None:
+        """Read the spool's file through after an unclean end; what is damaged is replaced."""
+        if self.spool.ended_clean:
+            return
+        try:
+            sound = self.spool.check(lambda: not self._checker_stopping.is_set())
+        except SpoolError as exc:
+            log.warning("the spool could not be checked", error=str(exc))
+        else:
+            log.info("the last run ended without a good-bye: spool checked", sound=sound)
 
     def _collector(
         self, planned: PlannedBus, inbox: queue.Queue[Collected | None], stopping: threading.Event

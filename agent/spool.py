@@ -42,6 +42,7 @@ from .record import (
     ALERTS_STREAM,
     BEFORE_ALL,
     GATEWAY_STREAM,
+    AlertRecord,
     Entry,
     Lost,
     Page,
@@ -173,7 +174,7 @@ class Spool:
         self._loose = self._pack_records  # an earlier life may have left some
 
     def append(
-        self, records: Sequence[Record | Lost], config_id: str, *, hold: bool = False
+        self, records: Sequence[Record | AlertRecord | Lost], config_id: str, *, hold: bool = False
     ) -> list[Entry]:
         """Commit `records` together, with the acknowledgements that waited; return their entries.
 
@@ -200,8 +201,9 @@ class Spool:
                         else:
                             seq = first
                             is_estimated = item.clock.state == "estimated"
-                            held = hold and is_estimated
-                            boot = (item.boot_start_ns, item.boot_end_ns) if held else boot
+                            if isinstance(item, Record) and hold and is_estimated:
+                                held = True  # alerts do not wait
+                                boot = (item.boot_start_ns, item.boot_end_ns)
                             if not is_estimated:
                                 ends.append((item.stream, _end(item.end_ns, item.clock)))
                         produced[item.stream] = seq
@@ -807,6 +809,13 @@ class Spool:
         self._db.execute(f"DELETE FROM produced WHERE run NOT IN ({keep})")
         self._db.execute(f"DELETE FROM run WHERE id NOT IN ({keep})")
         self._db.execute("DELETE FROM series WHERE id NOT IN (SELECT DISTINCT series FROM record)")
+
+    def _set_alarm(self, alert: AlertRecord, body: str) -> None:
+        key = (alert.sensor or GATEWAY_STREAM, alert.alert)
+        if alert.state == "cleared":
+            self._db.execute("DELETE FROM alarm WHERE sensor = ? AND alert = ?", key)
+        else:
+            self._db.execute("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)", (*key, body))
 
     def _note_produced(self, produced: Mapping[str, int]) -> None:
         self._db.executemany(

@@ -10,7 +10,7 @@ import json
 import queue
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.alerts import AlertBook
 from agent.clock import Clock, Look, rtc_witness
 from agent.collector import Collected
 from agent.pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
@@ -125,12 +126,25 @@ class World:
             clock_wait_over=lambda: self.waited_enough,
             committed=lambda _entries: None,
             rewind=lambda: None,
-            clock_trouble=self.troubles.append,
+            book=AlertBook([], lambda: "episode"),
+            version="0.1.0",
         )
+        self._overhear()
         self.spans = []
         self.since_boot_ns = look.boot_ns
         self.row_begin_ns = now_ns
-        self.pipeline.announce("0.1.0")
+        self.pipeline.announce()
+
+    def _overhear(self) -> None:
+        """Note what is said of the clock."""
+        note = self.pipeline._note
+
+        def told(name: str, values: Mapping[str, object] | None) -> None:
+            if name == "clock_untrusted":
+                self.troubles.append(None if values is None else str(values["reason"]))
+            note(name, values)
+
+        self.pipeline._note = told  # type: ignore[method-assign]
 
     def stops(self) -> None:
         self.pipeline.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from agent.alerts import AlertBook
 from agent.clock import Clock, Look
 from agent.collector import Collected
 from agent.pipeline import (
     CLOCK_LOOK_S,
-    COMMIT_RETRY_S,
     STEADY_S,
     TIME_DISPUTED,
     TIME_STEPPED,
@@ -30,6 +30,7 @@ from agent.pipeline import (
 from agent.privacy.policy import Policy
 from agent.record import Entry, utc_text
 from agent.spool import Spool
+from agent.writer import COMMIT_RETRY_S
 from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Trouble
 from hil.ledger import waiting
 
@@ -93,8 +94,21 @@ class Station:
             clock_wait_over=lambda: self.waited_enough,
             committed=self.told.extend,
             rewind=self._rewind,
-            clock_trouble=self.troubles.append,
+            book=AlertBook([], lambda: "episode"),
+            version="0.1.0",
         )
+        self._overhear()
+
+    def _overhear(self) -> None:
+        """Note what is said of the clock."""
+        note = self.pipeline._note
+
+        def told(name: str, values: Mapping[str, object] | None) -> None:
+            if name == "clock_untrusted":
+                self.troubles.append(None if values is None else str(values["reason"]))
+            note(name, values)
+
+        self.pipeline._note = told  # type: ignore[method-assign]
 
     def _rewind(self) -> None:
         self.rewinds += 1
@@ -140,6 +154,12 @@ class Station:
         """Return what waits to be sent, oldest first."""
         records = [json.loads(body) for _, body in waiting(self.spool)]
         return [each for each in records if stream in (None, each["stream"])]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails is not left, unless a test says so."""
+    monkeypatch.setattr("agent.writer.VOLATILE_AFTER_S", 1e9)
 
 
 @pytest.fixture
@@ -213,7 +233,7 @@ def test_a_value_that_differs_carries_its_own_flag(station: Station) -> None:
 
 def test_windows_that_close_together_are_committed_together(station: Station) -> None:
     commits = []
-    station.pipeline._committed = lambda entries: commits.append(len(entries))
+    station.pipeline._writer._committed = lambda entries: commits.append(len(entries))
     station.passes(until_s=895)
     commits.clear()
     station.passes(until_s=905)
@@ -222,11 +242,11 @@ def test_windows_that_close_together_are_committed_together(station: Station) ->
 
 def test_a_run_begins_with_what_the_one_before_produced(make: Callable[..., Station]) -> None:
     first = make()
-    first.pipeline.announce("0.1.0")
+    first.pipeline.announce()
     first.measures(until_s=65)
     first.ends(clean=False)
     second = make(run="run-2")
-    second.pipeline.announce("0.1.0")
+    second.pipeline.announce()
     assert second.records("gateway")[-1]["values"] == {
         "event": "start",
         "version": "0.1.0",
@@ -619,9 +639,9 @@ def test_a_people_record_is_tried_again_with_the_noise_it_has(
 def test_what_memory_cannot_hold_is_named_in_a_gap(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.pipeline.PENDING_LIMIT", 4)
+    monkeypatch.setattr("agent.writer.PENDING_LIMIT", 4)
     with locked(station):
-        station.pipeline.announce("0.1.0")
+        station.pipeline.announce()
         station.measures(until_s=605)
     station.measures(until_s=615)
     gap, *rest = station.records("snow-1")
@@ -643,7 +663,7 @@ def test_what_memory_cannot_hold_is_named_in_a_gap(
 def test_a_gap_of_unknown_time_says_so(
     make: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.pipeline.PENDING_LIMIT", 2)
+    monkeypatch.setattr("agent.writer.PENDING_LIMIT", 2)
     station = make(known=False)
     with locked(station):
         station.measures(until_s=605)
