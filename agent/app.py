@@ -10,13 +10,14 @@ import hashlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from config.load import Problem
 from config.model import Text
 from drivers.base import Driver
 from drivers.buses import LinuxI2c, LinuxSerial, Openable
@@ -49,10 +50,10 @@ class Gateway:
         self._plan = plan
         config = plan.loaded.config
         self._config = config
+        self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
         self._started_s = kernel.boot_s()
         self.health = Health()
         self._clock = Clock(kernel.look(), trust_system=config.clock.trust == "system")
-        boot_id = kernel.boot_id()
         path = Path(config.spool.path)
         self._claim = claim(path)
         try:
@@ -60,11 +61,21 @@ class Gateway:
                 path,
                 max_bytes=config.spool.max_bytes,
                 run=secrets.token_hex(8),
-                boot_id=boot_id,
+                boot_id=kernel.boot_id(),
             )
-        except SpoolError:
+        except BaseException:
             self._claim.close()
             raise
+        try:
+            self._wire(plan)
+        except BaseException:  # who tries another plan next needs the spool
+            with suppress(SpoolError):
+                self.spool.close(clean=False)
+            self._claim.close()
+            raise
+
+    def _wire(self, plan: Plan) -> None:
+        config = plan.loaded.config
         collectors_stopping = threading.Event()
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
@@ -95,7 +106,7 @@ class Gateway:
             config_id=plan.loaded.config_id,
             clock=self._clock,
             look=kernel.look,
-            boot_id=boot_id,
+            boot_id=kernel.boot_id(),
             clock_wait_over=self._clock_wait_over,
             committed=self._uplink.committed,
             rewind=self._uplink.rewind,
@@ -109,8 +120,16 @@ class Gateway:
             drain_s=config.uplink.drain_s,
         )
 
-    def run(self, wake: threading.Event, goes_on: Callable[[], bool]) -> None:
-        """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError."""
+    def run(
+        self,
+        wake: threading.Event,
+        goes_on: Callable[[], bool],
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError.
+
+        `started` is called once the first record is committed and all threads run.
+        """
         clean = False
         try:
             # The time of earlier boots that never knew theirs cannot be asked any more.
@@ -125,6 +144,7 @@ class Gateway:
                 config=self._plan.loaded.config_id,
                 sensors=len(self._plan.sensors),
             )
+            started()
             self._supervisor.watch(wake)
             wake.clear()  # before it is asked: what comes after the answer wakes again
             while goes_on():
@@ -140,6 +160,11 @@ class Gateway:
                 self.spool.close(clean=clean)
             self._claim.close()
             log.info("stopped", clean=clean, waiting=waiting)
+
+    def config_refused(self, problems: Sequence[Problem]) -> None:
+        """Take note that another configuration was wanted and is wrong; this one goes on."""
+        self.refused = list(problems)
+        log.warning("configuration refused", problems=len(problems), first=str(problems[0]))
 
     def birth(self) -> dict[str, object]:
         """Return the birth certificate: who this is and what it will send."""
