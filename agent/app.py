@@ -10,13 +10,14 @@ import hashlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from config.load import Problem
 from config.model import Text
 from drivers.base import Driver
 from drivers.buses import LinuxI2c, LinuxSerial, Openable
@@ -39,20 +40,25 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(part="gateway")
 
+ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
 QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway
 
 
 class Gateway:
     """One life of the daemon, wired and not yet started."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Open the spool and build everything. Raises SpoolError."""
+    def __init__(self, plan: Plan, *, needs_disk: bool = False) -> None:
+        """Open the spool and build everything.
+
+        Raises SpoolError where another gateway has the spool, and with `needs_disk` where the disk
+        does not work; else the spool then lives in memory until it does.
+        """
         self._plan = plan
         config = plan.loaded.config
         self._config = config
+        self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
         self._started_s = kernel.boot_s()
         self.health = Health()
-        boot_id = kernel.boot_id()
         path = Path(config.spool.path)
         self._claim = claim(path)
         try:
@@ -60,16 +66,28 @@ class Gateway:
                 path,
                 max_bytes=config.spool.max_bytes,
                 run=secrets.token_hex(8),
-                boot_id=boot_id,
+                boot_id=kernel.boot_id(),
                 gateway=config.gateway.id,
                 pack_records=min(PACK_RECORDS, config.uplink.batch_records),
             )
-        except SpoolError:
+        except BaseException:
             self._claim.close()
             raise
-        rtc_s, look = kernel.rtc_s(), kernel.look()
+        try:
+            if needs_disk and self.spool.is_volatile:
+                raise SpoolError(f"{path}: cannot be used: {self.spool.why_volatile}")
+            self._wire(plan)
+        except BaseException:  # who tries another plan next needs the spool
+            with suppress(SpoolError):
+                self.spool.close(clean=False)
+            self._claim.close()
+            raise
+
+    def _wire(self, plan: Plan) -> None:
+        config = plan.loaded.config
+        look = kernel.look()
         self._clock = Clock(look, trust_system=config.clock.trust == "system")
-        witness = rtc_witness(rtc_s, look, known_ns=self.spool.known_ns)
+        witness = rtc_witness(kernel.rtc_s(), look, known_ns=self.spool.known_ns)
         if witness is not None:
             self._clock.hear(witness)
             self._clock.accept(look)
@@ -109,7 +127,7 @@ class Gateway:
             config_id=plan.loaded.config_id,
             clock=self._clock,
             look=kernel.look,
-            boot_id=boot_id,
+            boot_id=kernel.boot_id(),
             clock_wait_over=self._clock_wait_over,
             committed=self._uplink.committed,
             rewind=self._uplink.rewind,
@@ -127,11 +145,21 @@ class Gateway:
             drain_s=config.uplink.drain_s,
         )
 
-    def run(self, wake: threading.Event, goes_on: Callable[[], bool]) -> None:
-        """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError."""
+    def run(
+        self,
+        wake: threading.Event,
+        goes_on: Callable[[], bool],
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError.
+
+        `started` is called once the first record is committed and all threads run.
+        """
         clean = False
         try:
-            self._pipeline.announce()
+            self._pipeline.announce(still={"config_refused"} if self.refused else ())
+            if self.refused:
+                self.config_refused(self.refused)
             self._supervisor.start()
             self._checker.start()
             log.info(
@@ -142,6 +170,7 @@ class Gateway:
                 config=self._plan.loaded.config_id,
                 sensors=len(self._plan.sensors),
             )
+            started()
             self._supervisor.watch(wake)
             wake.clear()  # before it is asked: what comes after the answer wakes again
             while goes_on():
@@ -158,6 +187,12 @@ class Gateway:
                 self.spool.close(clean=clean)
             self._claim.close()
             log.info("stopped", clean=clean, waiting=waiting)
+
+    def config_refused(self, problems: Sequence[Problem]) -> None:
+        """Take note that another configuration was wanted and is wrong; this one goes on."""
+        self.refused = list(problems)
+        log.warning("configuration refused", problems=len(problems), first=str(problems[0]))
+        self._alert("config_refused", {"error": str(problems[0])[:ERROR_CHARACTERS]})
 
     def birth(self) -> dict[str, object]:
         """Return the birth certificate: who this is and what it will send."""

@@ -12,7 +12,7 @@ import math
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -237,10 +237,14 @@ class Pipeline:
     def _note(self, name: str, values: Mapping[str, object] | None) -> None:
         self._notices.put((name, values))
 
-    def announce(self) -> None:
-        """Begin the run: its first record, and alerts of an earlier life that may be over."""
+    def announce(self, still: Collection[str] = ()) -> None:
+        """Begin the run: its first record, and alerts of an earlier life that may be over.
+
+        `still` names those that are known not to be.
+        """
         self._announce()
-        for name in {name for sensor, name in self._book.active if sensor == GATEWAY_STREAM}:
+        own = {name for sensor, name in self._book.active if sensor == GATEWAY_STREAM}
+        for name in own.difference(still):
             # Whoever finds it still there says so again before the hold is over.
             if not (name == "clock_untrusted" and not self._clock.known):
                 self._note(name, None)

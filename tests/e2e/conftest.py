@@ -36,7 +36,8 @@ from hil.relay import Relay
 
 PROJECT = Path(__file__).resolve().parents[2]
 GATEWAY = "site-01"
-OWN_ROOT = f"yukimi/v1/{GATEWAY}/"
+ROOT = "yukimi/v1/"
+OWN_ROOT = f"{ROOT}{GATEWAY}/"
 
 # The truth that the devices measure.
 ROAD_C = -4.0
@@ -70,6 +71,7 @@ class Heard:
     """A message that reached the city."""
 
     at_s: float
+    gateway: str
     topic: str  # below the gateway's own root
     payload: bytes
     records: tuple[dict[str, Any], ...]
@@ -99,13 +101,19 @@ class Daemon:
     as a street does: {"agent.outbox.HOLD_S": 2.0}.
     """
 
-    def __init__(self, config: Path, shortened: Mapping[str, float]) -> None:
+    def __init__(
+        self, config: Path, shortened: Mapping[str, float], environment: Mapping[str, str]
+    ) -> None:
         run = ["run", "--config", str(config)]
         command = [sys.executable, "-m", "agent", *run]
         if shortened:
             command = [sys.executable, "-c", _shortening(shortened), *run]
         self._process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, cwd=config.parent
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=config.parent,
+            env=os.environ | environment,
         )
         self._changed = threading.Condition()
         self._lines: list[str] = []
@@ -145,6 +153,11 @@ class Daemon:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_S)
 
+    def wait_end(self) -> int:
+        """Wait until it ends by itself; return the exit code."""
+        self._may_end = True
+        return self._process.wait(WAIT_S)
+
     def reload(self) -> None:
         """SIGHUP."""
         self._process.send_signal(signal.SIGHUP)
@@ -182,6 +195,8 @@ class Site:
         self, folder: Path, broker: Broker, *, make_city: Callable[..., City] = City
     ) -> None:
         self.folder = folder
+        self.spool = folder / "spool.db"
+        self.environment: dict[str, str] = {}  # of the daemons
         self.broker = broker
         self.relay = Relay(broker.host, broker.port)
         self.heard: list[Heard] = []
@@ -227,14 +242,19 @@ class Site:
         self.city.wait_subscribed()
 
     def configure(
-        self, sensors: Sequence[str] = ("door-1", "snow-2"), *, window_s: int = 1, **uplink: object
+        self,
+        sensors: Sequence[str] = ("door-1", "snow-2"),
+        *,
+        window_s: int = 1,
+        gateway: str = GATEWAY,
+        **uplink: object,
     ) -> Path:
         """Write the gateway's configuration; keywords go into [uplink]."""
         tables = self._sensor_tables(window_s)
         document: dict[str, Any] = {
-            "gateway": {"id": GATEWAY, "label": {"ja": "試験場", "en": "Bench"}},
+            "gateway": {"id": gateway, "label": {"ja": "試験場", "en": "Bench"}},
             "uplink": {"brokers": [self.url], "offset_s": 0.5} | uplink,
-            "spool": {"path": str(self._spool)},
+            "spool": {"path": str(self.spool)},
             "clock": {"trust": "system"},
             "privacy.flow": {"window_s": window_s},
             "buses": [{"id": "walkway", "kind": "simulated"}],
@@ -246,7 +266,9 @@ class Site:
 
     def start(self, shortened: Mapping[str, float] | None = None) -> Daemon:
         """Start the daemon."""
-        self._daemons.append(Daemon(self.folder / "gateway.toml", shortened or {}))
+        self._daemons.append(
+            Daemon(self.folder / "gateway.toml", shortened or {}, self.environment)
+        )
         return self.daemon
 
     def stop(self) -> int:
@@ -270,7 +292,7 @@ class Site:
 
     def spooled(self) -> Spooled:
         """Read the spool's file."""
-        uri = f"file:{self._spool}?mode=ro"
+        uri = f"file:{self.spool}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as database:
             if not database.execute("PRAGMA user_version").fetchone()[0]:
                 return Spooled("", {}, frozenset())  # not begun
@@ -288,7 +310,7 @@ class Site:
         """Wait until the spool's file is as asked."""
         until_s = time.monotonic() + WAIT_S
         while time.monotonic() < until_s and not self.daemon.has_died:
-            if self._spool.exists():
+            if self.spool.exists():
                 spooled = self.spooled()
                 if is_so(spooled):
                     return spooled
@@ -409,15 +431,10 @@ class Site:
             assert not problems, f"{message.topic}: {problems[0]}"
 
     def _hear(self, topic: str, payload: bytes, records: list[dict[str, Any]]) -> None:
+        gateway, _, below = topic.removeprefix(ROOT).partition("/")
         with self._changed:
-            self.heard.append(
-                Heard(time.time(), topic.removeprefix(OWN_ROOT), payload, tuple(records))
-            )
+            self.heard.append(Heard(time.time(), gateway, below, payload, tuple(records)))
             self._changed.notify_all()
-
-    @property
-    def _spool(self) -> Path:
-        return self.folder / "spool.db"
 
     def _sensor_tables(self, window_s: int) -> dict[str, dict[str, Any]]:
         asked = {"bus": self.mast.path, "window_s": window_s, "driver": "lufft-umb"}
