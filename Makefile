@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint powercut clean
+.PHONY: demo test lint schemas lock footprint powercut chaos clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -32,6 +32,9 @@ footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of 
 powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is lost; without syncs, something is
 	$(SUDO) $(BIN)/python -m hil.powercut --cuts 500
 	$(SUDO) $(BIN)/python -m hil.powercut --cuts 50 --unsafe
+
+chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at random: nothing is missing
+	$(BIN)/python -m hil.chaos --minutes 10
 
 lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
 	$(PYTHON) -m venv $(VENV)-lock
