@@ -132,6 +132,9 @@ class Uplink:
         self._learnt_bytes: dict[str, int] = {}  # by broker: the largest that it let pass
         self._hang_ups: Counter[str] = Counter()
         self._clashed_at_s: float | None = None
+        self._births = 0
+        self._birth_mid: int | None = None
+        self._birth_is_owed = False  # the broker refused it
         self._never_acks = False
         self._rejected_streams: set[str] = set()
         self._alarms: dict[str, str] = {}  # topic below our root -> newest record
@@ -367,11 +370,12 @@ class Uplink:
             )
         log.info("connected", broker=url, protocol=self._protocol)
         self._route.connected(now_s)
-        self._write_birth()  # first, so that the retained status heard below is our own
         topics = ["status", "alarm/+/+"]
         if self._settings.confirm == "receipt":
             topics.append("receipt/+/+")
+        # Before the birth: the retained status then tells who else was here under our id.
         client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
+        self._write_birth()
         try:
             newest, last_id = self._spool.newest()
             self._alarms.clear()
@@ -403,23 +407,30 @@ class Uplink:
     def _on_lost(self, code: Any) -> None:
         broker, now_s = self._route.broker, self._boot_s()
         value = getattr(code, "value", None)
-        if self._online and value == SESSION_TAKEN_OVER:
-            self._clashed_at_s = now_s
+        why = str(code)
+        # Not every broker says why it hangs up on the one who was there first.
+        is_clash = value == SESSION_TAKEN_OVER or (
+            self._clashed_at_s is not None and why in HUNG_UP
+        )
+        if self._online and is_clash:
             self._drop_client()
             wait_s = self._route.clashed()
             self._attempt_at_s = now_s + wait_s
-            log.warning(
-                "another gateway uses our id: give each its own [gateway] id; leaving the place"
-                " to it for a while",
-                broker=broker,
-                id=self._gateway_id,
-                wait_s=round(wait_s, 1),
-            )
-            self._alert("id_clash", {"id": self._gateway_id, "broker": broker})
+            self._clashed(f"leaving the place to it for {wait_s:.1f} s")
             return
         self._learn_size(broker, told=value == PACKET_TOO_LARGE, now_s=now_s)
-        why = str(code)
         self._leave(CLOSED if why in HUNG_UP else why)
+
+    def _clashed(self, what: str) -> None:
+        """Say that somebody else connects under our id."""
+        self._clashed_at_s = self._boot_s()
+        log.warning(
+            "another gateway uses our id: give each its own [gateway] id",
+            id=self._gateway_id,
+            broker=self._route.broker,
+            now=what,
+        )
+        self._alert("id_clash", {"id": self._gateway_id})
 
     def _learn_size(self, broker: str, *, told: bool, now_s: float) -> None:
         """Send smaller messages to a broker that hangs up on large ones."""
@@ -484,6 +495,8 @@ class Uplink:
         if now_s >= self._health_at_s:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
             self._write_health(client)
+            if self._birth_is_owed:
+                self._write_birth()
         while True:
             if self._outbox.wants_alerts():
                 self._outbox.take_alerts(self._spool.alerts(ALERT_LIMIT))
@@ -543,8 +556,10 @@ class Uplink:
             self._never_acks = False
             self._alert("no_ack", None)
         sent = self._mids.pop(mid, None)
-        if sent is None:
-            return  # the birth's, or an alarm's
+        if sent is None:  # the birth's, or an alarm's
+            if mid == self._birth_mid:
+                self._birth_is_owed = code >= 0x80
+            return
         answer = self._outbox.answered(sent[0], code, self._boot_s())
         if answer is not None:
             self._take_answer(answer, code)
@@ -623,7 +638,8 @@ class Uplink:
 
     def _write_birth(self) -> None:
         if self._client is not None:
-            self._write_status(self._client, _json(self._birth()))
+            self._births += 1
+            self._birth_mid = self._write_status(self._client, _json(self._birth())).mid
 
     def _write_status(self, client: mqtt.Client, payload: str) -> mqtt.MQTTMessageInfo:
         properties = self._properties("yukimi.status/1")
@@ -679,11 +695,17 @@ class Uplink:
             status = json.loads(payload)
         except ValueError:
             status = {}
+        run = status.get("run") if isinstance(status, dict) else None
+        previous = self._spool.previous
+        own_runs = (self._spool.run, previous.run if previous else None, None)
+        if self._births > 1 and run not in own_runs:
+            # In this life we have said who is here, and somebody has written over it.
+            self._clashed("going on")
+        if retained:
+            return  # from before our birth
         online = isinstance(status, dict) and status.get("state") == "online"
         if not online and not self._stopping.is_set():
-            # A retained one is our own will from before, where a broker is slow to store the birth.
-            told = log.debug if retained else log.info
-            told("we are said to be offline while we are connected: writing the birth again")
+            log.info("we are said to be offline while we are connected: writing the birth again")
             self._write_birth()
 
     # Stopping

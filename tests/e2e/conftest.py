@@ -300,11 +300,18 @@ class Site:
             if row is None:
                 return Spooled("", {}, frozenset())
             produced = database.execute("SELECT stream, seq FROM produced WHERE run = ?", row[:1])
-            waiting = database.execute(
-                "SELECT run.run, s.stream, r.seq FROM record r JOIN series s ON s.id = r.series"
-                " JOIN run ON run.id = s.run"
+            rows = database.execute(
+                "SELECT run.run, s.stream, r.seq, r.inside FROM record r"
+                " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
             )
-            return Spooled(row[1], dict(produced.fetchall()), frozenset(waiting.fetchall()))
+            waiting = set()
+            for run, stream, seq, inside in rows:
+                if inside is None:
+                    waiting.add((run, stream, seq))
+                    continue
+                for name, first, last, *_ in json.loads(inside)["spans"]:
+                    waiting |= {(run, name, number) for number in range(first, last + 1)}
+            return Spooled(row[1], dict(produced.fetchall()), frozenset(waiting))
 
     def wait_spooled(self, is_so: Callable[[Spooled], bool], what: str) -> Spooled:
         """Wait until the spool's file is as asked."""
