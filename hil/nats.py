@@ -97,7 +97,11 @@ class NatsCluster:
         self.port: int = self._nodes[0].mqtt
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()  # nobody else will end the processes
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
