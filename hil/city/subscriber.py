@@ -10,7 +10,8 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self
 
@@ -37,6 +38,8 @@ class City:
     acknowledged. `credentials` are user name and password. `on_message` is called on the
     subscriber's thread, after the account was made. With `receipts` it confirms what it has: what
     is in its account counts as durable.
+    `also` are the other nodes' addresses where the broker is a cluster: the next one is tried when
+    one ends the connection or is not there.
     """
 
     def __init__(
@@ -52,8 +55,9 @@ class City:
         tls: ssl.SSLContext | None = None,
         receipts: bool = False,
         on_message: OnMessage | None = None,
+        also: Sequence[tuple[str, int]] = (),
     ) -> None:
-        self._address = (host, port)
+        self._addresses = deque([(host, port), *also])  # the first is the present one
         self._topic = f"{topic_root}/#"
         self._is_mqtt5 = protocol == 5
         self._client_id = client_id
@@ -94,7 +98,7 @@ class City:
         """Return when the broker has taken the subscription. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_subscribed, timeout_s):
-                raise TimeoutError(f"no subscription at {self._address}: {self._refusal}")
+                raise TimeoutError(f"no subscription at {self._addresses[0]}: {self._refusal}")
 
     def wait_for(self, predicate: Callable[[Account], bool], timeout_s: float) -> bool:
         """Wait until the account is as asked; False if it is not in time."""
@@ -119,12 +123,14 @@ class City:
                 self._connect(client)
             except OSError as exc:
                 self._refusal = str(exc)
+                self._addresses.rotate(-1)
                 self._stopping.wait(_RETRY_S)
                 continue
             while not self._stopping.is_set():
                 if client.loop(_LOOP_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                     break
             self._lose()
+            self._addresses.rotate(-1)
             self._stopping.wait(_RETRY_S)
         client.disconnect()
 
@@ -146,11 +152,13 @@ class City:
 
     def _connect(self, client: mqtt.Client) -> None:
         if not self._is_mqtt5:
-            client.connect(*self._address)
+            client.connect(*self._addresses[0])
             return
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = _SESSION_EXPIRY_S if self._keep_session else 0
-        client.connect(*self._address, clean_start=not self._keep_session, properties=properties)
+        client.connect(
+            *self._addresses[0], clean_start=not self._keep_session, properties=properties
+        )
 
     def _connected(
         self, client: mqtt.Client, _user: Any, _flags: Any, reason: ReasonCode, _properties: Any

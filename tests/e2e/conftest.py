@@ -20,6 +20,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import pytest
@@ -98,16 +99,22 @@ class Daemon:
     """`yukimi run` as a process of its own, and what it logs.
 
     `shortened` gives constants of the program other values, so that a test need not wait as long
-    as a street does: {"agent.outbox.HOLD_S": 2.0}.
+    as a street does: {"agent.outbox.HOLD_S": 2.0}. `fault` is Python that breaks the program before
+    it runs, so that a test can show that it would notice.
     """
 
     def __init__(
-        self, config: Path, shortened: Mapping[str, float], environment: Mapping[str, str]
+        self,
+        config: Path,
+        shortened: Mapping[str, float],
+        *,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        fault: str = "",
     ) -> None:
         run = ["run", "--config", str(config)]
         command = [sys.executable, "-m", "agent", *run]
-        if shortened:
-            command = [sys.executable, "-c", _shortening(shortened), *run]
+        if shortened or fault:
+            command = [sys.executable, "-c", _shortening(shortened, fault), *run]
         self._process = subprocess.Popen(
             command,
             stderr=subprocess.PIPE,
@@ -264,10 +271,15 @@ class Site:
         path.write_text(_toml(document), encoding="utf-8")
         return path
 
-    def start(self, shortened: Mapping[str, float] | None = None) -> Daemon:
+    def start(self, shortened: Mapping[str, float] | None = None, *, fault: str = "") -> Daemon:
         """Start the daemon."""
         self._daemons.append(
-            Daemon(self.folder / "gateway.toml", shortened or {}, self.environment)
+            Daemon(
+                self.folder / "gateway.toml",
+                shortened or {},
+                environment=self.environment,
+                fault=fault,
+            )
         )
         return self.daemon
 
@@ -468,12 +480,12 @@ class Site:
         }
 
 
-def _shortening(constants: Mapping[str, float]) -> str:
+def _shortening(constants: Mapping[str, float], fault: str) -> str:
     lines = ["import sys", "from agent.cli import main"]
     for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         lines += [f"import {module}", f"assert {module}.{constant} > 0", f"{name} = {value}"]
-    return "\n".join([*lines, "sys.exit(main())"])
+    return "\n".join([*lines, fault, "sys.exit(main())"])
 
 
 @cache
