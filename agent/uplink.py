@@ -48,6 +48,7 @@ WILL_DELAY_S = 30
 SESSION_EXPIRY_S = 60
 HEALTH_INTERVAL_S = 60.0
 SPOOL_RETRY_S = 5.0
+SUBSCRIBE_RETRY_S = 30.0
 FAREWELL_S = 1.0
 # A connection that held for this long was a good one; before, it may be somebody with our own id.
 STABLE_S = 10.0
@@ -77,7 +78,9 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    name: Literal["connected", "refused", "lost", "acked", "heard", "committed", "rewind", "stop"]
+    name: Literal[
+        "connected", "refused", "lost", "acked", "heard", "deaf", "committed", "rewind", "stop"
+    ]
     client: mqtt.Client | None = None  # events of a client already left are ignored
     value: Any = None
 
@@ -132,6 +135,7 @@ class Uplink:
         self._learnt_bytes: dict[str, int] = {}  # by broker: the largest that it let pass
         self._hang_ups: Counter[str] = Counter()
         self._clashed_at_s: float | None = None
+        self._subscribe_at_s: float | None = None
         self._births = 0
         self._birth_mid: int | None = None
         self._birth_is_owed = False  # the broker refused it
@@ -209,6 +213,8 @@ class Uplink:
             self._clashed_at_s = None
             self._route.is_alone()
             self._alert("id_clash", None)
+        if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
+            self._subscribe(self._client)
         if self._route.may_return(now_s) and _answers(self._route.first):
             log.info("the first broker answers again: going back to it", broker=self._route.first)
             # No good-bye: where the brokers are one cluster, the will is called off in time.
@@ -239,6 +245,8 @@ class Uplink:
                 self._on_acked(mid, code)
             case "heard":
                 self._on_heard(*event.value)
+            case "deaf":  # a cluster that is choosing a leader, or an access list
+                self._subscribe_at_s = self._boot_s() + SUBSCRIBE_RETRY_S
             case "committed":
                 for entry in event.value:
                     if entry.stream == ALERTS_STREAM and not entry.is_gap:
@@ -324,7 +332,12 @@ class Uplink:
         def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
             put(_Event("heard", c, (message.topic, message.payload, message.retain)))
 
+        def on_subscribe(c: mqtt.Client, _u: Any, _mid: int, codes: Any, _p: Any) -> None:
+            if any(code.is_failure for code in codes):
+                put(_Event("deaf", c))
+
         client.on_connect = on_connect
+        client.on_subscribe = on_subscribe
         client.on_disconnect = on_disconnect
         client.on_publish = on_publish
         client.on_message = on_message
@@ -370,11 +383,8 @@ class Uplink:
             )
         log.info("connected", broker=url, protocol=self._protocol)
         self._route.connected(now_s)
-        topics = ["status", "alarm/+/+"]
-        if self._settings.confirm == "receipt":
-            topics.append("receipt/+/+")
         # Before the birth: the retained status then tells who else was here under our id.
-        client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
+        self._subscribe(client)
         self._write_birth()
         try:
             newest, last_id = self._spool.newest()
@@ -390,6 +400,13 @@ class Uplink:
             last_id=last_id,
             receive_maximum=receive_maximum,
         )
+
+    def _subscribe(self, client: mqtt.Client) -> None:
+        topics = ["status", "alarm/+/+"]
+        if self._settings.confirm == "receipt":
+            topics.append("receipt/+/+")
+        self._subscribe_at_s = None
+        client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
 
     def _on_refused(self, code: Any) -> None:
         self._asked = False  # it answered

@@ -76,11 +76,11 @@ class Twins:
 
     def spooled(self) -> tuple[Spooled, Spooled]:
         """Read both files, the site's own first."""
-        folder, self.site.folder = self.site.folder, self.folder
+        own, self.site.spool = self.site.spool, self.folder / "spool.db"
         try:
             copy = self.site.spooled()
         finally:
-            self.site.folder = folder
+            self.site.spool = own
         return self.site.spooled(), copy
 
     def wait_both(self, is_so: Callable[[Spooled], bool], what: str) -> None:

@@ -118,7 +118,7 @@ def start(site: Site, cluster: NatsCluster, *, fault: str = "") -> None:
         backlog_bytes_per_s=BYTES_PER_S,
         drain_s=30,
     )
-    site.start({"agent.outbox.BACKOFF_CAP_S": 1.0}, fault=fault)
+    site.start({"agent.route.BACKOFF_CAP_S": 1.0}, fault=fault)
 
 
 def fill(site: Site) -> None:
