@@ -214,6 +214,8 @@ class Spool:
                         times = (item.start_ns, item.end_ns)
                         keep = KEEP.get(item.stream)
                         crc = checksum(body)
+                        if isinstance(item, AlertRecord):
+                            self._set_alarm(item, body)
                         rows.append(
                             (
                                 next_id,
