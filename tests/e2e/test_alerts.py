@@ -50,7 +50,7 @@ def test_a_refused_configuration_is_an_alarm_until_it_is_put_right(site: Site) -
     assert cleared["id"] == raised["id"]  # one episode, through a restart
     site.wait_until(lambda: not alarms(site), "no alarm")
     assert site.stop() == 0
-    site.close_account()
+    site.check_messages()
 
 
 def test_an_alarm_that_is_over_is_emptied_on_connecting(site: Site) -> None:
