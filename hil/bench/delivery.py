@@ -52,9 +52,10 @@ from agent.record import Record
 from agent.spool import Spool
 
 from ..broker import MOSQUITTO, Mosquitto
-from ..relay import HOST, hold_port
+from ..city.account import unpack
+from ..relay import HOST, Relay, hold_port
 from . import bare, kills, wire
-from .ear import Ear
+from .ear import Ear, Heard
 from .figures import Figure, document, table
 from .process import BenchError, Daemon, counters, memory_kb
 from .site import CONFIG_ID, GATEWAY, STREAMS, WINDOW_S, RealDevices, Stock, windows, write_config
@@ -68,6 +69,7 @@ BROKER_OPTIONS = ("log_type none", "max_queued_messages 0")
 START_S = 60.0
 DRAIN_S = 900.0
 QUIET_S = 1.5
+PRESENT_S = 8.0  # after the connection: what has not come by then is not at once
 SETTLE_S = 30.0  # imports, warm-up and the first commits are not the running cost
 AFTER_THE_MINUTE_S = 25  # records of the last window have gone, those of the next are far
 APPENDS_BETWEEN_PACKS = 50
@@ -93,6 +95,12 @@ FIGURES = (
         "start to the first record",
         1.5,
         peers="thingsboard-gateway 1.43-1.61 to its first publish, with nothing waiting",
+    ),
+    Figure(
+        "newest_after_outage_s",
+        "connection to the newest of each sensor",
+        2.0,
+        peers="thingsboard-gateway 16-17 to its first arrival; Mosquitto bridge 2.6-4.6",
     ),
     Figure(
         "disk_mb_per_hour",
@@ -152,6 +160,7 @@ def measure(keys: frozenset[str], scale: Scale, say: Callable[[str], None]) -> d
             (("lost_after_kill", "duplicates_after_kill"), bench.kill),
             (("backlog_rss_growth_mb",), bench.grow),
             (("start_with_backlog_s",), bench.start),
+            (("newest_after_outage_s",), bench.present),
             (("enqueue_ratio_full_to_empty",), bench.append),
             (("drain_records_per_s", "drain_ratio_to_paho"), bench.drain),
             (("wire_b_per_record_backlog",), bench.weigh_backlog),
@@ -218,6 +227,37 @@ class _Bench:
                     took_s.append(first.at_s - daemon.started_s)
         self._say("first record after " + ", ".join(f"{each:.2f}" for each in took_s) + " s")
         return {"start_with_backlog_s": round(statistics.median(took_s), 2)}
+
+    def present(self) -> dict[str, float]:
+        """Cut the network under eight sensors and a backlog; time the newest record of each."""
+        with ExitStack() as stack:
+            enter = stack.enter_context
+            broker = enter(Mosquitto(extra=BROKER_OPTIONS))
+            relay, row = enter(Relay(broker.host, broker.port)), enter(RealDevices())
+            config = enter(self._gateway(True, relay.port, sensors=row.sensors()))
+            ear = enter(Ear(broker.host, broker.port))
+            daemon = enter(Daemon(config))
+            ear.wait_for(lambda heard: heard.packet.lane == "live", daemon.check_alive, START_S)
+            time.sleep((AFTER_THE_MINUTE_S - time.time()) % WINDOW_S)
+            relay.cut()
+            time.sleep(WINDOW_S)
+            relay.resume()
+            resumed_s = time.monotonic()
+
+            def is_birth(heard: Heard) -> bool:
+                return heard.at_s > resumed_s and heard.packet.topic.endswith("/status")
+
+            connected = ear.wait_for(is_birth, daemon.check_alive, START_S)
+            time.sleep(PRESENT_S)
+            newest: dict[str, float] = {}
+            for heard in ear.messages():
+                if heard.at_s > connected.at_s and heard.packet.lane == "live":
+                    for record in unpack(heard.packet.payload)["records"]:
+                        newest.setdefault(record["stream"], heard.at_s - connected.at_s)
+        if len(newest) != STREAMS:
+            raise BenchError(f"only {sorted(newest)} came within {PRESENT_S} s")
+        self._say(f"newest after the outage: {max(newest.values()):.3f} s")
+        return {"newest_after_outage_s": round(max(newest.values()), 3)}
 
     def append(self) -> dict[str, float]:
         """Append to a spool with the backlog and to one without, in turns."""
@@ -336,7 +376,9 @@ class _Bench:
         return [float(line) for line in answer.stdout.split()]
 
     @contextmanager
-    def _gateway(self, is_full: bool, port: int, uplink: str = "") -> Iterator[Path]:
+    def _gateway(
+        self, is_full: bool, port: int, uplink: str = "", sensors: str | None = None
+    ) -> Iterator[Path]:
         """Make a gateway with or without the backlog; give the path of its configuration."""
         if is_full and self._stock is None:
             began_s = time.monotonic()
@@ -347,7 +389,7 @@ class _Bench:
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             if is_full and self._stock is not None:
                 self._stock.put(Path(name))
-            yield write_config(Path(name), port, uplink=uplink)
+            yield write_config(Path(name), port, uplink=uplink, sensors=sensors)
 
     def _room(self, name: str) -> Path:
         folder = self._folder / name
