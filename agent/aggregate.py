@@ -78,8 +78,8 @@ class Measured:
 def summarise(samples: array[float]) -> dict[str, object]:
     """Summarise samples of shape (n,), n >= 1, all finite, in the quantity's unit.
 
-    Returns Python numbers, not numpy scalars, so that the codec knows them. `sd` is the sample's (ddof=1),
-    None for a single sample.
+    Returns Python numbers, not numpy scalars, so that the codec knows them. `sd` is the sample's
+    (ddof=1), None for a single sample.
     """
     n = len(samples)
     sd: float | None
