@@ -183,6 +183,8 @@ class Gateway:
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
                 waiting = sum(self.spool.waiting_by_run().values())
+            if not self.spool.reopen():
+                log.error("no disk: what waits in memory goes with the process", waiting=waiting)
             with suppress(SpoolError):
                 self.spool.close(clean=clean)
             self._claim.close()

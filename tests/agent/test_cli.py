@@ -479,23 +479,6 @@ def test_the_daemon_does_not_start_with_a_broken_configuration(broken: Path) -> 
     assert said.stdout == ""
 
 
-def test_the_daemon_says_when_its_spool_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    path = tmp_path / "gateway.toml"
-    path.write_text(
-        f'[uplink]\nbrokers = ["mqtt://127.0.0.1:1"]\n[spool]\npath = "{tmp_path}/file/s.db"\n'
-        '[[buses]]\nid = "sim"\nkind = "simulated"\n'
-        '[[sensors]]\nid = "snow-1"\ndriver = "maxbotix-hrxl"\nbus = "sim"\n'
-        "[sensors.options]\nmount_height_cm = 350.0\n",
-        encoding="utf-8",
-    )
-    said = run_daemon("--config", path)
-    assert said.returncode == 74
-    assert "file/s.db: cannot be opened" in said.stderr
-    assert "[spool] path" in said.stderr
-    assert "Traceback" not in said.stderr
-
-
 def test_a_reader_that_has_enough_is_no_error(recording: Recording) -> None:
     path = recording(
         "serial", "maxbotix-hrxl", [rx(each / 10, b"R1234\r") for each in range(20_000)]
