@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint powercut clean
+.PHONY: demo test lint schemas lock footprint bench powercut chaos clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -29,9 +29,15 @@ schemas: $(VENV)/.dev ## write docs/schemas and docs/asyncapi.yaml from the mode
 footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of a running gateway
 	$(BIN)/python -m hil.footprint
 
+bench: $(VENV)/.dev $(VENV)/.tools ## a million waiting records: how fast they leave, what they cost, what a kill loses
+	$(SUDO) $(BIN)/python -m hil bench delivery
+
 powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is lost; without syncs, something is
 	$(SUDO) $(BIN)/python -m hil.powercut --cuts 500
 	$(SUDO) $(BIN)/python -m hil.powercut --cuts 50 --unsafe
+
+chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at random: nothing is missing
+	$(BIN)/python -m hil.chaos --minutes 10
 
 lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
 	$(PYTHON) -m venv $(VENV)-lock

@@ -78,7 +78,7 @@ class Measured:
 def summarise(samples: array[float]) -> dict[str, object]:
     """Summarise samples of shape (n,), n >= 1, all finite, in the quantity's unit.
 
-    Returns Python floats, so that the codec has one number type. `sd` is the sample's (ddof=1),
+    Returns Python numbers, not numpy scalars, so that the codec knows them. `sd` is the sample's (ddof=1),
     None for a single sample.
     """
     n = len(samples)
@@ -109,6 +109,6 @@ def shares(counts: Counter[str]) -> dict[str, object]:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {
         "mode": ranked[0][0],
-        "share": {name: round(count / n, 3) for name, count in ranked},
+        "share": {name: tidy(round(count / n, 3)) for name, count in ranked},
         "n": n,
     }

@@ -225,8 +225,8 @@ class AlertBook:
 
     @property
     def ids(self) -> list[str]:
-        """The ids of the open episodes."""
-        return [episode.id for episode in self._episodes.values()]
+        """The ids of the open episodes; another thread may ask."""
+        return [episode.id for episode in list(self._episodes.values())]
 
     def raise_(
         self,

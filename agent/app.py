@@ -10,20 +10,22 @@ import hashlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from config.load import Problem
 from config.model import Text
 from drivers.base import Driver
 from drivers.buses import LinuxI2c, LinuxSerial, Openable
 from drivers.gpio import GpiozeroPins
 
 from . import __version__, kernel
-from .clock import Clock
+from .alerts import AlertBook
+from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
 from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
@@ -38,21 +40,25 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(part="gateway")
 
+ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
 QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway
 
 
 class Gateway:
     """One life of the daemon, wired and not yet started."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Open the spool and build everything. Raises SpoolError."""
+    def __init__(self, plan: Plan, *, needs_disk: bool = False) -> None:
+        """Open the spool and build everything.
+
+        Raises SpoolError where another gateway has the spool, and with `needs_disk` where the disk
+        does not work; else the spool then lives in memory until it does.
+        """
         self._plan = plan
         config = plan.loaded.config
         self._config = config
+        self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
         self._started_s = kernel.boot_s()
         self.health = Health()
-        self._clock = Clock(kernel.look(), trust_system=config.clock.trust == "system")
-        boot_id = kernel.boot_id()
         path = Path(config.spool.path)
         self._claim = claim(path)
         try:
@@ -60,13 +66,31 @@ class Gateway:
                 path,
                 max_bytes=config.spool.max_bytes,
                 run=secrets.token_hex(8),
-                boot_id=boot_id,
+                boot_id=kernel.boot_id(),
                 gateway=config.gateway.id,
                 pack_records=min(PACK_RECORDS, config.uplink.batch_records),
             )
-        except SpoolError:
+        except BaseException:
             self._claim.close()
             raise
+        try:
+            if needs_disk and self.spool.is_volatile:
+                raise SpoolError(f"{path}: cannot be used: {self.spool.why_volatile}")
+            self._wire(plan)
+        except BaseException:  # who tries another plan next needs the spool
+            with suppress(SpoolError):
+                self.spool.close(clean=False)
+            self._claim.close()
+            raise
+
+    def _wire(self, plan: Plan) -> None:
+        config = plan.loaded.config
+        look = kernel.look()
+        self._clock = Clock(look, trust_system=config.clock.trust == "system")
+        witness = rtc_witness(kernel.rtc_s(), look, known_ns=self.spool.known_ns)
+        if witness is not None:
+            self._clock.hear(witness)
+            self._clock.accept(look)
         collectors_stopping = threading.Event()
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
@@ -89,6 +113,12 @@ class Gateway:
             find_file=plan.loaded.file,
             utc_ns=self._utc_ns,
             boot_s=kernel.boot_s,
+            alert=self._alert,
+        )
+        self._book = AlertBook(
+            self.spool.alarms(),
+            lambda: secrets.token_hex(8),
+            {sensor.table.id: kind_of(driver) for sensor, driver in self._drivers.values()},
         )
         self._pipeline = Pipeline(
             {name: self._channel(*pair) for name, pair in self._drivers.items()},
@@ -97,11 +127,15 @@ class Gateway:
             config_id=plan.loaded.config_id,
             clock=self._clock,
             look=kernel.look,
-            boot_id=boot_id,
+            boot_id=kernel.boot_id(),
             clock_wait_over=self._clock_wait_over,
             committed=self._uplink.committed,
             rewind=self._uplink.rewind,
+            book=self._book,
+            version=__version__,
         )
+        self._checker_stopping = threading.Event()
+        self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
             collectors,
             self._pipeline,
@@ -111,14 +145,23 @@ class Gateway:
             drain_s=config.uplink.drain_s,
         )
 
-    def run(self, wake: threading.Event, goes_on: Callable[[], bool]) -> None:
-        """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError."""
+    def run(
+        self,
+        wake: threading.Event,
+        goes_on: Callable[[], bool],
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError.
+
+        `started` is called once the first record is committed and all threads run.
+        """
         clean = False
         try:
-            # The time of earlier boots that never knew theirs cannot be asked any more.
-            self.spool.release_held(other_boots_than=kernel.boot_id())
-            self._pipeline.announce(__version__)
+            self._pipeline.announce(still={"config_refused"} if self.refused else ())
+            if self.refused:
+                self.config_refused(self.refused)
             self._supervisor.start()
+            self._checker.start()
             log.info(
                 "started",
                 gateway=self._config.gateway.id,
@@ -127,6 +170,7 @@ class Gateway:
                 config=self._plan.loaded.config_id,
                 sensors=len(self._plan.sensors),
             )
+            started()
             self._supervisor.watch(wake)
             wake.clear()  # before it is asked: what comes after the answer wakes again
             while goes_on():
@@ -135,6 +179,7 @@ class Gateway:
             self._supervisor.stop()
             clean = True
         finally:
+            self._checker_stopping.set()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
                 waiting = sum(self.spool.waiting_by_run().values())
@@ -142,6 +187,12 @@ class Gateway:
                 self.spool.close(clean=clean)
             self._claim.close()
             log.info("stopped", clean=clean, waiting=waiting)
+
+    def config_refused(self, problems: Sequence[Problem]) -> None:
+        """Take note that another configuration was wanted and is wrong; this one goes on."""
+        self.refused = list(problems)
+        log.warning("configuration refused", problems=len(problems), first=str(problems[0]))
+        self._alert("config_refused", {"error": str(problems[0])[:ERROR_CHARACTERS]})
 
     def birth(self) -> dict[str, object]:
         """Return the birth certificate: who this is and what it will send."""
@@ -187,8 +238,22 @@ class Gateway:
             "produced": spool.produced(),
             "runs": [{"run": run, "waiting": waiting} for run, waiting in by_run.items()],
             "sensors": self.health.states(),
-            "alerts": [],
+            "alerts": self._book.ids,
         }
+
+    def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
+        self._pipeline.tell(name, values)
+
+    def _check_spool(self) -> None:
+        """Read the spool's file through after an unclean end; what is damaged is replaced."""
+        if self.spool.ended_clean:
+            return
+        try:
+            sound = self.spool.check(lambda: not self._checker_stopping.is_set())
+        except SpoolError as exc:
+            log.warning("the spool could not be checked", error=str(exc))
+        else:
+            log.info("the last run ended without a good-bye: spool checked", sound=sound)
 
     def _collector(
         self, planned: PlannedBus, inbox: queue.Queue[Collected | None], stopping: threading.Event

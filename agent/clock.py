@@ -1,23 +1,44 @@
 """Boot-time clock <-> UTC: when the time is known, how wrong it may be, when it stepped.
 
 Everything inside is stamped with the boot-time clock, which never steps. `Clock` holds the offset
-to UTC. The system's wall clock is believed when the kernel says that it is synchronised (or where
-the configuration says to believe it always). Until then records are kept back, and put right once
-the time is known: nothing is sent under a time that is merely hoped for.
+to UTC. It is believed when somebody vouches for it: the kernel, when it says that it is
+synchronised; a `Witness`, such as a battery-backed clock; or the configuration, which may say to
+believe the system always. Until then records are kept back, and put right once the time is known.
+Once known, the time stays known: where nobody vouches any more the boot-time clock runs on alone,
+its error bound grows, and a step of the system clock is not followed.
 
 Pure: what the clocks say is an argument.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["synced", "corrected", "estimated"]
 Event = Literal["synced", "stepped"]
 
-# Slewing moves the clock by at most 0.5 ms a second, so a larger jump between looks is a step.
+# CLOCK_REALTIME and CLOCK_BOOTTIME are slewed together, so their difference moves by steps only.
+# Smaller ones than this are followed without closing a window.
 STEP_S = 0.5
+
+# A clock that nobody disciplines, in seconds per second. Watch crystals are cut to 20 ppm at 25
+# degC and lose 0.035 ppm/degC^2 beside it (Maxim MAX6902, "Crystal selection"): 91 ppm at -20 degC.
+# The crystals of computers stay below 50 ppm, those of temperature-compensated clocks below 5.
+DRIFT = 100e-6
+
+# No true time is earlier: this program did not exist. Moved forward with releases.
+BUILT_NS = 1_793_491_200 * 1_000_000_000  # 2026-11-01
+
+RTC_RESOLUTION_S = 1.0
+RTC_AGREES_S = 2.0  # with the system clock, which was set from it at boot
+RTC_FUTURE_NS = 10 * 366 * 86_400 * 1_000_000_000  # a longer sleep is a broken clock
+
+# Looks whose error is remembered: with one in 5 s, more than the longest window.
+LOOKS_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +52,24 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """Somebody else than the kernel who says what time it was at an instant of the boot clock."""
+
+    source: str
+    boot_ns: int
+    utc_ns: int
+    error_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a look brings: UTC becomes known, or steps; and by how much UTC moves."""
+
+    event: Event
+    moved_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """How a record's time is to be taken."""
 
@@ -41,38 +80,63 @@ class Stamp:
         """Return the contract's `clock` object."""
         return {"state": self.state, "error_s": self.error_s}
 
+    def doubted(self, moved_ns: int) -> Stamp:
+        """Return the stamp of what a step by `moved_ns` put in doubt: one of the two was wrong."""
+        if self.error_s is None:
+            return self
+        return Stamp(self.state, _whole_ms(self.error_s + abs(moved_ns) / 1e9))
+
 
 class Clock:
     """The offset from boot time to UTC, and whether it is to be believed."""
 
     def __init__(self, first: Look, *, trust_system: bool) -> None:
         self._trust_system = trust_system
+        self._heard: Witness | None = None
+        self._known = False
         self._offset_ns = first.utc_ns - first.boot_ns
-        self._known = self._believes(first)
-        self._error_s = first.error_s
+        self._error_s: float | None = None  # when somebody last vouched
+        self._vouched_ns = first.boot_ns
+        self._errors: deque[tuple[int, float | None]] = deque(maxlen=LOOKS_REMEMBERED)
+        self.accept(first)
 
     @property
     def known(self) -> bool:
         """Whether UTC is known."""
         return self._known
 
-    def judge(self, look: Look) -> Event | None:
+    def hear(self, witness: Witness) -> None:
+        """Note what a witness says; the next look takes it where the kernel knows no better."""
+        self._heard = witness
+
+    def judge(self, look: Look) -> Change | None:
         """Say whether UTC becomes known with this look, or has stepped; changes nothing.
 
-        What was gathered under the old offset can so be closed before `accept` changes it. Once
-        known, the time stays known: a kernel that loses its server keeps good time for long, and
-        its error bound grows.
+        What was gathered under the old offset can so be closed before `accept` changes it.
         """
-        if not self._known and self._believes(look):
-            return "synced"
-        moved_ns = look.utc_ns - look.boot_ns - self._offset_ns
-        return "stepped" if abs(moved_ns) > STEP_S * 1e9 else None
+        told = self._told(look)
+        moved_ns = (told[0] if told else look.utc_ns - look.boot_ns) - self._offset_ns
+        if told and not self._known:
+            return Change("synced", moved_ns)
+        if self._known and not told:
+            return None
+        return Change("stepped", moved_ns) if abs(moved_ns) > STEP_S * 1e9 else None
 
     def accept(self, look: Look) -> None:
         """Follow the clocks."""
-        self._known = self._known or self._believes(look)
-        self._offset_ns = look.utc_ns - look.boot_ns
-        self._error_s = look.error_s
+        told = self._told(look)
+        if told:
+            self._known = True
+            self._offset_ns, self._error_s = told
+            self._vouched_ns = look.boot_ns
+        elif not self._known and self.judge(look):
+            self._offset_ns = look.utc_ns - look.boot_ns
+        self._errors.append((look.boot_ns, self._error_at(look.boot_ns)))
+
+    def disputes(self, look: Look) -> bool:
+        """Say whether somebody set the system clock and nobody vouches for it."""
+        moved_ns = look.utc_ns - look.boot_ns - self._offset_ns
+        return self._known and not self._told(look) and abs(moved_ns) > STEP_S * 1e9
 
     def utc_ns(self, boot_ns: int) -> int:
         """Return UTC for a boot-time instant, by what is known now."""
@@ -82,11 +146,133 @@ class Clock:
         """Return the boot-time instant of a UTC time, by what is known now."""
         return utc_ns - self._offset_ns
 
-    def stamp(self) -> Stamp:
-        """Return the stamp of a record made now; `estimated` means that it must be kept back."""
-        if self._known:
-            return Stamp("synced", self._error_s)
-        return Stamp("estimated", None)
+    def stamp(self, since_boot_ns: int | None = None) -> Stamp:
+        """Return the stamp of a record made now; `estimated` means that it must be kept back.
 
-    def _believes(self, look: Look) -> bool:
-        return self._trust_system or look.synchronised
+        Its error is the worst since `since_boot_ns`, where what it tells of began: a clock that
+        was slewed into place has been more wrong than it is.
+        """
+        if not self._known:
+            return Stamp("estimated", None)
+        worst_s: float | None = 0.0
+        for boot_ns, error_s in reversed(self._errors):
+            worst_s = None if error_s is None or worst_s is None else max(worst_s, error_s)
+            if since_boot_ns is None or boot_ns <= since_boot_ns:
+                break
+        return Stamp("synced", None if worst_s is None else _whole_ms(worst_s))
+
+    def corrected(self, boot_ns: int) -> Stamp:
+        """Return the stamp of a record of this boot whose time is put right by what is known now.
+
+        Between then and now the boot-time clock ran alone.
+        """
+        error_s = self._error_at(boot_ns)
+        return Stamp("corrected", None if error_s is None else _whole_ms(error_s))
+
+    def _error_at(self, boot_ns: int) -> float | None:
+        if self._error_s is None:
+            return None
+        return self._error_s + DRIFT * abs(boot_ns - self._vouched_ns) / 1e9
+
+    def _told(self, look: Look) -> tuple[int, float | None] | None:
+        """Return the offset that somebody vouches for, and its error."""
+        if self._trust_system or look.synchronised:
+            return look.utc_ns - look.boot_ns, look.error_s
+        heard = self._heard
+        if heard is None:
+            return None
+        error_s = heard.error_s + DRIFT * abs(look.boot_ns - heard.boot_ns) / 1e9
+        own_s = self._error_at(look.boot_ns) if self._known else None
+        if own_s is not None and own_s <= error_s:
+            return None
+        return heard.utc_ns - heard.boot_ns, error_s
+
+
+def rtc_witness(rtc_s: int | None, look: Look, *, known_ns: int | None) -> Witness | None:
+    """Return what a battery-backed clock witnesses, read just before `look`; None if not plausible.
+
+    `known_ns` is an instant that has certainly passed, None where there is none. The clock is
+    believed where it is not before that, not absurdly after, and where the system clock was set
+    from it. It was right, so it is assumed, at `known_ns`, when the kernel set it.
+    """
+    if rtc_s is None:
+        return None
+    floor_ns = max(known_ns or 0, BUILT_NS)
+    apart_s = abs(look.utc_ns / 1e9 - rtc_s)
+    age_ns = rtc_s * 1_000_000_000 - floor_ns
+    if apart_s > RTC_AGREES_S or not -RTC_RESOLUTION_S * 1e9 <= age_ns <= RTC_FUTURE_NS:
+        return None
+    error_s = RTC_RESOLUTION_S + apart_s + DRIFT * max(0, age_ns) / 1e9
+    return Witness("rtc", look.boot_ns, look.utc_ns, error_s)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBoot:
+    """An earlier boot that never knew its time, and has records that wait for it."""
+
+    boot_id: str
+    first_boot_ns: int  # where its first waiting record begins, and its last ends
+    last_boot_ns: int
+    known_before_ns: int | None  # UTC that had certainly passed when the first one began
+    guess_ns: int  # UTC of its boot by the system clock, for which nobody vouched
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """UTC of a boot, and the stamp of its records."""
+
+    born_ns: int
+    stamp: Stamp
+
+    def utc_ns(self, boot_ns: int) -> int:
+        """Return UTC for an instant of that boot's clock."""
+        return self.born_ns + boot_ns
+
+    def stamp_at(self, _boot_ns: int) -> Stamp:
+        """Return the stamp of any record of that boot."""
+        return self.stamp
+
+
+def estimate(held: Sequence[HeldBoot], *, born_ns: int, error_s: float | None) -> list[Estimate]:
+    """Bound earlier boots, in their order, by their neighbours: the last ended before this began.
+
+    `born_ns` is UTC of this boot, right to `error_s`. A boot begins after what was known before it
+    and after the boot before it, and ends before the next. Within these bounds its system clock's
+    own guess is kept, else the middle taken. No bound is told where the clocks contradict.
+    """
+    latest_ns = born_ns + round((error_s or 0.0) * 1e9)
+    earliest_ns = BUILT_NS
+    lows = []
+    for boot in held:
+        known_ns = boot.known_before_ns
+        if known_ns is not None and known_ns <= latest_ns:  # else by a clock since found wrong
+            earliest_ns = max(earliest_ns, known_ns - math.ceil((1 + DRIFT) * boot.first_boot_ns))
+        lows.append(earliest_ns)
+        earliest_ns += _at_least_ns(boot)
+    highs = []
+    for boot in reversed(held):
+        latest_ns -= _at_least_ns(boot)
+        highs.append(latest_ns)
+    estimates = []
+    free_ns = BUILT_NS
+    for boot, low_ns, high_ns in zip(held, lows, reversed(highs), strict=True):
+        if low_ns > high_ns:
+            estimates.append(Estimate(boot.guess_ns, Stamp("estimated", None)))
+            continue
+        first_ns = max(low_ns, free_ns)
+        is_fit = first_ns <= boot.guess_ns <= high_ns
+        at_ns = boot.guess_ns if is_fit else max(first_ns, (first_ns + high_ns) // 2)
+        free_ns = at_ns + boot.last_boot_ns
+        spread_ns = max(at_ns - low_ns, high_ns - at_ns) + DRIFT * boot.last_boot_ns
+        bound_s = None if error_s is None else _whole_ms(spread_ns / 1e9)
+        estimates.append(Estimate(at_ns, Stamp("estimated", bound_s)))
+    return estimates
+
+
+def _at_least_ns(boot: HeldBoot) -> int:
+    return boot.last_boot_ns - math.ceil(DRIFT * boot.last_boot_ns)
+
+
+def _whole_ms(error_s: float) -> float:
+    """Round a bound up; what is a whole number but for binary fractions stays as it is."""
+    return math.ceil(error_s * 1000 - 1e-6) / 1000

@@ -6,16 +6,19 @@ import ctypes
 import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from .clock import Look
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_STA_UNSYNC = 0x0040  # linux/timex.h: the clock is not synchronised
+# linux/timex.h
+_STA_UNSYNC = 0x0040  # the clock is not synchronised
+_STA_NANO = 0x2000  # `offset` is in nanoseconds, not microseconds
 
 
 class _Timex(ctypes.Structure):
-    # struct timex of linux/timex.h, 64-bit; only the fields before `constant` are read
+    # struct timex, 64-bit; only the fields before `constant` are read
     _fields_ = (
         ("modes", ctypes.c_uint),
         ("offset", ctypes.c_long),
@@ -45,8 +48,24 @@ def look() -> Look:
     timex = _Timex()
     answer = _libc.adjtimex(ctypes.byref(timex))
     synchronised = answer >= 0 and not timex.status & _STA_UNSYNC
-    error_s = timex.maxerror / 1e6 if synchronised else None
+    # What is still to be slewed is an error too: some time daemons leave it out of their bound.
+    unslewed_s = abs(timex.offset) / (1e9 if timex.status & _STA_NANO else 1e6)
+    error_s = timex.maxerror / 1e6 + unslewed_s if synchronised else None
     return Look(boot_ns(), time.time_ns(), synchronised, error_s)
+
+
+def rtc_s(clocks: Path = Path("/sys/class/rtc")) -> int | None:
+    """Return what the battery-backed clock says, in whole seconds of UTC; None without one.
+
+    Of several it is the one from which the kernel set the system clock at boot (hctosys).
+    """
+    told: list[tuple[bool, int]] = []
+    for clock in sorted(clocks.glob("rtc*")):
+        with suppress(OSError, ValueError):  # a chip that does not answer is no clock
+            seconds = int((clock / "since_epoch").read_text(encoding="ascii"))
+            is_source = (clock / "hctosys").read_text(encoding="ascii").strip() == "1"
+            told.append((is_source, seconds))
+    return max(told, key=lambda each: each[0])[1] if told else None
 
 
 def boot_id() -> str:

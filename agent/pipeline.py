@@ -12,9 +12,9 @@ import math
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -22,20 +22,26 @@ import structlog
 from drivers.base import Direction, Quantity, Reason
 
 from .aggregate import Measured
-from .clock import Clock, Look, Stamp
+from .alerts import AlertBook
+from .clock import Change, Clock, Look, estimate
 from .collector import Collected
 from .phenomena.people import Counted
 from .privacy.policy import Policy
 from .quality import grade, grade_people, overall
-from .record import GATEWAY_STREAM, Entry, Lost, Record
-from .spool import Spool, SpoolError
+from .record import GATEWAY_STREAM, AlertRecord, Entry, Record
+from .spool import PreviousRun, Spool, SpoolError
 from .window import Tally, Window, Windower
+from .writer import Writer
 
 log = structlog.get_logger(part="pipeline")
 
 CLOCK_LOOK_S = 5.0
-COMMIT_RETRY_S = 5.0
-PENDING_LIMIT = 5000  # records in memory while the spool cannot be written
+STEP_TOLD_S = 1.0  # leap seconds are no trouble
+STEADY_S = 600.0  # without a further step, until the clock counts as well again
+
+TIME_UNKNOWN = "time unknown"
+TIME_STEPPED = "clock stepped"
+TIME_DISPUTED = "clock set by nobody who vouches for it"
 
 
 T = TypeVar("T", bound=Tally)
@@ -47,7 +53,7 @@ class Channel(ABC, Generic[T]):
     def __init__(self, windower: Windower[T]) -> None:
         self._windower = windower
         self.add = windower.add
-        self.restart = windower.restart
+        self.cover = windower.cover
         self.next_close_ns = windower.next_close_ns
 
     def advance(self, now_ns: int, clock: Clock) -> list[Record]:
@@ -57,6 +63,19 @@ class Channel(ABC, Generic[T]):
     def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
         """Return the records of everything open."""
         return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
+
+    def step(
+        self, now_ns: int, moved_ns: int, clock: Clock, covered_to_ns: int | None
+    ) -> list[Record]:
+        """Return the records of everything open when UTC moves; `clock` still has the old time.
+
+        `covered_to_ns` is given when the time becomes known: what earlier runs covered.
+        """
+        windows = self._windower.step(
+            now_ns, moved_ns, known=clock.known, covered_to_ns=covered_to_ns
+        )
+        records = [self._record(window, clock) for window in windows]
+        return [replace(each, clock=each.clock.doubted(moved_ns)) for each in records]
 
     @abstractmethod
     def _record(self, window: Window[T], clock: Clock) -> Record:
@@ -119,7 +138,7 @@ class PeopleChannel(Channel[Counted]):
         # Whether the sensor worked depends on the sensor, so to withhold a count tells of nobody.
         values = (
             self._policy.release(tally.take())
-            if alive_s
+            if tally.alive_s  # in a window of less than a second too
             else self._policy.withheld(self._directions)
         )
         return _record(self._stream, "people", window, clock, quality.json(), values)
@@ -133,14 +152,15 @@ def _record(
     quality: dict[str, object],
     values: dict[str, object],
 ) -> Record:
+    boot_start_ns = clock.boot_ns(window.start_ns)
     return Record(
         stream,
         kind,
         window.start_ns,
         window.end_ns,
-        clock.boot_ns(window.start_ns),
+        boot_start_ns,
         clock.boot_ns(window.end_ns),
-        clock.stamp(),
+        clock.stamp(boot_start_ns),
         quality,
         values,
     )
@@ -162,41 +182,45 @@ class Pipeline:
         clock_wait_over: Callable[[], bool],
         committed: Callable[[list[Entry]], None],
         rewind: Callable[[], None],
+        book: AlertBook,
+        version: str = "",
     ) -> None:
+        """Wire it up. Raises SpoolError."""
         self._channels = channels
         self._inbox = inbox
         self._spool = spool
-        self._config_id = config_id
         self._clock = clock
         self._look = look
         self._boot_id = boot_id
         self._clock_wait_over = clock_wait_over
-        self._committed = committed
         self._rewind = rewind
+        self._book = book
+        self._version = version
+        self._trouble: str | None = None
+        self._steady_at_ns = 0
+        self._covered_to_ns = spool.ends()
+        if clock.known:
+            self._cover()
         self._stopping = threading.Event()
         self._hold = True  # records of unknown time wait for the clock
-        self._any_held = True  # an earlier run of this boot may have left some
-        self._pending: deque[Record] = deque()
-        self._lost: dict[str, Lost] = {}
-        self._retry_at_ns = 0
+        self._notices: queue.SimpleQueue[tuple[str, Mapping[str, object] | None]]
+        self._notices = queue.SimpleQueue()
+        self._told_previous: PreviousRun | None = None
+        self._writer = Writer(spool, config_id, committed=committed, rewind=rewind, tell=self._note)
         self._next_look_ns = 0
-        self._evicted_told = 0
         self.beat_s = look().boot_ns / 1e9
 
     def run(self) -> None:
         """Work until told to stop; then close every window and commit what there is."""
         while not self._stopping.is_set():
             self._step()
-        while not self._inbox.empty():
-            collected = self._inbox.get_nowait()
-            if collected is not None:
-                self._take(collected, self._look())
+        self._take_all()
         now_ns = self._clock.utc_ns(self._look().boot_ns)
         for channel in self._channels.values():
-            self._pending += channel.advance(now_ns, self._clock)
-            self._pending += channel.flush(now_ns, self._clock, "partial")
-        self._retry_at_ns = 0
-        self._commit(self._look().boot_ns)
+            self._writer.add(channel.advance(now_ns, self._clock))
+            self._writer.add(channel.flush(now_ns, self._clock, "partial"))
+        self._writer.add(self._news(now_ns))
+        self._writer.commit(self._look().boot_ns, hold=self._hold, at_once=True)
 
     def stop(self) -> None:
         """Begin to stop; called by another thread, after the collectors."""
@@ -204,24 +228,43 @@ class Pipeline:
         with suppress(queue.Full):  # full, so it is awake
             self._inbox.put_nowait(None)
 
-    def announce(self, version: str) -> None:
+    def tell(self, name: str, values: Mapping[str, object] | None) -> None:
+        """Say, from any thread, what a person should know; values of None mean that it is over."""
+        self._note(name, values)
+        with suppress(queue.Full):  # full, so it is awake
+            self._inbox.put_nowait(None)
+
+    def _note(self, name: str, values: Mapping[str, object] | None) -> None:
+        self._notices.put((name, values))
+
+    def announce(self, still: Collection[str] = ()) -> None:
+        """Begin the run: its first record, and alerts of an earlier life that may be over.
+
+        `still` names those that are known not to be.
+        """
+        self._announce()
+        own = {name for sensor, name in self._book.active if sensor == GATEWAY_STREAM}
+        for name in own.difference(still):
+            # Whoever finds it still there says so again before the hold is over.
+            if not (name == "clock_untrusted" and not self._clock.known):
+                self._note(name, None)
+        self._writer.tend(self._look().boot_ns)
+
+    def _announce(self) -> None:
         """Commit the record that begins a run and tells what the one before produced."""
-        previous = self._spool.previous
+        previous = self._told_previous = self._spool.previous
         look = self._look()
         now_ns = self._clock.utc_ns(look.boot_ns)
         values = {
             "event": "start",
-            "version": version,
+            "version": self._version,
             "previous": None if previous is None else previous.json(),
         }
         quality = {"flag": "good", "n": 1, "expected": 1}
-        boot_ns, stamp = look.boot_ns, self._clock.stamp()
-        self._pending.append(
-            Record(
-                GATEWAY_STREAM, "gateway", now_ns, now_ns, boot_ns, boot_ns, stamp, quality, values
-            )
-        )
-        self._commit(look.boot_ns)
+        names = (GATEWAY_STREAM, "gateway")
+        times = (now_ns, now_ns, look.boot_ns, look.boot_ns)
+        self._writer.add([Record(*names, *times, self._clock.stamp(), quality, values)])
+        self._writer.commit(look.boot_ns, hold=self._hold)
 
     def _step(self) -> None:
         try:
@@ -235,11 +278,14 @@ class Pipeline:
         if look.boot_ns >= self._next_look_ns:
             self._next_look_ns = look.boot_ns + round(CLOCK_LOOK_S * 1e9)
             self._tend_clock(look)
+            if self._writer.tend(look.boot_ns) and self._told_previous != self._spool.previous:
+                self._announce()  # what the run before had produced is known only now
         now_ns = self._clock.utc_ns(look.boot_ns)
         for channel in self._channels.values():
             if channel.next_close_ns() <= now_ns:
-                self._pending += channel.advance(now_ns, self._clock)
-        self._commit(look.boot_ns)
+                self._writer.add(channel.advance(now_ns, self._clock))
+        self._writer.add(self._news(now_ns))
+        self._writer.commit(look.boot_ns, hold=self._hold)
 
     def _wait_s(self) -> float:
         look = self._look()
@@ -254,22 +300,34 @@ class Pipeline:
             at_ns = self._clock.utc_ns(observation.at_boot_ns)
             channel.add(observation, at_ns, now_ns=now_ns)
 
+    def _news(self, now_ns: int) -> list[AlertRecord]:
+        """Return what is news of what was told, and of what waited for its time."""
+        clock = self._clock.stamp()
+        records: list[AlertRecord | None] = []
+        while not self._notices.empty():
+            name, values = self._notices.get()
+            if values is None:
+                records.append(self._book.clear(name, at_ns=now_ns, clock=clock))
+            else:
+                records.append(self._book.raise_(name, values=values, at_ns=now_ns, clock=clock))
+        records += self._book.tick(now_ns, clock)
+        return [record for record in records if record is not None]
+
+    def _take_all(self) -> None:
+        while not self._inbox.empty():
+            collected = self._inbox.get_nowait()
+            if collected is not None:
+                self._take(collected, self._look())
+
     def _tend_clock(self, look: Look) -> None:
-        event = self._clock.judge(look)
-        if event is not None:
-            old_now_ns = self._clock.utc_ns(look.boot_ns)
-            for channel in self._channels.values():
-                self._pending += channel.flush(old_now_ns, self._clock, "clock_step")
-            self._commit(look.boot_ns)
+        change = self._clock.judge(look)
+        if change is not None:
+            self._close_before(change, look)
+        if change is not None and self._clock.known and abs(change.moved_ns) > STEP_TOLD_S * 1e9:
+            self._steady_at_ns = look.boot_ns + round(STEADY_S * 1e9)
         self._clock.accept(look)
-        if event is not None:
-            now_ns = self._clock.utc_ns(look.boot_ns)
-            for channel in self._channels.values():
-                channel.restart(now_ns)
-            moved_s = round((now_ns - old_now_ns) / 1e9, 3)
-            log.warning("the clock was set", why=event, moved_s=moved_s)
         try:
-            if self._clock.known and self._any_held:
+            if self._clock.known and self._writer.has_held:
                 self._correct_held()
             elif self._hold and not self._clock.known and self._clock_wait_over():
                 count = self._spool.release_held()
@@ -277,58 +335,59 @@ class Pipeline:
                 log.warning("the time stays unknown: records go out as estimated", records=count)
                 self._rewind()
         except SpoolError as exc:
-            if not self._retry_at_ns:  # else it is known
+            if not self._writer.is_failing:  # else it is known
                 log.error("spool cannot be written; trying again", error=str(exc))
+        self._tell_trouble(look)
+
+    def _close_before(self, change: Change, look: Look) -> None:
+        """Close every window by the old time, with all that was measured under it."""
+        self._take_all()
+        if change.event == "synced":
+            self._hold = True  # what was measured until now can be put right at once
+        now_ns = self._clock.utc_ns(look.boot_ns)
+        for stream, channel in self._channels.items():
+            covered_to_ns = self._covered_to_ns.get(stream) if change.event == "synced" else None
+            self._writer.add(channel.step(now_ns, change.moved_ns, self._clock, covered_to_ns))
+        self._writer.commit(look.boot_ns, hold=self._hold)
+        self._book.moved(change.moved_ns)
+        log.warning("the clock was set", why=change.event, moved_s=round(change.moved_ns / 1e9, 3))
+
+    def _tell_trouble(self, look: Look) -> None:
+        trouble = None
+        if not self._clock.known:
+            trouble = TIME_UNKNOWN if self._clock_wait_over() else None
+        elif self._clock.disputes(look):
+            trouble = TIME_DISPUTED
+        elif look.boot_ns < self._steady_at_ns:
+            trouble = TIME_STEPPED
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble is None:
+            log.info("the clock is well again")
+        else:
+            log.warning("the clock is not to be trusted", why=trouble)
+        self._note("clock_untrusted", None if trouble is None else {"reason": trouble})
 
     def _correct_held(self) -> None:
-        if not self._spool.held():
-            self._any_held = False
-            return
-        error_s = self._clock.stamp().error_s
-        count = self._spool.correct(self._boot_id, self._clock.utc_ns, Stamp("corrected", error_s))
-        self._any_held = False
-        if count:
-            log.info("the time is known: records put right", records=count)
-            self._rewind()
-
-    def _commit(self, boot_ns: int) -> None:
-        if not self._pending or boot_ns < self._retry_at_ns:
-            return
-        while len(self._pending) > PENDING_LIMIT:
-            self._give_up_oldest()
-        batch: Sequence[Record | Lost] = [*self._lost.values(), *self._pending]
+        clock, count = self._clock, 0
         try:
-            entries = self._spool.append(batch, self._config_id, hold=self._hold)
-        except SpoolError as exc:
-            if not self._retry_at_ns:
-                log.error("spool cannot be written; records wait in memory", error=str(exc))
-            self._retry_at_ns = boot_ns + round(COMMIT_RETRY_S * 1e9)
-            return
-        if self._retry_at_ns:
-            log.info("spool can be written again", records=len(self._pending))
-        self._retry_at_ns = 0
-        self._any_held = self._any_held or len(entries) < len(batch)
-        self._pending.clear()
-        self._lost.clear()
-        self._committed(entries)
-        if self._spool.evicted > self._evicted_told:
-            if not self._evicted_told:
-                log.error("spool is full: the oldest records are given up and named in gaps")
-            self._evicted_told = self._spool.evicted
-            self._rewind()
+            if self._spool.held():
+                count += self._spool.correct(self._boot_id, clock.utc_ns, clock.corrected)
+                boots = self._spool.held_boots()  # earlier ones: of this boot nothing waits now
+                error_s = clock.corrected(0).error_s
+                estimates = estimate(boots, born_ns=clock.utc_ns(0), error_s=error_s)
+                for boot, found in zip(boots, estimates, strict=True):
+                    count += self._spool.correct(boot.boot_id, found.utc_ns, found.stamp_at)
+        finally:
+            if count:
+                log.info("the time is known: records put right", records=count)
+                self._rewind()
+        self._covered_to_ns = self._spool.ends()
+        self._cover()
+        self._writer.has_held = False
 
-    def _give_up_oldest(self) -> None:
-        pending = self._pending
-        # The record that begins the run tells what the one before produced: it goes last.
-        record = next((r for r in pending if r.stream != GATEWAY_STREAM), pending[0])
-        pending.remove(record)
-        is_timed = record.clock.state != "estimated"
-        start_ns, end_ns = (record.start_ns, record.end_ns) if is_timed else (None, None)
-        earlier = self._lost.get(record.stream)
-        if earlier is not None:
-            start_ns = start_ns if earlier.start_ns is None else earlier.start_ns
-            end_ns = earlier.end_ns if end_ns is None else end_ns
-        count = 1 + (earlier.count if earlier else 0)
-        self._lost[record.stream] = Lost(
-            record.stream, record.kind, count, "disk_failed", start_ns, end_ns
-        )
+    def _cover(self) -> None:
+        for stream, channel in self._channels.items():
+            if stream in self._covered_to_ns:
+                channel.cover(self._covered_to_ns[stream])

@@ -6,7 +6,7 @@ unknown driver, a wrong option, two sensors on one pin, a driver on the wrong ki
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,17 @@ from typing import Literal
 from pydantic import ValidationError
 
 import drivers
-from config.load import Finding, Loaded, Problem, Toml, Where, explain, load, nearest
+from config.load import (
+    Finding,
+    Loaded,
+    Problem,
+    Toml,
+    Where,
+    explain,
+    nearest,
+    read,
+    validate,
+)
 from config.model import BusTable, SensorTable
 from drivers.base import Driver, LineSettings, Options
 
@@ -63,11 +73,18 @@ class Plan:
     buses: list[PlannedBus]
     policy: Policy
     warnings: list[Problem] = field(default_factory=list)
+    refused: list[Problem] = field(default_factory=list)  # of the one that should run instead
 
 
 def load_plan(path: Path) -> Plan:
     """Read a configuration and plan it. Raises ConfigError with every problem found."""
-    loaded = load(path, check=check_sensors, further=lambda valid: _lay_out(valid)[2])
+    document, origins = read(path)
+    return plan_of(document, path, origins)
+
+
+def plan_of(document: Toml, path: Path, origins: Mapping[Where, str]) -> Plan:
+    """Plan a merged document. Raises ConfigError with every problem found."""
+    loaded = validate(document, path, origins, check_sensors, lambda valid: _lay_out(valid)[2])
     sensors, buses, _ = _lay_out(loaded)
     flow = loaded.config.privacy.flow
     policy = Policy(flow.window_s, Fraction(flow.epsilon))
@@ -175,8 +192,10 @@ def _fit(bus: PlannedBus, driver: type[Driver], tables: dict[str, BusTable]) -> 
     if bus.kind not in (spec.bus, "simulated"):
         raise ValueError(f"{spec.name} sits on a {spec.bus} bus, and {bus.name} is {bus.kind}")
     if bus.kind == "simulated":
-        from hil.simulated import EMULATED  # the bench is loaded only where it is named
-
+        try:
+            from hil.simulated import EMULATED  # the bench is loaded only where it is named
+        except ImportError as exc:
+            raise ValueError(f"simulated buses need the extra `hil`: {exc}") from exc
         if spec.name not in EMULATED:
             raise ValueError(f"no device is emulated for {spec.name}")
     if spec.line is None:

@@ -259,8 +259,12 @@ def utc_ns(text: str) -> int:
 
 
 def tidy(value: float) -> float:
-    """Round to what a sensor can mean: three decimals, or four digits below one."""
-    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
+    """Round to what a sensor can mean: three decimals, or four digits below one.
+
+    A whole number loses its ".0": JSON has one kind of number, and the wire is paid by the byte.
+    """
+    rounded = round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 def _json(value: object) -> str:

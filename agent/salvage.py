@@ -43,7 +43,7 @@ HOPS_LIMIT = 10_000
 
 # What an index can say where its table cannot be read.
 INDEXES = {
-    "run": (("id, run, NULL, NULL", "INDEXED BY sqlite_autoindex_run_1"),),
+    "run": (("id, run, NULL, NULL, NULL", "INDEXED BY sqlite_autoindex_run_1"),),
     "series": ((TABLES["series"], "INDEXED BY sqlite_autoindex_series_1"),),
 }
 
@@ -207,11 +207,11 @@ class _Salvage:
             self._put_run(*row)
         for row in self._rows(source, "series"):
             self._put_series(*row)
-        for run, stream, seq, end_ns in self._rows(source, "produced"):
-            is_sane = run in self._runs and _is_number(seq)
-            if is_sane and isinstance(stream, str) and isinstance(end_ns, int | None):
+        for run, stream, seq, *times in self._rows(source, "produced"):
+            is_sane = run in self._runs and _is_number(seq) and isinstance(stream, str)
+            if is_sane and all(isinstance(each, int | None) for each in times):
                 self._highest[run, stream] = seq
-                self._put("produced", (run, stream, seq, end_ns))
+                self._put("produced", (run, stream, seq, *times))
         for sensor, alert, body in self._rows(source, "alarm"):
             with suppress(ValueError, TypeError):
                 json.loads(body)
@@ -219,11 +219,12 @@ class _Salvage:
         for row in self._records(source):
             self._put_record(Row(*row))
 
-    def _put_run(self, row_id: Any, name: Any, boot_id: Any, clean: Any) -> None:
+    def _put_run(self, row_id: Any, name: Any, boot_id: Any, clean: Any, known_ns: Any) -> None:
         if _is_number(row_id) and isinstance(name, str):
             self._runs.add(row_id)
             boot_id = boot_id if isinstance(boot_id, str) else ""
-            self._put("run", (row_id, name, boot_id, int(clean == 1)))
+            known_ns = known_ns if isinstance(known_ns, int) else None
+            self._put("run", (row_id, name, boot_id, int(clean == 1), known_ns))
 
     # What belongs to a run without a name is left: nobody could say whose it is.
 

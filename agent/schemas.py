@@ -278,11 +278,18 @@ class Health(Payload):
     alerts: list[str] = Field(description="ids of the episodes that are not over")
 
 
+class Receipt(Payload):
+    """Written by the city: it holds, durably, all numbers of the stream up to this one."""
+
+    through: int = Field(ge=0, description="records and gaps count alike")
+
+
 MESSAGES: dict[str, Any] = {
     "batch": Batch,
     "alarm": Alarm,
     "status": StatusOnline | StatusOffline,
     "health": Health,
+    "receipt": Receipt,
 }
 CHANNELS: dict[str, tuple[str, str, bool, int]] = {
     # channel: (address below ROOT/GATEWAY, message, retained, QoS)
@@ -292,7 +299,9 @@ CHANNELS: dict[str, tuple[str, str, bool, int]] = {
     "alert": ("alert/{kind}", "batch", False, 1),
     "alarm": ("alarm/{sensor}/{alert}", "alarm", True, 1),
     "health": ("health", "health", False, 0),
+    "receipt": ("receipt/{run}/{stream}", "receipt", True, 1),
 }
+RECEIVED = ("receipt",)  # the gateway listens; the city sends
 ABOUT = {
     "status": "Birth certificate while online, last will otherwise.",
     "live": "Records of windows that closed while connected, and each sensor's newest on connect.",
@@ -303,6 +312,8 @@ ABOUT = {
     "alarm": "The present state of one alert: its newest record while it is raised, an empty "
     "payload when it is over. While the gateway is offline this is the last known state.",
     "health": "The gateway's own figures once a minute.",
+    "receipt": "Where the gateway asks for receipts only these free its spool; what stays without "
+    "one is sent again, and brings a new one. The city empties the topic 30 days after a run.",
 }
 
 
@@ -347,11 +358,13 @@ def config_schema() -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI 3.0 document of what a gateway sends."""
+    """Return the AsyncAPI 3.0 document of what a gateway sends and listens to."""
     within: dict[str, dict[str, Any]] = {
         "kind": {"enum": list(get_args(KindName))},
         "sensor": {"description": "the sensor's id; gateway for the gateway's own alerts"},
         "alert": {"description": "the alert's name"},
+        "run": {"description": "one life of the daemon"},
+        "stream": {"description": "the sensor's id, alerts, or gateway"},
     }
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
@@ -366,8 +379,9 @@ def asyncapi() -> dict[str, Any]:
             },
             "messages": {message: {"$ref": f"#/components/messages/{message}"}},
         }
-        operations[f"send_{name}"] = {
-            "action": "send",
+        action = "receive" if name in RECEIVED else "send"
+        operations[f"{action}_{name}"] = {
+            "action": action,
             "channel": {"$ref": f"#/channels/{name}"},
             "bindings": {"mqtt": {"qos": qos, "retain": retained}},
         }

@@ -12,16 +12,19 @@ its own stream, joined to the gaps beside it.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .clock import Stamp
 from .record import (
     ALERTS_STREAM,
     BEFORE_ALL,
     GATEWAY_STREAM,
+    AlertRecord,
     batch,
     bodies_of,
     deflated,
@@ -47,6 +50,14 @@ KEEP_ALERT, KEEP_START = 1, 2
 KEEP = {ALERTS_STREAM: KEEP_ALERT, GATEWAY_STREAM: KEEP_START}
 
 ROW_BYTES = 256  # what a row takes beside its body, more than less
+
+
+End = tuple[int, int | None]  # of a window, in UTC; what of that has certainly passed
+
+
+def end_of(end_ns: int, clock: Stamp) -> End:
+    """Return how far a window reaches, under the time that its stamp tells."""
+    return end_ns, None if clock.error_s is None else end_ns - math.ceil(clock.error_s * 1e9)
 
 
 class Names(NamedTuple):
@@ -113,14 +124,22 @@ class Shelf:
 
     # Runs and series
 
-    def begin_run(self, run: str, boot_id: str) -> int:
+    def begin_run(self, run: str, boot_id: str, known_ns: int | None) -> int:
         """Write a run down unless it is there; return its id."""
         self._db.execute(
-            "INSERT INTO run (run, boot_id, clean) VALUES (?, ?, 0)"
+            "INSERT INTO run (run, boot_id, clean, known_ns) VALUES (?, ?, 0, ?)"
             " ON CONFLICT DO UPDATE SET boot_id = excluded.boot_id",
-            (run, boot_id),
+            (run, boot_id, known_ns),
         )
         return self._run_id(run)
+
+    def known_ns(self) -> int | None:
+        """Return UTC that has certainly passed, by the latest run that knew the time."""
+        row = self._db.execute(
+            "SELECT coalesce((SELECT max(known_ns) FROM produced WHERE run = run.id), known_ns)"
+            " FROM run ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else row[0]
 
     def previous(self, run: str) -> PreviousRun | None:
         """Return the latest run but this that committed anything."""
@@ -146,13 +165,29 @@ class Shelf:
         self._db.execute(f"DELETE FROM run WHERE id NOT IN ({keep})")
         self._db.execute("DELETE FROM series WHERE id NOT IN (SELECT DISTINCT series FROM record)")
 
-    def note_produced(self, run_id: int, produced: Mapping[str, tuple[int, int | None]]) -> None:
-        """Write down each stream's highest number, and its newest end where that is known."""
+    def note_produced(self, run_id: int, produced: Mapping[str, int]) -> None:
+        """Write down each stream's highest number."""
         self._db.executemany(
-            "INSERT INTO produced VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " seq = max(seq, excluded.seq), end_ns = coalesce(excluded.end_ns, end_ns)",
-            [(run_id, name, seq, end_ns) for name, (seq, end_ns) in produced.items()],
+            "INSERT INTO produced (run, stream, seq) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+            [(run_id, name, seq) for name, seq in produced.items()],
         )
+
+    def note_ends(self, run_id: int, ends: Iterable[tuple[str, End]]) -> None:
+        """Remember how far streams reach under a known time."""
+        self._db.executemany(
+            "UPDATE produced SET end_ns = max(coalesce(end_ns, ?1), ?1),"
+            " known_ns = coalesce(max(known_ns, ?2), known_ns, ?2) WHERE run = ?3 AND stream = ?4",
+            [(*end, run_id, stream) for stream, end in ends],
+        )
+
+    def set_alarm(self, alert: AlertRecord, body: str) -> None:
+        """Remember the newest record of an alert while it is raised."""
+        key = (alert.sensor or GATEWAY_STREAM, alert.alert)
+        if alert.state == "cleared":
+            self._db.execute("DELETE FROM alarm WHERE sensor = ? AND alert = ?", key)
+        else:
+            self._db.execute("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)", (*key, body))
 
     def series(self, run_id: int, stream: str, kind: str, config_id: str) -> int:
         """Return the id of a series, which is made where it is new."""

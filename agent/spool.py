@@ -37,11 +37,21 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .clock import Stamp
+from .clock import HeldBoot, Stamp
 from .page import OpenPage
-from .record import BEFORE_ALL, Entry, Lost, Page, Record, with_time
+from .record import BEFORE_ALL, AlertRecord, Entry, Lost, Page, Record, with_time
 from .salvage import Damage, finish_salvage, replace_damaged
-from .shelf import EVICT_RECORDS, KEEP, KEEP_ALERT, PACK_RECORDS, ROW_BYTES, PreviousRun, Shelf
+from .shelf import (
+    EVICT_RECORDS,
+    KEEP,
+    KEEP_ALERT,
+    PACK_RECORDS,
+    ROW_BYTES,
+    End,
+    PreviousRun,
+    Shelf,
+    end_of,
+)
 from .spoolfile import (
     INSERT_RECORD,
     PAGE_SIZE,
@@ -128,6 +138,7 @@ class Spool:
         self.run = run
         self._boot_id = boot_id
         self.previous: PreviousRun | None = None
+        self.known_ns: int | None = None  # UTC that has certainly passed
         self._next_id = 0
         self.ended_clean = True  # the life before
         try:
@@ -136,7 +147,7 @@ class Spool:
             self._turn_volatile(exc)
 
     def append(
-        self, records: Sequence[Record | Lost], config_id: str, *, hold: bool = False
+        self, records: Sequence[Record | AlertRecord | Lost], config_id: str, *, hold: bool = False
     ) -> list[Entry]:
         """Commit `records` together, with the acknowledgements that waited; return their entries.
 
@@ -149,8 +160,10 @@ class Spool:
                 rows, produced, ends = self._numbered(records, config_id, hold)
                 evicted = self._make_room(rows)
                 self._shelf.insert(rows)
-                noted = {stream: (produced[stream], end_ns) for stream, end_ns in ends.items()}
-                self._shelf.note_produced(self._run_id, noted)
+                self._shelf.note_produced(
+                    self._run_id, {r.stream: produced[r.stream] for r in records}
+                )
+                self._shelf.note_ends(self._run_id, ends)
                 entries = [self._entry(row) for row in rows if row.boot_end_ns is None]
             self._forget_acked()
             self.evicted += evicted
@@ -160,27 +173,28 @@ class Spool:
             return entries
 
     def _numbered(
-        self, records: Iterable[Record | Lost], config_id: str, hold: bool
-    ) -> tuple[list[Row], dict[str, int], dict[str, int | None]]:
-        """Return rows with their numbers; the highest number and the newest end of each stream."""
+        self, records: Iterable[Record | AlertRecord | Lost], config_id: str, hold: bool
+    ) -> tuple[list[Row], dict[str, int], list[tuple[str, End]]]:
+        """Return rows with their numbers; the highest number of each stream, and known ends."""
         produced = dict(self._produced)
-        ends: dict[str, int | None] = {}
+        ends: list[tuple[str, End]] = []
         rows = []
         for row_id, item in enumerate(records, self._next_id):
             stream = item.stream
             first = seq = produced.get(stream, 0) + 1
-            gap, is_known = None, False
+            gap = None
             boot: tuple[int | None, int | None] = (None, None)
             if isinstance(item, Lost):
                 seq, gap = first + item.count - 1, item.why
-            else:
-                is_known = item.clock.state != "estimated"
-                if hold and not is_known:
-                    boot = (item.boot_start_ns, item.boot_end_ns)
+            elif item.clock.state != "estimated":
+                ends.append((stream, end_of(item.end_ns, item.clock)))
+            elif hold and isinstance(item, Record):  # alerts do not wait
+                boot = (item.boot_start_ns, item.boot_end_ns)
             produced[stream] = seq
-            ends[stream] = item.end_ns if is_known else ends.get(stream)
             series = self._shelf.series(self._run_id, stream, item.kind, config_id)
             body = item.body(seq)
+            if isinstance(item, AlertRecord):
+                self._shelf.set_alarm(item, body)
             place = (row_id, series, 1, first, seq, item.start_ns, item.end_ns)
             rows.append(Row(*place, *boot, gap, KEEP.get(stream), checksum(body), None, body))
         return rows, produced, ends
@@ -344,40 +358,43 @@ class Spool:
 
     # The clock
 
-    def correct(self, boot_id: str, utc_ns: Callable[[int], int], clock: Stamp) -> int:
+    def correct(
+        self, boot_id: str, utc_ns: Callable[[int], int], stamp: Callable[[int], Stamp]
+    ) -> int:
         """Put right the times of records that waited for the clock; return how many.
 
-        `utc_ns` turns an instant of the boot-time clock into UTC; it holds for records of the boot
-        `boot_id` only. Raises SpoolError.
+        `utc_ns` turns an instant of the boot-time clock into UTC, and `stamp` says how it is to be
+        taken where the record begins; both hold for the boot `boot_id` only. Raises SpoolError.
         """
         with self._lock, self._errors(), self._transaction():
             rows = self._db.execute(
-                "SELECT r.id, r.boot_start_ns, r.boot_end_ns, r.body FROM record r"
-                " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                "SELECT r.id, run.id, s.stream, r.boot_start_ns, r.boot_end_ns, r.crc, r.body"
+                " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
                 " WHERE r.boot_end_ns IS NOT NULL AND run.boot_id = ?",
                 (boot_id,),
             ).fetchall()
-            for row_id, boot_start_ns, boot_end_ns, body in rows:
+            for row_id, run_id, stream, boot_start_ns, boot_end_ns, crc, body in rows:
+                if checksum(body) != crc:
+                    self._shelf.give_up([row_id], "corrupt")
+                    continue
                 start_ns, end_ns = utc_ns(boot_start_ns), utc_ns(boot_end_ns)
+                clock = stamp(boot_start_ns)
                 body = with_time(body, start_ns, end_ns, clock)
                 self._db.execute(
                     "UPDATE record SET start_ns = ?, end_ns = ?, boot_start_ns = NULL,"
                     " boot_end_ns = NULL, crc = ?, body = ? WHERE id = ?",
                     (start_ns, end_ns, checksum(body), body, row_id),
                 )
+                if clock.state != "estimated":
+                    self._shelf.note_ends(run_id, [(stream, end_of(end_ns, clock))])
             return len(rows)
 
-    def release_held(self, *, other_boots_than: str | None = None) -> int:
-        """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError.
-
-        `other_boots_than` limits it to records of earlier boots, whose clock nobody can ask.
-        """
+    def release_held(self) -> int:
+        """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError."""
         with self._lock, self._errors(), self._transaction():
             cursor = self._db.execute(
                 "UPDATE record SET boot_start_ns = NULL, boot_end_ns = NULL"
-                " WHERE boot_end_ns IS NOT NULL AND series IN (SELECT s.id FROM series s"
-                " JOIN run ON run.id = s.run WHERE run.boot_id IS NOT ?)",
-                (other_boots_than,),
+                " WHERE boot_end_ns IS NOT NULL"
             )
             return cursor.rowcount
 
@@ -386,23 +403,39 @@ class Spool:
         with self._lock, self._errors():
             return self._one("SELECT count(*) FROM record WHERE boot_end_ns IS NOT NULL")
 
+    def held_boots(self) -> list[HeldBoot]:
+        """Return the boots whose records wait for the clock, in their order. Raises SpoolError."""
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT b.boot_id, b.first_ns, b.last_ns, run.known_ns,"
+                " r.start_ns - r.boot_start_ns"
+                " FROM (SELECT run.boot_id, min(r.boot_start_ns) AS first_ns,"
+                "  max(r.boot_end_ns) AS last_ns, min(run.id) AS run, max(r.id) AS last_id"
+                "  FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+                "  WHERE r.boot_end_ns IS NOT NULL GROUP BY run.boot_id) b"
+                " JOIN run ON run.id = b.run JOIN record r ON r.id = b.last_id ORDER BY b.run"
+            )
+            return [HeldBoot(*row) for row in rows]
+
+    def ends(self) -> dict[str, int]:
+        """Return to where earlier runs recorded each stream, as far as their time is known.
+
+        Raises SpoolError.
+        """
+        with self._lock, self._errors():
+            rows = self._db.execute(
+                "SELECT stream, max(end_ns) FROM produced"
+                " WHERE run <> ? AND end_ns IS NOT NULL GROUP BY stream",
+                (self._run_id,),
+            )
+            return dict(rows.fetchall())
+
     # What it says of itself
 
     def produced(self) -> dict[str, int]:
         """Return the highest number of each stream of this run."""
         with self._lock:
             return dict(self._produced)
-
-    def ends(self) -> dict[str, int]:
-        """Return the newest end of each stream, of any run, under a known time.
-
-        Raises SpoolError.
-        """
-        with self._lock, self._errors():
-            rows = self._db.execute(
-                "SELECT stream, max(end_ns) FROM produced WHERE end_ns IS NOT NULL GROUP BY stream"
-            )
-            return dict(rows.fetchall())
 
     def waiting_by_run(self) -> dict[str, int]:
         """Return the number of waiting records of each run that has any. Raises SpoolError."""
@@ -517,13 +550,14 @@ class Spool:
         self._find_previous()
         with self._transaction():
             self._shelf.forget_old_runs()
-            self._run_id = self._shelf.begin_run(self.run, self._boot_id)
+            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
         self._next_id = 1 + max(0, self._shelf.one("SELECT coalesce(max(id), 0) FROM record"))
 
     def _find_previous(self) -> None:
         row = self._db.execute("SELECT clean FROM run ORDER BY id DESC LIMIT 1").fetchone()
         self.ended_clean = row is None or bool(row[0])
         self.previous = self._shelf.previous(self.run)
+        self.known_ns = self._shelf.known_ns()
 
     def _failed(self, exc: sqlite3.Error | DamagedError) -> SpoolError:
         """Do what can be done about an error, and return what to raise."""
@@ -555,9 +589,8 @@ class Spool:
     def _go_on(self) -> None:
         """Go on with this run in another file."""
         with self._transaction():
-            self._run_id = self._shelf.begin_run(self.run, self._boot_id)
-            produced = {stream: (seq, None) for stream, seq in self._produced.items()}
-            self._shelf.note_produced(self._run_id, produced)
+            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
+            self._shelf.note_produced(self._run_id, self._produced)
 
     def _reopen(self) -> bool:
         if not self.is_volatile:
@@ -579,9 +612,9 @@ class Spool:
         if not self._shelf.one("SELECT count(*) FROM run WHERE run = ?", self.run):
             self._find_previous()
         series = memory.execute("SELECT id, stream, kind, config FROM series").fetchall()
-        produced = memory.execute("SELECT stream, seq, end_ns FROM produced").fetchall()
+        produced = memory.execute("SELECT stream, seq, end_ns, known_ns FROM produced").fetchall()
         with self._transaction():
-            self._run_id = self._shelf.begin_run(self.run, self._boot_id)
+            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
             known = {row[0]: self._shelf.series(self._run_id, *row[1:]) for row in series}
             rows = memory.execute(f"SELECT {RECORD} FROM record")
             self._db.executemany(INSERT_RECORD, ((row[0], known[row[1]], *row[2:]) for row in rows))
@@ -590,7 +623,9 @@ class Spool:
                 "INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)",
                 memory.execute("SELECT sensor, alert, body FROM alarm").fetchall(),
             )
-            self._shelf.note_produced(self._run_id, {row[0]: (row[1], row[2]) for row in produced})
+            self._shelf.note_produced(self._run_id, {row[0]: row[1] for row in produced})
+            ends = [(stream, (end, known)) for stream, _, end, known in produced if end is not None]
+            self._shelf.note_ends(self._run_id, ends)
 
     def _make_room(self, rows: Iterable[Row]) -> int:
         """Make room for rows; return how many records were given up for it (invariant 3)."""

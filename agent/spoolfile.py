@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 import zlib
 from collections.abc import Callable
@@ -15,8 +16,9 @@ SCHEMA_VERSION = 2
 # A record is a row, or 200 of them are one packed row: `body` is then a deflated message, `inside`
 # says what is in it. `keep` ranks what is given up last: alerts, start records.
 SCHEMA = """
-CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER);
-CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, end_ns INTEGER,
+CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER,
+    known_ns INTEGER);
+CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, end_ns INTEGER, known_ns INTEGER,
     PRIMARY KEY (run, stream)) WITHOUT ROWID;
 CREATE TABLE series (id INTEGER PRIMARY KEY, run INTEGER, stream TEXT, kind TEXT, config TEXT,
     UNIQUE (run, stream, kind, config));
@@ -28,8 +30,8 @@ CREATE INDEX kept ON record (keep, id) WHERE keep IS NOT NULL;
 CREATE TABLE alarm (sensor TEXT, alert TEXT, body TEXT, PRIMARY KEY (sensor, alert)) WITHOUT ROWID;
 """
 TABLES = {
-    "run": "id, run, boot_id, clean",
-    "produced": "run, stream, seq, end_ns",
+    "run": "id, run, boot_id, clean, known_ns",
+    "produced": "run, stream, seq, end_ns, known_ns",
     "series": "id, run, stream, kind, config",
     "alarm": "sensor, alert, body",
 }
@@ -194,14 +196,15 @@ def check(path: Path, goes_on: Callable[[], bool]) -> str | None:
 def claim(path: Path) -> IO[str]:
     """Keep other gateways away from the spool at `path` until what is returned is closed.
 
-    Two would give out the same numbers. Raises SpoolError where another process has it.
+    Two would give out the same numbers. Where the disk does not work there is nothing to keep
+    others from. Raises SpoolError where another process has it.
     """
     file = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = file.open("a", encoding="utf-8")
-    except OSError as exc:
-        raise SpoolError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    except OSError:
+        return Path(os.devnull).open(encoding="utf-8")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:

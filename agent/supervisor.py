@@ -112,7 +112,6 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop reading, close the windows, commit, send what can be sent; bounded in time."""
-        notify("STOPPING=1")
         self._collectors_stopping.set()
         for watched in self._watched:
             watched.thread.join(JOIN_COLLECTOR_S)

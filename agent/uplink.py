@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ WILL_DELAY_S = 30
 SESSION_EXPIRY_S = 60
 HEALTH_INTERVAL_S = 60.0
 SPOOL_RETRY_S = 5.0
+SUBSCRIBE_RETRY_S = 30.0
 FAREWELL_S = 1.0
 # A connection that held for this long was a good one; before, it may be somebody with our own id.
 STABLE_S = 10.0
@@ -76,7 +78,9 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    name: Literal["connected", "refused", "lost", "acked", "heard", "committed", "rewind", "stop"]
+    name: Literal[
+        "connected", "refused", "lost", "acked", "heard", "deaf", "committed", "rewind", "stop"
+    ]
     client: mqtt.Client | None = None  # events of a client already left are ignored
     value: Any = None
 
@@ -131,6 +135,12 @@ class Uplink:
         self._learnt_bytes: dict[str, int] = {}  # by broker: the largest that it let pass
         self._hang_ups: Counter[str] = Counter()
         self._clashed_at_s: float | None = None
+        self._subscribe_at_s: float | None = None
+        self._births = 0
+        self._birth_mid: int | None = None
+        self._birth_is_owed = False  # the broker refused it
+        self._never_acks = False
+        self._rejected_streams: set[str] = set()
         self._alarms: dict[str, str] = {}  # topic below our root -> newest record
         self._muted: dict[str, set[str]] = {"no_subscriber": set(), "not_authorised": set()}
         self._asked = False  # CONNECT is on its way, and nothing has come back
@@ -175,6 +185,8 @@ class Uplink:
         elif self._client is not None and not self._online and now_s >= self._give_up_at_s:
             self._leave("it takes the connection and does not answer")
         elif self._online and self._outbox.ack_overdue(now_s):
+            self._never_acks = True
+            self._alert("no_ack", {"broker": self._route.broker})
             self._leave("the broker accepts messages and does not acknowledge them")
         elif self._online:
             self._look_around(now_s)
@@ -201,6 +213,8 @@ class Uplink:
             self._clashed_at_s = None
             self._route.is_alone()
             self._alert("id_clash", None)
+        if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
+            self._subscribe(self._client)
         if self._route.may_return(now_s) and _answers(self._route.first):
             log.info("the first broker answers again: going back to it", broker=self._route.first)
             # No good-bye: where the brokers are one cluster, the will is called off in time.
@@ -231,6 +245,8 @@ class Uplink:
                 self._on_acked(mid, code)
             case "heard":
                 self._on_heard(*event.value)
+            case "deaf":  # a cluster that is choosing a leader, or an access list
+                self._subscribe_at_s = self._boot_s() + SUBSCRIBE_RETRY_S
             case "committed":
                 for entry in event.value:
                     if entry.stream == ALERTS_STREAM and not entry.is_gap:
@@ -291,8 +307,9 @@ class Uplink:
             client.username_pw_set(self._settings.username, self._password())
         if tls:
             client.tls_set_context(self._tls_context())
-        will_properties = self._properties("yukimi.status/1", packet=PacketTypes.WILLMESSAGE)
-        if will_properties is not None:
+        will_properties = None
+        if self._protocol == "5":
+            will_properties = _describe(Properties(PacketTypes.WILLMESSAGE), "yukimi.status/1")
             will_properties.WillDelayInterval = WILL_DELAY_S
         client.will_set(
             f"{self._root}/status", self._offline(), qos=1, retain=True, properties=will_properties
@@ -315,7 +332,12 @@ class Uplink:
         def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
             put(_Event("heard", c, (message.topic, message.payload, message.retain)))
 
+        def on_subscribe(c: mqtt.Client, _u: Any, _mid: int, codes: Any, _p: Any) -> None:
+            if any(code.is_failure for code in codes):
+                put(_Event("deaf", c))
+
         client.on_connect = on_connect
+        client.on_subscribe = on_subscribe
         client.on_disconnect = on_disconnect
         client.on_publish = on_publish
         client.on_message = on_message
@@ -361,11 +383,9 @@ class Uplink:
             )
         log.info("connected", broker=url, protocol=self._protocol)
         self._route.connected(now_s)
-        self._write_birth()  # first, so that the retained status heard below is our own
-        topics = ["status", "alarm/+/+"]
-        if self._settings.confirm == "receipt":
-            topics.append("receipt/+/+")
-        client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
+        # Before the birth: the retained status then tells who else was here under our id.
+        self._subscribe(client)
+        self._write_birth()
         try:
             newest, last_id = self._spool.newest()
             self._alarms.clear()
@@ -380,6 +400,13 @@ class Uplink:
             last_id=last_id,
             receive_maximum=receive_maximum,
         )
+
+    def _subscribe(self, client: mqtt.Client) -> None:
+        topics = ["status", "alarm/+/+"]
+        if self._settings.confirm == "receipt":
+            topics.append("receipt/+/+")
+        self._subscribe_at_s = None
+        client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
 
     def _on_refused(self, code: Any) -> None:
         self._asked = False  # it answered
@@ -397,23 +424,30 @@ class Uplink:
     def _on_lost(self, code: Any) -> None:
         broker, now_s = self._route.broker, self._boot_s()
         value = getattr(code, "value", None)
-        if self._online and value == SESSION_TAKEN_OVER:
-            self._clashed_at_s = now_s
+        why = str(code)
+        # Not every broker says why it hangs up on the one who was there first.
+        is_clash = value == SESSION_TAKEN_OVER or (
+            self._clashed_at_s is not None and why in HUNG_UP
+        )
+        if self._online and is_clash:
             self._drop_client()
             wait_s = self._route.clashed()
             self._attempt_at_s = now_s + wait_s
-            log.warning(
-                "another gateway uses our id: give each its own [gateway] id; leaving the place"
-                " to it for a while",
-                broker=broker,
-                id=self._gateway_id,
-                wait_s=round(wait_s, 1),
-            )
-            self._alert("id_clash", {"id": self._gateway_id, "broker": broker})
+            self._clashed(f"leaving the place to it for {wait_s:.1f} s")
             return
         self._learn_size(broker, told=value == PACKET_TOO_LARGE, now_s=now_s)
-        why = str(code)
         self._leave(CLOSED if why in HUNG_UP else why)
+
+    def _clashed(self, what: str) -> None:
+        """Say that somebody else connects under our id."""
+        self._clashed_at_s = self._boot_s()
+        log.warning(
+            "another gateway uses our id: give each its own [gateway] id",
+            id=self._gateway_id,
+            broker=self._route.broker,
+            now=what,
+        )
+        self._alert("id_clash", {"id": self._gateway_id})
 
     def _learn_size(self, broker: str, *, told: bool, now_s: float) -> None:
         """Send smaller messages to a broker that hangs up on large ones."""
@@ -478,6 +512,8 @@ class Uplink:
         if now_s >= self._health_at_s:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
             self._write_health(client)
+            if self._birth_is_owed:
+                self._write_birth()
         while True:
             if self._outbox.wants_alerts():
                 self._outbox.take_alerts(self._spool.alerts(ALERT_LIMIT))
@@ -533,9 +569,14 @@ class Uplink:
         return payload, False
 
     def _on_acked(self, mid: int, code: int) -> None:
+        if self._never_acks:
+            self._never_acks = False
+            self._alert("no_ack", None)
         sent = self._mids.pop(mid, None)
-        if sent is None:
-            return  # the birth's, or an alarm's
+        if sent is None:  # the birth's, or an alarm's
+            if mid == self._birth_mid:
+                self._birth_is_owed = code >= 0x80
+            return
         answer = self._outbox.answered(sent[0], code, self._boot_s())
         if answer is not None:
             self._take_answer(answer, code)
@@ -581,8 +622,10 @@ class Uplink:
     def _give_up(self, row_id: int) -> None:
         stream = self._spool.reject(row_id)
         log.error("the broker rejects a record even alone: a gap names it", stream=stream)
-        self._alert("rejected", {"stream": stream})
         if stream is not None:
+            self._rejected_streams.add(stream)
+            self._alert("rejected", {"streams": sorted(self._rejected_streams)})
+            self._alert("rejected", None)  # it happened; the alert stays in sight for its hold
             self._outbox.rewind(self._spool.last_id)
 
     def _due(self, entry: Entry) -> tuple[Entry, float]:
@@ -612,7 +655,8 @@ class Uplink:
 
     def _write_birth(self) -> None:
         if self._client is not None:
-            self._write_status(self._client, _json(self._birth()))
+            self._births += 1
+            self._birth_mid = self._write_status(self._client, _json(self._birth())).mid
 
     def _write_status(self, client: mqtt.Client, payload: str) -> mqtt.MQTTMessageInfo:
         properties = self._properties("yukimi.status/1")
@@ -625,18 +669,9 @@ class Uplink:
         payload = _json(self._health_message())
         client.publish(f"{self._root}/health", payload, qos=0, properties=properties)
 
-    def _properties(
-        self, schema: str, *, packet: int = PacketTypes.PUBLISH, deflated: bool = False
-    ) -> Properties | None:
+    def _properties(self, schema: str, *, deflated: bool = False) -> Properties | None:
         """Say what a payload is; MQTT 3.1.1 has no place for it."""
-        if self._protocol != "5":
-            return None
-        properties = Properties(packet)
-        properties.ContentType = "application/json"
-        properties.UserProperty = ("schema", schema)
-        if deflated:
-            properties.UserProperty = ("content-encoding", "deflate")
-        return properties
+        return None if self._protocol != "5" else _publish_properties(schema, deflated)
 
     def _on_heard(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take what somebody wrote below our own root: us, the city, or one like us."""
@@ -677,11 +712,17 @@ class Uplink:
             status = json.loads(payload)
         except ValueError:
             status = {}
+        run = status.get("run") if isinstance(status, dict) else None
+        previous = self._spool.previous
+        own_runs = (self._spool.run, previous.run if previous else None, None)
+        if self._births > 1 and run not in own_runs:
+            # In this life we have said who is here, and somebody has written over it.
+            self._clashed("going on")
+        if retained:
+            return  # from before our birth
         online = isinstance(status, dict) and status.get("state") == "online"
         if not online and not self._stopping.is_set():
-            # A retained one is our own will from before, where a broker is slow to store the birth.
-            told = log.debug if retained else log.info
-            told("we are said to be offline while we are connected: writing the birth again")
+            log.info("we are said to be offline while we are connected: writing the birth again")
             self._write_birth()
 
     # Stopping
@@ -723,6 +764,31 @@ class Uplink:
                     return
             except queue.Empty:
                 return
+
+
+class _Packed(Properties):
+    """Properties that are packed once: paho would do it anew for each message, at half its cost."""
+
+    def pack(self) -> bytes:
+        """Return them as they go over the wire."""
+        packed: bytes = self.__dict__["packed"]
+        return packed
+
+
+@cache
+def _publish_properties(schema: str, deflated: bool) -> Properties:
+    empty = _Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties = _describe(empty, schema, deflated)
+    properties.__dict__["packed"] = Properties.pack(properties)
+    return properties
+
+
+def _describe(properties: Properties, schema: str, deflated: bool = False) -> Properties:
+    properties.ContentType = "application/json"
+    properties.UserProperty = ("schema", schema)
+    if deflated:
+        properties.UserProperty = ("content-encoding", "deflate")
+    return properties
 
 
 # What paho says when the other side closed, in words that mislead.

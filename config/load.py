@@ -102,11 +102,19 @@ def load(path: Path, check: Check | None = None, further: Further | None = None)
     return what they find wrong: whoever knows the drivers passes them, so that a wrong option is
     told together with all the rest.
     """
-    files = [path, *sorted((path.parent / "gateway.d").glob("*.toml"))]
+    document, origins = read(path)
+    return validate(document, path, origins, check, further)
+
+
+def read(path: Path) -> tuple[Toml, dict[Where, str]]:
+    """Read and merge the files; return the document and which file holds what.
+
+    Raises ConfigError with every problem found.
+    """
     problems: list[Problem] = []
     document: Toml = {}
     origins: dict[Where, str] = {}
-    for file in files:
+    for file in [path, *_beside(path, problems)]:
         try:
             part = tomllib.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -119,10 +127,23 @@ def load(path: Path, check: Check | None = None, further: Further | None = None)
             problems.append(Problem(str(file), "", f"is not UTF-8 text: byte {exc.start}"))
         except tomllib.TOMLDecodeError as exc:
             problems.append(Problem(str(file), "", f"is not valid TOML: {exc}"))
+        except RecursionError:
+            problems.append(Problem(str(file), "", "is not valid TOML: lists or tables too deep"))
         else:
             problems += _merge(document, part, (), str(file), origins)
     if problems:
         raise ConfigError(problems)
+    return document, origins
+
+
+def validate(
+    document: Toml,
+    path: Path,
+    origins: Mapping[Where, str],
+    check: Check | None = None,
+    further: Further | None = None,
+) -> Loaded:
+    """Validate a merged document. Raises ConfigError with every problem found; see `load`."""
     findings = list(check(document)) if check is not None else []
     config: Config | None = None
     try:
@@ -238,6 +259,21 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
     return None
 
 
+def _beside(path: Path, problems: list[Problem]) -> list[Path]:
+    """List gateway.d/*.toml in name order. (Path.glob passes over a folder that it cannot read.)"""
+    folder = path.parent / "gateway.d"
+    try:
+        return sorted(file for file in folder.iterdir() if file.name.endswith(".toml"))
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        if folder.exists():  # else the configuration file's own folder is none, and it is told of
+            problems.append(Problem(str(folder), "", "is no folder; move it away"))
+    except OSError as exc:
+        problems.append(Problem(str(folder), "", f"cannot be read: {exc.strerror}"))
+    return []
+
+
 def _merge(
     into: Toml, part: Toml, where: Where, file: str, origins: dict[Where, str]
 ) -> list[Problem]:
@@ -313,6 +349,8 @@ def _missing_files(loaded: Loaded) -> list[Problem]:
         except OSError as exc:
             what = f"{file} cannot be read: {exc.strerror}; create it, or correct its mode"
             problems.append(loaded.problem(where, what))
+        except ValueError:  # a NUL in the name
+            problems.append(loaded.problem(where, f"{_shown(name)} is no name of a file"))
     return problems
 
 

@@ -92,6 +92,12 @@ def _topic_root(text: str) -> str:
     return text
 
 
+def _file_path(text: str) -> str:
+    if "\0" in text or text.endswith(("/", "/..")) or text in ("", ".", ".."):
+        raise ValueError("must name a file, such as /var/lib/yukimi/spool.db")
+    return text
+
+
 def _timezone(text: str) -> str:
     import zoneinfo
 
@@ -208,7 +214,7 @@ class UplinkTable(Table):
 class SpoolTable(Table):
     """Where records wait, and how much room they may take in all."""
 
-    path: str = "/var/lib/yukimi/spool.db"
+    path: Annotated[str, AfterValidator(_file_path)] = "/var/lib/yukimi/spool.db"
     max_bytes: SizeBytes = 512 * 2**20
 
 

@@ -13,6 +13,7 @@ import logging
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ from .relay import HOST, hold_port
 MOSQUITTO = "/usr/sbin/mosquitto"
 _START_S = 20.0
 _STOP_S = 10.0
+_RELOADING = "Reloading config."
 
 
 class BrokerError(Exception):
@@ -154,6 +156,24 @@ class Mosquitto:
                 self.kill()
                 raise BrokerError(f"Mosquitto did not start:\n{self.log}")
             time.sleep(0.02)
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration and what it names again; return when that is done."""
+        if self._process is None:
+            return
+        before = self.log.count(_RELOADING)
+        self._process.send_signal(signal.SIGHUP)
+        deadline_s = time.monotonic() + _START_S
+        while self.log.count(_RELOADING) == before:
+            if time.monotonic() > deadline_s:
+                raise BrokerError(f"Mosquitto does not reload:\n{self.log}")
+            time.sleep(0.02)
+
+    def check(self) -> None:
+        """Raise BrokerError if it ended although nobody here told it to."""
+        if self._process is not None and self._process.poll() is not None:
+            code = self._process.returncode
+            raise BrokerError(f"Mosquitto ended by itself, exit code {code}:\n{self.log[-1000:]}")
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from .bench.process import counters, memory_kb
 from .broker import start_broker
 from .buses import Pty
 from .city.subscriber import City
@@ -102,7 +102,7 @@ def measure(seconds: float) -> dict[str, float]:
 def _running(pid: int, spool: Path, seconds: float) -> dict[str, float]:
     database = sqlite3.connect(f"file:{spool}?mode=ro", uri=True)
     commits, version = 0, None
-    before, began_s = _counters(pid), time.monotonic()
+    before, began_s = counters(pid), time.monotonic()
     while time.monotonic() - began_s < seconds:
         # Changes whenever another connection committed; ours only looks.
         now = database.execute("PRAGMA data_version").fetchone()[0]
@@ -110,46 +110,17 @@ def _running(pid: int, spool: Path, seconds: float) -> dict[str, float]:
         version = now
         time.sleep(COMMIT_LOOK_S)
     database.close()
-    after, took_s = _counters(pid), time.monotonic() - began_s
+    after, took_s = counters(pid), time.monotonic() - began_s
     spent = {name: after[name] - before[name] for name in after}
     return {
-        "rss_mb": round(_memory_kb(pid, "Rss") / 1024, 1),
-        "pss_mb": round(_memory_kb(pid, "Pss") / 1024, 1),
+        "rss_mb": round(memory_kb(pid, "Rss") / 1024, 1),
+        "pss_mb": round(memory_kb(pid, "Pss") / 1024, 1),
         "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
         "cpu_percent": round(100 * spent["cpu_s"] / took_s, 2),
         "wakeups_per_s": round(spent["wakeups"] / took_s, 1),
         "commits_per_hour": round(commits * 3600 / took_s),
         "disk_kb_per_hour": round(spent["written_bytes"] / 1024 * 3600 / took_s),
     }
-
-
-def _counters(pid: int) -> dict[str, float]:
-    proc = Path(f"/proc/{pid}")
-    fields = (proc / "stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
-    written = next(
-        int(line.split()[1])
-        for line in (proc / "io").read_text().splitlines()
-        if line.startswith("write_bytes")
-    )
-    wakeups = sum(
-        int(line.split()[1])
-        for task in (proc / "task").iterdir()
-        for line in (task / "status").read_text().splitlines()
-        if line.startswith("voluntary_ctxt_switches")
-    )
-    return {
-        "cpu_s": ticks / os.sysconf("SC_CLK_TCK"),
-        "written_bytes": written,
-        "wakeups": wakeups,
-    }
-
-
-def _memory_kb(pid: int, name: str) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1])
-    return 0
 
 
 def main() -> int:

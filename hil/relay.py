@@ -20,6 +20,9 @@ BUFFER_BYTES = 65536
 
 State = Literal["open", "stalled", "cut", "closed"]
 
+# Is told what one connection carries: whether it goes to the target, and the bytes.
+Ear = Callable[[bool, bytes], None]
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
@@ -36,10 +39,16 @@ def hold_port() -> socket.socket:
 
 
 class Relay:
-    """Listens on `port` of HOST and carries every connection on to the target."""
+    """Listens on `port` of HOST and carries every connection on to the target.
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    `new_ear` gives each connection one who overhears it, on the relay's thread.
+    """
+
+    def __init__(
+        self, target_host: str, target_port: int, *, new_ear: Callable[[], Ear] | None = None
+    ) -> None:
         self._target = (target_host, target_port)
+        self._new_ear = new_ear
         self._holder = hold_port()
         self.host = HOST
         self.port: int = self._holder.getsockname()[1]
@@ -178,7 +187,7 @@ class Relay:
             return
         self.connections += 1
         far = socket.socket()
-        line = _Line(near, far)
+        line = _Line(near, far, self._new_ear() if self._new_ear else None)
         for end in (near, far):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -224,9 +233,10 @@ class Relay:
 class _Line:
     """One connection: its two ends, and what was read at one and not yet written at the other."""
 
-    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+    def __init__(self, near: socket.socket, far: socket.socket, ear: Ear | None) -> None:
         self.near = near
         self.far = far
+        self._ear = ear
         self._is_connected = False
         self._to_far = b""
         self._to_near = b""
@@ -273,5 +283,7 @@ class _Line:
 
     def _read(self, end: socket.socket) -> bytes:
         chunk = end.recv(BUFFER_BYTES)
+        if self._ear is not None:
+            self._ear(end is self.near, chunk)
         self._has_ended = self._has_ended or not chunk
         return chunk

@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from typing import TYPE_CHECKING
 
 from config.load import ConfigError, default_path
 
 from . import BAD_CONFIG, IO_ERROR, OK, WRONG, add_config, complain
-
-if TYPE_CHECKING:
-    from agent.plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,40 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; a second signal does not wait. SIGHUP reloads."""
+    signals = _Signals()  # before anything: SIGHUP would end a process that is still loading
     from agent import logs
-    from agent.app import Gateway
-    from agent.plan import load_plan
+    from agent.daemon import Daemon
     from agent.spool import SpoolError
     from agent.supervisor import ThreadDiedError
 
     logs.configure(arguments.log_level)
     path = arguments.config or default_path()
     try:
-        plan = load_plan(path)
+        Daemon(path, signals, say=complain).run()
     except ConfigError as exc:
         complain(exc)
         return BAD_CONFIG
-    signals = _Signals()
-    new_plan: Plan | None = plan
-
-    def goes_on() -> bool:
-        """Whether the gateway, woken by a signal, goes on as it is."""
-        nonlocal new_plan
-        if signals.must_stop:
-            return False
-        try:
-            new_plan = load_plan(path)
-        except ConfigError as exc:
-            complain(f"reload refused, the old configuration goes on:\n{exc}")
-            return True
-        return False
-
-    try:
-        while new_plan is not None:
-            plan, new_plan = new_plan, None
-            for warning in plan.warnings:
-                complain(f"warning: {warning}")
-            Gateway(plan).run(signals.wake, goes_on)
     except SpoolError as exc:
         complain(f"{exc}; check the disk, and [spool] path in {path}")
         return IO_ERROR

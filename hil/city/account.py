@@ -310,6 +310,12 @@ class Account:
         page = self._streams.get(StreamKey(gateway, run, stream))
         return page.delivered if page is not None else Numbers()
 
+    def held_through(self, gateway: str, run: str, stream: str) -> int:
+        """Return the number up to which everything came, as records or in gaps."""
+        page = self._streams.get(StreamKey(gateway, run, stream))
+        first = next(page.known.ranges(), (0, 0)) if page is not None else (0, 0)
+        return first[1] if first[0] == 1 else 0
+
     def alarms(self, gateway: str) -> dict[str, dict[str, Any]]:
         """Return what a gateway's alarms say now: alarm/SENSOR/NAME -> the newest record."""
         return dict(self._alarms.get(gateway, {}))

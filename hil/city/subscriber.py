@@ -6,10 +6,12 @@ broker, only against the account.
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self
 
@@ -19,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .account import Account, Report
+from .account import Account, Report, unpack
 
 _RETRY_S = 0.05
 _LOOP_S = 0.05
@@ -34,7 +36,10 @@ class City:
 
     With `keep_session` the broker keeps messages while it is away and sends again what was not
     acknowledged. `credentials` are user name and password. `on_message` is called on the
-    subscriber's thread, after the account was made.
+    subscriber's thread, after the account was made. With `receipts` it confirms what it has: what
+    is in its account counts as durable.
+    `also` are the other nodes' addresses where the broker is a cluster: the next one is tried when
+    one ends the connection or is not there.
     """
 
     def __init__(
@@ -48,15 +53,18 @@ class City:
         keep_session: bool = False,
         credentials: tuple[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        receipts: bool = False,
         on_message: OnMessage | None = None,
+        also: Sequence[tuple[str, int]] = (),
     ) -> None:
-        self._address = (host, port)
+        self._addresses = deque([(host, port), *also])  # the first is the present one
         self._topic = f"{topic_root}/#"
         self._is_mqtt5 = protocol == 5
         self._client_id = client_id
         self._keep_session = keep_session
         self._credentials = credentials
         self._tls = tls
+        self._receipts = receipts
         self._on_message = on_message
         self._account = Account(topic_root)
         self._changed = threading.Condition()
@@ -90,7 +98,7 @@ class City:
         """Return when the broker has taken the subscription. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_subscribed, timeout_s):
-                raise TimeoutError(f"no subscription at {self._address}: {self._refusal}")
+                raise TimeoutError(f"no subscription at {self._addresses[0]}: {self._refusal}")
 
     def wait_for(self, predicate: Callable[[Account], bool], timeout_s: float) -> bool:
         """Wait until the account is as asked; False if it is not in time."""
@@ -115,12 +123,14 @@ class City:
                 self._connect(client)
             except OSError as exc:
                 self._refusal = str(exc)
+                self._addresses.rotate(-1)
                 self._stopping.wait(_RETRY_S)
                 continue
             while not self._stopping.is_set():
                 if client.loop(_LOOP_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                     break
             self._lose()
+            self._addresses.rotate(-1)
             self._stopping.wait(_RETRY_S)
         client.disconnect()
 
@@ -142,11 +152,13 @@ class City:
 
     def _connect(self, client: mqtt.Client) -> None:
         if not self._is_mqtt5:
-            client.connect(*self._address)
+            client.connect(*self._addresses[0])
             return
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = _SESSION_EXPIRY_S if self._keep_session else 0
-        client.connect(*self._address, clean_start=not self._keep_session, properties=properties)
+        client.connect(
+            *self._addresses[0], clean_start=not self._keep_session, properties=properties
+        )
 
     def _connected(
         self, client: mqtt.Client, _user: Any, _flags: Any, reason: ReasonCode, _properties: Any
@@ -164,13 +176,31 @@ class City:
             self._refusal = ", ".join(str(reason) for reason in reasons)
             self._changed.notify_all()
 
-    def _heard(self, _client: Any, _user: Any, message: mqtt.MQTTMessage) -> None:
+    def _heard(self, client: mqtt.Client, _user: Any, message: mqtt.MQTTMessage) -> None:
         payload = bytes(message.payload)
         with self._changed:
             records = self._account.take(message.topic, payload, time.time())
             self._changed.notify_all()
+        if self._receipts and records:
+            self._confirm(client, message.topic, payload, records)
         if self._on_message is not None:
             self._on_message(message.topic, payload, records)
+
+    def _confirm(
+        self, client: mqtt.Client, topic: str, payload: bytes, records: list[dict[str, Any]]
+    ) -> None:
+        """Say up to which number everything is here, of each stream in a message."""
+        root = self._topic.removesuffix("#")
+        gateway = topic.removeprefix(root).partition("/")[0]
+        run = unpack(payload)["run"]
+        for stream in sorted({record["stream"] for record in records}):
+            through = self._account.held_through(gateway, run, stream)
+            client.publish(
+                f"{root}{gateway}/receipt/{run}/{stream}",
+                json.dumps({"through": through}),
+                qos=1,
+                retain=True,
+            )
 
     def _lose(self) -> None:
         with self._changed:

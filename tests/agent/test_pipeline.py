@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from agent.alerts import AlertBook
 from agent.clock import Clock, Look
 from agent.collector import Collected
 from agent.pipeline import (
     CLOCK_LOOK_S,
-    COMMIT_RETRY_S,
+    STEADY_S,
+    TIME_DISPUTED,
+    TIME_STEPPED,
+    TIME_UNKNOWN,
     Channel,
     MeasuredChannel,
     PeopleChannel,
@@ -26,6 +30,7 @@ from agent.pipeline import (
 from agent.privacy.policy import Policy
 from agent.record import Entry, utc_text
 from agent.spool import Spool
+from agent.writer import COMMIT_RETRY_S
 from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Trouble
 from hil.ledger import waiting
 
@@ -40,18 +45,26 @@ class Station:
     """A pipeline with a spool on disk, and clocks that a test moves."""
 
     def __init__(
-        self, path: Path, *, known: bool = True, run: str = "run-1", begin_s: float = 0.0
+        self,
+        path: Path,
+        *,
+        known: bool = True,
+        run: str = "run-1",
+        boot: str = "boot-1",
+        begin_s: float = 0.0,
+        ahead_s: float = 0.0,
     ) -> None:
         self.path = path
         self.run = run
         self.boot_ns = BOOT_NS + round(begin_s * S)
-        self.ahead_ns = 0  # by how much the wall clock was set since midnight
+        self.ahead_ns = round(ahead_s * S)  # by how much the wall clock was set since midnight
         self.synchronised = known
         self.waited_enough = False
         self.told: list[Entry] = []
         self.rewinds = 0
+        self.troubles: list[str | None] = []
         self.has_ended = False
-        self.spool = Spool(path, max_bytes=64 * 2**20, run=run, boot_id="boot-1")
+        self.spool = Spool(path, max_bytes=64 * 2**20, run=run, boot_id=boot)
         self.spool._db.execute("PRAGMA busy_timeout = 1")  # it would wait for two seconds
         self.inbox: queue.Queue[Collected | None] = queue.Queue(1000)
         clock = Clock(self.look(), trust_system=False)
@@ -77,11 +90,25 @@ class Station:
             config_id="9f2c1ab04d77",
             clock=clock,
             look=self.look,
-            boot_id="boot-1",
+            boot_id=boot,
             clock_wait_over=lambda: self.waited_enough,
             committed=self.told.extend,
             rewind=self._rewind,
+            book=AlertBook([], lambda: "episode"),
+            version="0.1.0",
         )
+        self._overhear()
+
+    def _overhear(self) -> None:
+        """Note what is said of the clock."""
+        note = self.pipeline._note
+
+        def told(name: str, values: Mapping[str, object] | None) -> None:
+            if name == "clock_untrusted":
+                self.troubles.append(None if values is None else str(values["reason"]))
+            note(name, values)
+
+        self.pipeline._note = told  # type: ignore[method-assign]
 
     def _rewind(self) -> None:
         self.rewinds += 1
@@ -127,6 +154,12 @@ class Station:
         """Return what waits to be sent, oldest first."""
         records = [json.loads(body) for _, body in waiting(self.spool)]
         return [each for each in records if stream in (None, each["stream"])]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails is not left, unless a test says so."""
+    monkeypatch.setattr("agent.writer.VOLATILE_AFTER_S", 1e9)
 
 
 @pytest.fixture
@@ -200,7 +233,7 @@ def test_a_value_that_differs_carries_its_own_flag(station: Station) -> None:
 
 def test_windows_that_close_together_are_committed_together(station: Station) -> None:
     commits = []
-    station.pipeline._committed = lambda entries: commits.append(len(entries))
+    station.pipeline._writer._committed = lambda entries: commits.append(len(entries))
     station.passes(until_s=895)
     commits.clear()
     station.passes(until_s=905)
@@ -209,11 +242,11 @@ def test_windows_that_close_together_are_committed_together(station: Station) ->
 
 def test_a_run_begins_with_what_the_one_before_produced(make: Callable[..., Station]) -> None:
     first = make()
-    first.pipeline.announce("0.1.0")
+    first.pipeline.announce()
     first.measures(until_s=65)
     first.ends(clean=False)
     second = make(run="run-2")
-    second.pipeline.announce("0.1.0")
+    second.pipeline.announce()
     assert second.records("gateway")[-1]["values"] == {
         "event": "start",
         "version": "0.1.0",
@@ -324,6 +357,54 @@ def test_records_that_could_not_be_written_when_the_time_came_are_put_right_too(
     assert station.records("snow-1")[0]["clock"]["state"] == "corrected"
 
 
+def test_records_of_a_boot_that_never_knew_wait_for_one_that_does_and_get_its_bounds(
+    make: Callable[..., Station],
+) -> None:
+    known = make()
+    known.measures(until_s=65)
+    known.ends(clean=False)
+    never = make(run="run-2", boot="boot-2", known=False, begin_s=-400.0, ahead_s=-1e9)
+    never.measures(until_s=-270)  # 230 s after its boot
+    never.ends(clean=False)
+    third = make(run="run-3", boot="boot-3", known=False, begin_s=-490.0, ahead_s=5000.0)
+    third.passes(until_s=-480)
+    assert third.spool.held() == 2
+    third.synchronised = True
+    third.passes(until_s=-470)  # it booted at 4500 s
+    assert third.spool.held() == 0
+    first, second = (r for r in third.records("snow-1") if r["clock"]["state"] == "estimated")
+    assert first["clock"] == second["clock"]
+    assert first["end"] == second["start"]
+    # Its first record began after 60 s, and its last ended 230 s after its boot, before 4500 s.
+    assert first["clock"]["error_s"] == pytest.approx((4500 - 230 + 100 - 60) / 2, abs=35)
+
+
+def test_those_of_earlier_boots_go_without_a_bound_when_the_wait_is_over(
+    make: Callable[..., Station],
+) -> None:
+    never = make(known=False)
+    never.measures(until_s=65)
+    never.ends(clean=False)
+    second = make(run="run-2", boot="boot-2", known=False)
+    second.waited_enough = True
+    second.passes(until_s=10)
+    (record,) = second.records("snow-1")
+    assert record["clock"] == {"state": "estimated", "error_s": None}
+
+
+def test_what_was_open_when_the_time_came_after_all_is_put_right(
+    make: Callable[..., Station],
+) -> None:
+    station = make(known=False)
+    station.waited_enough = True
+    station.measures(until_s=90)
+    station.ahead_ns = 3600 * S
+    station.synchronised = True
+    station.measures(until_s=100)
+    states = [record["clock"]["state"] for record in station.records("snow-1")]
+    assert states == ["estimated", "corrected"]
+
+
 def test_after_waiting_long_enough_records_go_as_estimated(make: Callable[..., Station]) -> None:
     station = make(known=False)
     station.measures(until_s=70)
@@ -363,6 +444,100 @@ def test_a_step_of_the_clock_closes_the_windows_and_begins_new_ones(
     assert cut["clock"]["state"] == "synced"
 
 
+def test_a_small_step_back_makes_no_overlap(station: Station) -> None:
+    station.measures(until_s=42)
+    station.ahead_ns = -3 * S
+    station.measures(until_s=70)
+    cut, rest = station.records("snow-1")
+    assert cut["end"] == rest["start"]
+    assert rest["end"] == clock_text(60)
+    assert cut["quality"]["n"] + rest["quality"]["n"] == 63  # three seconds were lived twice
+    assert cut["clock"]["error_s"] == 3.02  # one of the two clocks was wrong
+    assert rest["clock"]["error_s"] == 0.02
+
+
+def test_after_a_step_back_out_of_the_window_nothing_is_recorded_twice(station: Station) -> None:
+    station.measures(until_s=200)
+    station.ahead_ns = -150 * S
+    station.measures(until_s=330)
+    before = station.records("snow-1")
+    station.measures(until_s=395)
+    records = station.records("snow-1")
+    assert before == records[:-1]
+    assert records[-2]["end"] == records[-1]["start"]
+    assert records[-1]["end"] == clock_text(240)
+
+
+def test_a_run_that_begins_before_the_last_one_ended_waits_until_then(
+    make: Callable[..., Station],
+) -> None:
+    first = make()
+    first.measures(until_s=90)
+    first.stops()
+    first.ends()
+    second = make(run="run-2", begin_s=100.0, ahead_s=-50.0)
+    second.measures(until_s=175)
+    records = second.records("snow-1")
+    assert [span(r) for r in records[1:]] == [
+        (clock_text(60), clock_text(90)),
+        (clock_text(90), clock_text(120)),
+    ]
+    assert records[-1]["quality"]["n"] == 30
+
+
+def test_what_waits_in_the_queue_when_the_clock_steps_is_counted_where_it_was_measured(
+    station: Station,
+) -> None:
+    station.measures(until_s=30)
+    for _ in range(3):
+        seen = Reading("depth_cm", 42.0, station.boot_ns)
+        station.inbox.put_nowait(Collected("snow-1", [seen]))
+    station.ahead_ns = 3600 * S
+    station.measures(until_s=36)
+    assert station.records("snow-1")[0]["quality"]["n"] in range(33, 37)
+    assert station.pipeline._channels["snow-1"]._windower.late == 0
+
+
+def test_a_time_that_stays_unknown_is_told_and_so_is_its_end(make: Callable[..., Station]) -> None:
+    station = make(known=False)
+    station.passes(until_s=30)
+    assert station.troubles == []
+    station.waited_enough = True
+    station.passes(until_s=60)
+    assert station.troubles == [TIME_UNKNOWN]
+    station.synchronised = True
+    station.passes(until_s=70)
+    assert station.troubles == [TIME_UNKNOWN, None]
+
+
+def test_a_step_is_told_until_the_clock_has_been_steady(station: Station) -> None:
+    station.passes(until_s=30)
+    station.ahead_ns = -5 * S
+    station.passes(until_s=40)
+    assert station.troubles == [TIME_STEPPED]
+    station.passes(until_s=20 + STEADY_S)
+    assert station.troubles == [TIME_STEPPED]
+    station.passes(until_s=45 + STEADY_S)
+    assert station.troubles == [TIME_STEPPED, None]
+
+
+def test_a_leap_second_is_no_trouble(station: Station) -> None:
+    station.passes(until_s=30)
+    station.ahead_ns = -1 * S
+    station.passes(until_s=40)
+    assert station.troubles == []
+
+
+def test_a_clock_set_by_hand_is_told_and_not_followed(station: Station) -> None:
+    station.measures(until_s=30)
+    station.synchronised = False
+    station.ahead_ns = 10**9 * S
+    station.measures(until_s=65)
+    assert station.troubles == [TIME_DISPUTED]
+    (record,) = station.records("snow-1")
+    assert span(record) == (clock_text(0), clock_text(60))
+
+
 def test_a_step_of_the_clock_releases_a_people_window_once(station: Station) -> None:
     station.says("door-1", Alive(station.boot_ns), Crossing("towards", station.boot_ns))
     station.passes(until_s=30)
@@ -371,6 +546,18 @@ def test_a_step_of_the_clock_releases_a_people_window_once(station: Station) -> 
     (record,) = station.records("door-1")
     assert record["quality"]["reasons"] == ["clock_step"]
     assert set(record["values"]["towards"]) == {"count", "unclamped"}
+
+
+def test_a_people_window_cut_to_less_than_a_second_is_released(station: Station) -> None:
+    station.passes(until_s=900)
+    station.says("door-1", Alive(station.boot_ns), Crossing("towards", station.boot_ns))
+    station.passes(until_s=909)
+    station.ahead_ns = 900 * S + 300_000_000 - (station.boot_ns - BOOT_NS)
+    station.pipeline._next_look_ns = station.boot_ns
+    station.passes(until_s=910)
+    _, cut = station.records("door-1")
+    assert span(cut) == (clock_text(900), clock_text(900.3))
+    assert cut["values"]["towards"] is not None
 
 
 def test_slewing_closes_nothing(station: Station) -> None:
@@ -452,9 +639,9 @@ def test_a_people_record_is_tried_again_with_the_noise_it_has(
 def test_what_memory_cannot_hold_is_named_in_a_gap(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.pipeline.PENDING_LIMIT", 4)
+    monkeypatch.setattr("agent.writer.PENDING_LIMIT", 4)
     with locked(station):
-        station.pipeline.announce("0.1.0")
+        station.pipeline.announce()
         station.measures(until_s=605)
     station.measures(until_s=615)
     gap, *rest = station.records("snow-1")
@@ -476,7 +663,7 @@ def test_what_memory_cannot_hold_is_named_in_a_gap(
 def test_a_gap_of_unknown_time_says_so(
     make: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.pipeline.PENDING_LIMIT", 2)
+    monkeypatch.setattr("agent.writer.PENDING_LIMIT", 2)
     station = make(known=False)
     with locked(station):
         station.measures(until_s=605)

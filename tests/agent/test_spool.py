@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -357,7 +357,7 @@ def test_without_hold_it_goes_as_it_is(spool: Spool) -> None:
 def test_once_the_time_is_known_it_is_put_right_and_goes(spool: Spool) -> None:
     spool.append([record(0), record(20, state="estimated"), record(21)], CONFIG, hold=True)
     known = Stamp("corrected", 0.25)
-    assert spool.correct("boot-1", lambda boot_ns: boot_ns + 5000 * S, known) == 1
+    assert spool.correct("boot-1", lambda boot_ns: boot_ns + 5000 * S, lambda _ns: known) == 1
     assert spool.held() == 0
     right = waiting(spool)[1]
     start_ns = 20 * 60 * S - 1000 * S + 5000 * S
@@ -372,20 +372,48 @@ def test_the_time_of_another_boot_cannot_be_put_right(path: Path) -> None:
     first.append([record(0, state="estimated")], CONFIG, hold=True)
     first.close(clean=True)
     second = opened(path, "run-2", boot_id="boot-2")
-    assert second.correct("boot-2", lambda boot_ns: boot_ns, Stamp("corrected", None)) == 0
-    assert second.release_held(other_boots_than="boot-2") == 1
+    assert second.correct("boot-2", lambda ns: ns, lambda _ns: Stamp("corrected", None)) == 0
+    assert second.release_held() == 1
     assert json.loads(waiting(second)[0].body)["clock"]["state"] == "estimated"
     second.close(clean=True)
 
 
-def test_records_of_this_boot_go_on_waiting_when_those_of_others_are_given_up(path: Path) -> None:
-    spool = opened(path)
+def test_it_tells_which_boots_wait_and_what_was_known_before_them(path: Path) -> None:
+    first = opened(path)
+    first.append([replace(record(0), clock=Stamp("synced", 0.5))], CONFIG)
+    first.close(clean=True)
+    second = opened(path, "run-2", boot_id="boot-2")
+    second.append([record(5, state="estimated"), record(7, state="estimated")], CONFIG, hold=True)
+    second.close(clean=True)
+    for entry_run in ("run-3", "run-4"):
+        third = opened(path, entry_run, boot_id="boot-3")
+        third.append([record(9, state="estimated")], CONFIG, hold=True)
+        known, later = third.held_boots()
+        third.close(clean=True)
+    assert (known.boot_id, later.boot_id) == ("boot-2", "boot-3")
+    assert known.known_before_ns == later.known_before_ns == 60 * S - S // 2
+    assert known.last_boot_ns - known.first_boot_ns == 3 * 60 * S
+
+
+def test_it_tells_where_the_records_of_earlier_runs_end(path: Path) -> None:
+    first = opened(path)
+    assert (first.ends(), first.known_ns) == ({}, None)
+    right = replace(record(1), clock=Stamp("synced", 0.5))
+    entries = first.append([right, record(0), record(9, state="estimated")], CONFIG)
+    first.acknowledge([entry.id for entry in entries])
+    assert first.ends() == {}
+    first.close(clean=True)
+    second = opened(path, "run-2")
+    assert second.ends() == {"snow-1": entries[0].end_ns}
+    assert second.known_ns == right.end_ns - S // 2  # that much has passed for certain
+    second.close(clean=True)
+
+
+def test_waiting_can_be_given_up(spool: Spool) -> None:
     spool.append([record(0, state="estimated")], CONFIG, hold=True)
-    assert spool.release_held(other_boots_than="boot-1") == 0
-    assert spool.held() == 1
     assert spool.release_held() == 1
     assert spool.held() == 0
-    spool.close(clean=True)
+    assert json.loads(waiting(spool)[0].body)["clock"]["state"] == "estimated"
 
 
 def test_records_of_this_boot_are_put_right_by_a_later_run(path: Path) -> None:
@@ -393,7 +421,7 @@ def test_records_of_this_boot_are_put_right_by_a_later_run(path: Path) -> None:
     first.append([record(0, state="estimated")], CONFIG, hold=True)
     first.close(clean=False)
     second = opened(path, "run-2")
-    assert second.correct("boot-1", lambda boot_ns: boot_ns, Stamp("corrected", None)) == 1
+    assert second.correct("boot-1", lambda ns: ns, lambda _ns: Stamp("corrected", None)) == 1
     second.close(clean=True)
 
 
@@ -649,7 +677,7 @@ def test_while_another_program_holds_the_file_nothing_is_lost(path: Path) -> Non
     for attempt in (
         lambda: spool.append([record(1)], CONFIG),
         lambda: (spool.acknowledge([entries[0].id]), spool.settle()),
-        lambda: spool.correct("boot-1", lambda ns: ns, Stamp("corrected", None)),
+        lambda: spool.correct("boot-1", lambda ns: ns, lambda _ns: Stamp("corrected", None)),
         spool.release_held,
     ):
         with pytest.raises(SpoolError, match="locked"):
@@ -803,18 +831,16 @@ class SpoolMachine(RuleBasedStateMachine):
         boot_id = f"boot-{self.boot}"
         mine = [row for row in self.rows if row.is_held and row.boot_id == boot_id]
         shift = Stamp("corrected", 0.1)
-        assert self.spool.correct(boot_id, lambda ns: ns + 10**6 * S, shift) == len(mine)
+        assert self.spool.correct(boot_id, lambda ns: ns + 10**6 * S, lambda _ns: shift) == len(
+            mine
+        )
         for row in mine:
             row.is_held, row.state = False, "corrected"
 
-    @rule(others_only=st.booleans())
-    def the_time_is_given_up(self, others_only: bool) -> None:
-        boot_id = f"boot-{self.boot}"
-        mine = [
-            row for row in self.rows if row.is_held and not (others_only and row.boot_id == boot_id)
-        ]
-        limit = boot_id if others_only else None
-        assert self.spool.release_held(other_boots_than=limit) == len(mine)
+    @rule()
+    def the_time_is_given_up(self) -> None:
+        mine = [row for row in self.rows if row.is_held]
+        assert self.spool.release_held() == len(mine)
         for row in mine:
             row.is_held = False
 

@@ -117,7 +117,7 @@ def test_what_waited_for_the_clock_is_packed_once_it_is_known(spool: Spool) -> N
         spool.append([record("snow-1", minute, state="estimated")], CONFIG, hold=True)
     fill(spool, range(30, 60), "air-1")
     spool.pack()
-    spool.correct("boot", lambda ns: ns, Stamp("corrected", 1.0))
+    spool.correct("boot", lambda ns: ns, lambda _ns: Stamp("corrected", 1.0))
     spool.pack()
     assert Counter(json.loads(body)["stream"] for body in packed(spool))["snow-1"] == 20
 
@@ -252,6 +252,15 @@ def test_a_body_that_went_bad_is_not_packed_as_if_it_were_good(spool: Spool) -> 
     spool.pack()
     assert "evil" not in "".join(packed(spool))
     assert held(spool).gaps == {("one", "snow-1", 3): "corrupt"}
+
+
+def test_a_body_that_went_bad_while_it_waited_for_the_clock_is_given_up(spool: Spool) -> None:
+    late = [record("snow-1", minute, state="estimated") for minute in range(3)]
+    spool.append(late, CONFIG, hold=True)
+    spool._db.execute("UPDATE record SET body = 'x' WHERE seq = 2")
+    spool.correct("boot", lambda ns: ns, lambda _ns: Stamp("corrected", 1.0))
+    assert held(spool).gaps == {("one", "snow-1", 2): "corrupt"}
+    assert len(held(spool).bodies) == 2
 
 
 def test_a_pack_that_went_bad_is_given_up_and_nothing_else(spool: Spool) -> None:

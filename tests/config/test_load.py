@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,48 @@ def test_two_broken_files_are_told_together(folder: Path) -> None:
 
 
 # Several files
+
+
+def test_a_folder_of_parts_that_cannot_be_read_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: Path) -> Iterator[Path]:  # as root, no mode would
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    (problem,) = problems(folder, MINIMAL)
+    assert problem.file == str(folder / "gateway.d")
+    assert problem.what == "cannot be read: Permission denied"
+
+
+def test_a_file_in_the_place_of_that_folder_is_told(folder: Path) -> None:
+    (folder / "gateway.d").rmdir()
+    (folder / "gateway.d").touch()
+    (problem,) = problems(folder, MINIMAL)
+    assert (problem.file, problem.what) == (str(folder / "gateway.d"), "is no folder; move it away")
+
+
+def test_a_part_that_leads_nowhere_is_told(folder: Path) -> None:
+    (folder / "gateway.d" / "gone.toml").symlink_to(folder / "nowhere")
+    (problem,) = problems(folder, MINIMAL)
+    assert problem.file.endswith("gone.toml")
+
+
+def test_toml_that_is_too_deep_to_be_read_is_refused(folder: Path) -> None:
+    (problem,) = problems(folder, f"{MINIMAL}\nx = {'[' * 10_000}")
+    assert "too deep" in problem.what
+
+
+@pytest.mark.parametrize("path", ["", ".", "/var/lib/yukimi/", "a\\u0000b"])
+def test_a_spool_that_is_no_file_is_refused(folder: Path, path: str) -> None:
+    (problem,) = problems(folder, f'{MINIMAL}\n[spool]\npath = "{path}"')
+    assert problem.path == "spool.path"
+    assert "must name a file" in problem.what
+
+
+def test_a_secrets_name_that_no_file_can_have_is_refused(folder: Path) -> None:
+    (problem,) = problems(folder, with_password(folder, "a\\u0000b"))
+    assert "is no name of a file" in problem.what
 
 
 def test_files_beside_it_are_merged_in_name_order(folder: Path) -> None:

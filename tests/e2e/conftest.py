@@ -20,6 +20,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import pytest
@@ -36,7 +37,8 @@ from hil.relay import Relay
 
 PROJECT = Path(__file__).resolve().parents[2]
 GATEWAY = "site-01"
-OWN_ROOT = f"yukimi/v1/{GATEWAY}/"
+ROOT = "yukimi/v1/"
+OWN_ROOT = f"{ROOT}{GATEWAY}/"
 
 # The truth that the devices measure.
 ROAD_C = -4.0
@@ -70,6 +72,7 @@ class Heard:
     """A message that reached the city."""
 
     at_s: float
+    gateway: str
     topic: str  # below the gateway's own root
     payload: bytes
     records: tuple[dict[str, Any], ...]
@@ -96,16 +99,28 @@ class Daemon:
     """`yukimi run` as a process of its own, and what it logs.
 
     `shortened` gives constants of the program other values, so that a test need not wait as long
-    as a street does: {"agent.outbox.HOLD_S": 2.0}.
+    as a street does: {"agent.outbox.HOLD_S": 2.0}. `fault` is Python that breaks the program before
+    it runs, so that a test can show that it would notice.
     """
 
-    def __init__(self, config: Path, shortened: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        config: Path,
+        shortened: Mapping[str, float],
+        *,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        fault: str = "",
+    ) -> None:
         run = ["run", "--config", str(config)]
         command = [sys.executable, "-m", "agent", *run]
-        if shortened:
-            command = [sys.executable, "-c", _shortening(shortened), *run]
+        if shortened or fault:
+            command = [sys.executable, "-c", _shortening(shortened, fault), *run]
         self._process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, cwd=config.parent
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=config.parent,
+            env=os.environ | environment,
         )
         self._changed = threading.Condition()
         self._lines: list[str] = []
@@ -145,6 +160,11 @@ class Daemon:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_S)
 
+    def wait_end(self) -> int:
+        """Wait until it ends by itself; return the exit code."""
+        self._may_end = True
+        return self._process.wait(WAIT_S)
+
     def reload(self) -> None:
         """SIGHUP."""
         self._process.send_signal(signal.SIGHUP)
@@ -182,6 +202,8 @@ class Site:
         self, folder: Path, broker: Broker, *, make_city: Callable[..., City] = City
     ) -> None:
         self.folder = folder
+        self.spool = folder / "spool.db"
+        self.environment: dict[str, str] = {}  # of the daemons
         self.broker = broker
         self.relay = Relay(broker.host, broker.port)
         self.heard: list[Heard] = []
@@ -227,14 +249,19 @@ class Site:
         self.city.wait_subscribed()
 
     def configure(
-        self, sensors: Sequence[str] = ("door-1", "snow-2"), *, window_s: int = 1, **uplink: object
+        self,
+        sensors: Sequence[str] = ("door-1", "snow-2"),
+        *,
+        window_s: int = 1,
+        gateway: str = GATEWAY,
+        **uplink: object,
     ) -> Path:
         """Write the gateway's configuration; keywords go into [uplink]."""
         tables = self._sensor_tables(window_s)
         document: dict[str, Any] = {
-            "gateway": {"id": GATEWAY, "label": {"ja": "試験場", "en": "Bench"}},
+            "gateway": {"id": gateway, "label": {"ja": "試験場", "en": "Bench"}},
             "uplink": {"brokers": [self.url], "offset_s": 0.5} | uplink,
-            "spool": {"path": str(self._spool)},
+            "spool": {"path": str(self.spool)},
             "clock": {"trust": "system"},
             "privacy.flow": {"window_s": window_s},
             "buses": [{"id": "walkway", "kind": "simulated"}],
@@ -244,9 +271,16 @@ class Site:
         path.write_text(_toml(document), encoding="utf-8")
         return path
 
-    def start(self, shortened: Mapping[str, float] | None = None) -> Daemon:
+    def start(self, shortened: Mapping[str, float] | None = None, *, fault: str = "") -> Daemon:
         """Start the daemon."""
-        self._daemons.append(Daemon(self.folder / "gateway.toml", shortened or {}))
+        self._daemons.append(
+            Daemon(
+                self.folder / "gateway.toml",
+                shortened or {},
+                environment=self.environment,
+                fault=fault,
+            )
+        )
         return self.daemon
 
     def stop(self) -> int:
@@ -270,7 +304,7 @@ class Site:
 
     def spooled(self) -> Spooled:
         """Read the spool's file."""
-        uri = f"file:{self._spool}?mode=ro"
+        uri = f"file:{self.spool}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as database:
             if not database.execute("PRAGMA user_version").fetchone()[0]:
                 return Spooled("", {}, frozenset())  # not begun
@@ -278,17 +312,24 @@ class Site:
             if row is None:
                 return Spooled("", {}, frozenset())
             produced = database.execute("SELECT stream, seq FROM produced WHERE run = ?", row[:1])
-            waiting = database.execute(
-                "SELECT run.run, s.stream, r.seq FROM record r JOIN series s ON s.id = r.series"
-                " JOIN run ON run.id = s.run"
+            rows = database.execute(
+                "SELECT run.run, s.stream, r.seq, r.inside FROM record r"
+                " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
             )
-            return Spooled(row[1], dict(produced.fetchall()), frozenset(waiting.fetchall()))
+            waiting = set()
+            for run, stream, seq, inside in rows:
+                if inside is None:
+                    waiting.add((run, stream, seq))
+                    continue
+                for name, first, last, *_ in json.loads(inside)["spans"]:
+                    waiting |= {(run, name, number) for number in range(first, last + 1)}
+            return Spooled(row[1], dict(produced.fetchall()), frozenset(waiting))
 
     def wait_spooled(self, is_so: Callable[[Spooled], bool], what: str) -> Spooled:
         """Wait until the spool's file is as asked."""
         until_s = time.monotonic() + WAIT_S
         while time.monotonic() < until_s and not self.daemon.has_died:
-            if self._spool.exists():
+            if self.spool.exists():
                 spooled = self.spooled()
                 if is_so(spooled):
                     return spooled
@@ -401,20 +442,18 @@ class Site:
     def check_messages(self) -> None:
         """Hold every message against the published schemas."""
         for message in self.heard:
-            kind = message.lane if message.lane in ("status", "health") else "batch"
+            if not message.payload:  # a retained topic that was emptied
+                continue
+            is_batch = message.lane in ("alert", "live", "backlog")
+            kind = "batch" if is_batch else message.lane
             problems = list(_schema(kind).iter_errors(message.document))
             assert not problems, f"{message.topic}: {problems[0]}"
 
     def _hear(self, topic: str, payload: bytes, records: list[dict[str, Any]]) -> None:
+        gateway, _, below = topic.removeprefix(ROOT).partition("/")
         with self._changed:
-            self.heard.append(
-                Heard(time.time(), topic.removeprefix(OWN_ROOT), payload, tuple(records))
-            )
+            self.heard.append(Heard(time.time(), gateway, below, payload, tuple(records)))
             self._changed.notify_all()
-
-    @property
-    def _spool(self) -> Path:
-        return self.folder / "spool.db"
 
     def _sensor_tables(self, window_s: int) -> dict[str, dict[str, Any]]:
         asked = {"bus": self.mast.path, "window_s": window_s, "driver": "lufft-umb"}
@@ -441,12 +480,12 @@ class Site:
         }
 
 
-def _shortening(constants: Mapping[str, float]) -> str:
+def _shortening(constants: Mapping[str, float], fault: str) -> str:
     lines = ["import sys", "from agent.cli import main"]
     for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         lines += [f"import {module}", f"assert {module}.{constant} > 0", f"{name} = {value}"]
-    return "\n".join([*lines, "sys.exit(main())"])
+    return "\n".join([*lines, fault, "sys.exit(main())"])
 
 
 @cache

@@ -445,6 +445,19 @@ def test_a_kept_session_holds_what_came_while_the_city_was_away() -> None:
                 assert city.wait_for(came(1), 20)
 
 
+def test_a_city_whose_node_dies_goes_to_the_next() -> None:
+    need_mosquitto()
+    with Mosquitto() as first, Mosquitto() as second:
+        city = City(first.host, first.port, also=[(second.host, second.port)])
+        with city:
+            city.wait_subscribed()
+            publish(first, LIVE, batch(record(1)))
+            assert city.wait_for(came(1), 20)
+            first.kill()
+            while not city.wait_for(came(2), 0.2):
+                publish(second, LIVE, batch(record(2)))
+
+
 def test_a_city_without_a_broker_says_so_and_stops() -> None:
     with Relay("127.0.0.1", 9) as relay:
         relay.cut()

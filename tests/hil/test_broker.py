@@ -205,3 +205,33 @@ def test_a_broker_that_cannot_start_says_why() -> None:
         broker.start()
     assert "nonsense" in broker.log
     broker.close()
+
+
+def test_a_reload_takes_what_the_configuration_names_as_it_is_now(tmp_path: Path) -> None:
+    need_mosquitto()
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite #\n")
+    with (
+        Mosquitto(extra=(f"acl_file {acl}",)) as broker,
+        Client(broker, protocol=V5) as client,
+    ):
+        client.wait("connected")
+        for access, code in (("readwrite", 0x10), ("read", 0x87), ("readwrite", 0x10)):
+            acl.write_text(f"topic {access} #\n")
+            broker.reload()
+            client.paho.publish("a/b", b"1", qos=1)
+            assert reason_of(client.wait("acknowledged")) == code
+
+
+def test_a_broker_that_ended_by_itself_is_noticed_and_one_that_was_killed_is_not() -> None:
+    need_mosquitto()
+    with Mosquitto() as broker:
+        broker.check()
+        process = broker._process
+        assert process is not None
+        process.kill()
+        process.wait()
+        with pytest.raises(BrokerError, match="exit code -9"):
+            broker.check()
+        broker.kill()
+        broker.check()

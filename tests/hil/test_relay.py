@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hil.relay import Relay
+from hil.relay import Ear, Relay
 
 
 class Echo:
@@ -157,3 +157,24 @@ def test_a_target_that_is_not_there_looks_like_a_reset() -> None:
     with relay, pytest.raises(ConnectionResetError), connect(relay) as client:
         client.recv(1)
     relay.close()
+
+
+def test_each_connection_is_overheard_by_an_ear_of_its_own() -> None:
+    echo, heard = Echo(), []
+
+    def new_ear() -> Ear:
+        words: dict[bool, bytes] = {True: b"", False: b""}
+        heard.append(words)
+
+        def hear(to_target: bool, chunk: bytes) -> None:
+            words[to_target] += chunk
+
+        return hear
+
+    with Relay("127.0.0.1", echo.port, new_ear=new_ear) as relay:
+        for word in (b"one", b"two"):
+            with connect(relay) as client:
+                client.sendall(word)
+                assert hear(client, 3) == word.upper()
+    echo.close()
+    assert heard == [{True: b"one", False: b"ONE"}, {True: b"two", False: b"TWO"}]

@@ -1,0 +1,242 @@
+"""One gateway after another: with the configuration that is wanted, or with the last good one.
+
+A wrong configuration costs neither data nor reach. One that is invalid is refused, at a start and
+at a reload, and so is one with which no gateway starts. What is refused is said with every problem
+and told to the gateway that runs instead. Only where nothing is known to be good, it ends.
+
+A change of [spool] path takes the records along. Where they cannot come along the change is
+refused; only where nothing else starts, the gateway runs without them, and they are remembered.
+A change of [gateway] id does not touch the records: what waits leaves under the new id, each record
+with the run that measured it, and a run's id is never used twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from config.load import ConfigError, Problem
+
+from . import lastgood, relocate
+from .app import Gateway
+from .lastgood import LastGood, spool_path
+from .notify import notify
+from .plan import Plan, load_plan
+from .spool import SpoolError
+
+
+class Orders(Protocol):
+    """What the outside wants: `wake` is set at each order."""
+
+    wake: threading.Event
+    must_stop: bool  # else reload
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A plan to be tried."""
+
+    plan: Plan
+    must_gather: bool  # not without the records that wait elsewhere
+
+
+class Daemon:
+    """The life of the process, from one configuration to the next."""
+
+    def __init__(self, path: Path, orders: Orders, *, say: Callable[[str], None]) -> None:
+        self._path = path
+        self._orders = orders
+        self._say = say  # to the person who looks after the gateway
+        self._gateway: Gateway | None = None
+        self._has_started = False
+        self._good: Plan | None = None  # what runs, or ran before the present attempt
+        self._kept: LastGood | None = None
+        self._files: set[Path] = set()  # in which it is kept
+        self._next: list[_Attempt] = []
+
+    def run(self) -> None:
+        """Run until told to stop. Raises ConfigError, SpoolError, ThreadDiedError."""
+        attempts = self._first()
+        while attempts and not self._orders.must_stop:
+            attempts = self._live(attempts)
+
+    def _first(self) -> list[_Attempt]:
+        wrong = good = None
+        try:
+            wanted = self._load()
+        except ConfigError as exc:
+            wrong = exc
+        found = lastgood.find(self._path)
+        if found is not None:
+            self._kept, file = found
+            self._files = {file}
+            try:
+                good = _checked(file, self._kept.plan)
+            except ConfigError as exc:
+                if wrong is not None:
+                    useless = Problem(str(file), "", "the last good one is no use either")
+                    raise ConfigError([*wrong.problems, useless, *exc.problems]) from exc
+        if wrong is None:
+            return self._attempts(wanted, good)
+        if good is None:
+            raise wrong
+        self._say(f"configuration refused, the last good one runs:\n{wrong}")
+        return [_Attempt(replace(good, refused=wrong.problems), must_gather=False)]
+
+    def _attempts(self, wanted: Plan, good: Plan | None) -> list[_Attempt]:
+        """List what to try: what is wanted, what is known to run, at last less than is wanted."""
+        attempts = [_Attempt(wanted, must_gather=True)]
+        if good is not None and good.loaded.document != wanted.loaded.document:
+            attempts.append(_Attempt(good, must_gather=False))
+        if self._elsewhere(wanted):
+            attempts.append(_Attempt(wanted, must_gather=False))
+        return attempts
+
+    def _live(self, attempts: list[_Attempt]) -> list[_Attempt]:
+        """Live one life with the first plan that starts; return what to try next."""
+        failures: list[Exception] = []
+        refused: list[Problem] = []
+        for attempt in attempts:
+            if self._orders.must_stop:
+                return []
+            plan = replace(attempt.plan, refused=[*attempt.plan.refused, *refused])
+            for warning in plan.warnings:
+                self._say(f"warning: {warning}")
+            self._next, self._gateway, self._has_started = [], None, False
+            try:
+                self._gather(attempt)
+                # A place that does not work is left to memory only where there is no other.
+                others = (spool_path(each.plan) for each in attempts[attempts.index(attempt) + 1 :])
+                is_better = any(other != spool_path(plan) for other in others)
+                self._gateway = Gateway(plan, needs_disk=is_better)
+                self._gateway.run(self._orders.wake, self._goes_on, partial(self._started, plan))
+            except Exception as exc:
+                if self._has_started:
+                    raise
+                failures.append(exc)
+                refused.append(_why_not(plan, exc))
+                more = ", the next one is tried" if attempt is not attempts[-1] else ""
+                self._say(f"configuration {plan.loaded.config_id} refused{more}:\n{refused[-1]}")
+            else:
+                return self._next
+        raise failures[0]
+
+    def _goes_on(self) -> bool:
+        """Whether the gateway, woken by a signal, goes on as it is."""
+        if self._orders.must_stop:
+            notify("STOPPING=1")
+            return False
+        try:
+            wanted = self._load()
+            self._refuse_clash(wanted)
+        except ConfigError as exc:
+            self._say(f"reload refused, the old configuration goes on:\n{exc}")
+            if self._gateway is not None:
+                self._gateway.config_refused(exc.problems)
+            return True
+        # STOPPING=1 would have systemd kill us when its time is up.
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._next = self._attempts(wanted, self._good)
+        return False
+
+    def _load(self) -> Plan:
+        return _checked(self._path, partial(load_plan, self._path))
+
+    def _refuse_clash(self, wanted: Plan) -> None:
+        """Raise ConfigError where the records cannot follow to the spool that is wanted."""
+        for place in self._elsewhere(wanted):
+            why = relocate.clash(place, spool_path(wanted))
+            if why is not None:
+                raise ConfigError([wanted.loaded.problem(("spool", "path"), why)])
+
+    def _elsewhere(self, plan: Plan) -> list[Path]:
+        """Return the spools of this gateway at other paths than the plan's."""
+        places = self._kept.places if self._kept is not None else ()
+        here = spool_path(plan)
+        return [place for place in places if place != here and relocate.holds_spool(place)]
+
+    def _gather(self, attempt: _Attempt) -> None:
+        """Bring the records to the spool of the attempt. Raises SpoolError."""
+        elsewhere = self._elsewhere(attempt.plan)
+        if not elsewhere or self._kept is None:
+            return
+        here = spool_path(attempt.plan)
+        # Before the first step: whatever stops us, the next start knows both paths.
+        places = tuple(dict.fromkeys((*self._kept.places, here)))
+        self._kept = replace(self._kept, places=places)
+        self._files.add(lastgood.file_for(self._path, here))
+        for file in self._files:
+            self._store(self._kept, file)
+        for place in elsewhere:
+            try:
+                relocate.move(place, here)
+            except SpoolError as exc:
+                if attempt.must_gather:
+                    raise
+                self._say(f"records stay at {place}: {exc}")
+            else:
+                self._say(f"the records at {place} were moved to {here}")
+
+    def _started(self, plan: Plan) -> None:
+        """Note that a plan is good: it runs."""
+        self._has_started = True
+        self._good = replace(plan, refused=[])
+        self._tell_new_id(plan)
+        self._kept = lastgood.of_plan(plan, tuple(self._elsewhere(plan)))
+        file = lastgood.file_for(self._path, spool_path(plan))
+        if self._store(self._kept, file):
+            for other in self._files - {file}:  # it would tell of a spool that is gone
+                with suppress(OSError):
+                    other.unlink()
+            self._files = {file}
+
+    def _store(self, kept: LastGood, file: Path) -> bool:
+        try:
+            lastgood.store(kept, file)
+        except OSError as exc:
+            self._say(f"{file}: the last good configuration cannot be kept: {exc}")
+            return False
+        return True
+
+    def _tell_new_id(self, plan: Plan) -> None:
+        """Say so where records of another id wait."""
+        new_id = plan.loaded.config.gateway.id
+        old_id = self._kept.document.get("gateway", {}).get("id") if self._kept else None
+        if old_id in (None, new_id) or self._gateway is None:
+            return
+        spool = self._gateway.spool
+        waiting = 0
+        with suppress(SpoolError):
+            waiting = sum(n for run, n in spool.waiting_by_run().items() if run != spool.run)
+        if waiting:
+            self._say(f"warning: {waiting} records measured as {old_id} leave under {new_id}")
+
+
+def _checked(file: Path, load: Callable[[], Plan]) -> Plan:
+    """Load a plan. Raises ConfigError, whatever is wrong with it."""
+    try:
+        return load()
+    except ConfigError:
+        raise
+    except Exception as exc:  # a driver's bug must not cost the gateway
+        what = f"cannot be checked: {exc!r} in {_place(exc)}; this is a bug"
+        raise ConfigError([Problem(str(file), "", what)]) from exc
+
+
+def _why_not(plan: Plan, exc: Exception) -> Problem:
+    if isinstance(exc, SpoolError):
+        return plan.loaded.problem(("spool", "path"), str(exc))
+    what = f"cannot be started: {exc!r} in {_place(exc)}"
+    return Problem(str(plan.loaded.path), "", what)
+
+
+def _place(exc: Exception) -> str:
+    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"

@@ -1,0 +1,39 @@
+"""`python -m hil`: the bench from the command line; `bench` measures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .bench import BENCHES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hil", description="The bench.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    bench = verbs.add_parser("bench", help="measure; without a name, list what can be measured")
+    names = bench.add_subparsers(dest="name", metavar="NAME")
+    for name, about in BENCHES.items():
+        module = import_module(f".bench.{name}", __package__)
+        one = names.add_parser(
+            name,
+            help=about,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(one)
+        one.set_defaults(run=module.run)
+    parsed = parser.parse_args(arguments)
+    if parsed.name is None:
+        for name, about in BENCHES.items():
+            print(f"{name:<12} {about}")
+        return 0
+    code: int = parsed.run(parsed)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
