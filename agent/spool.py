@@ -551,7 +551,14 @@ class Spool:
         with self._transaction():
             self._shelf.forget_old_runs()
             self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
-        self._next_id = 1 + max(0, self._shelf.one("SELECT coalesce(max(id), 0) FROM record"))
+        self._next_id = 1
+        self._pass_by()
+
+    def _pass_by(self) -> None:
+        """Give out no id that the file has already: while it was damaged, not all were seen."""
+        highest = self._shelf.one("SELECT coalesce(max(id), 0) FROM record")
+        if highest > 0:
+            self._next_id = max(self._next_id, highest + 1)
 
     def _find_previous(self) -> None:
         row = self._db.execute("SELECT clean FROM run ORDER BY id DESC LIMIT 1").fetchone()
@@ -591,6 +598,7 @@ class Spool:
         with self._transaction():
             self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
             self._shelf.note_produced(self._run_id, self._produced)
+        self._pass_by()
 
     def _reopen(self) -> bool:
         if not self.is_volatile:

@@ -79,6 +79,7 @@ def is_damage(exc: Exception) -> bool:
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_CONSTRAINT,  # what is put in is new: then there is what cannot be seen
     )
 
 

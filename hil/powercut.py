@@ -62,7 +62,7 @@ SHUTDOWN_NO_LOG_FLUSH = 2
 
 IMAGE_BYTES = 16 * 2**20
 CUTS_PER_IMAGE = 40
-SMALL_SPOOL_BYTES = 128 * 1024  # full, and evicting, within an image's life
+SMALL_SPOOL_BYTES = 96 * 1024  # full, and evicting, within an image's life
 LIFE_S = 6.0  # the longest that a gateway lives
 SHARE_REACHABLE = 0.3  # of the lives in which the broker can be reached
 SHARE_DYING_SLOWLY = 0.3  # of the cuts in which the daemon meets the dead disk before its end
