@@ -6,14 +6,18 @@ Invariants:
 2. Numbers are 1, 2, 3 ... per run and stream, without holes. They are given out inside the
    transaction, so a failed one consumes none; each run is new, so no number ever returns.
 3. A record leaves in two ways only: it was acknowledged, or a gap that names its numbers took its
-   place in the same transaction. A gap leaves only when acknowledged.
+   place in the same transaction. A gap leaves only when acknowledged. (Only where so many runs
+   came and went that their gaps alone fill the spool, the oldest go unnamed; `damages` says so.)
 4. For each run the highest number of each stream stays known until a later run has told it.
 5. Bodies leave in the order in which they were committed.
 6. Nothing that is found in the file stops the gateway: what is damaged is set aside, what can be
-   read of it goes on, and the rest is named in gaps (`spoolfile`).
+   read of it goes on, and the rest is named in gaps (`salvage`).
+7. Database, log and shared memory together never take more than `max_bytes`, from 2 MiB on and
+   for commits of up to 500 records.
 
-An entry is one record or gap, or one pack: PACK_RECORDS records of one run, kind and
-configuration, which waited together and were deflated into the message that they will be. A
+The tables are on a `Shelf`; here are the lock, the transactions, and the way from the disk into
+memory and back. An entry is one record or gap, or one pack: PACK_RECORDS records of one run, kind
+and configuration, which waited together and were deflated into the message that they will be. A
 backlog is so a tenth of its size, and leaves without being touched again.
 
 An acknowledgement may wait in memory for the next commit: after a crash the record is sent again,
@@ -23,52 +27,48 @@ synchronous=FULL, behind one connection and one lock: a few short transactions a
 
 from __future__ import annotations
 
-import fcntl
 import json
-import math
-import os
 import random
 import sqlite3
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from .clock import HeldBoot, Stamp
-from .record import (
-    ALERTS_STREAM,
-    BEFORE_ALL,
-    GATEWAY_STREAM,
-    AlertRecord,
-    Entry,
-    Lost,
-    Page,
-    Parcel,
-    Record,
-    Top,
-    batch,
-    bodies_of,
-    deflated,
-    gap_body,
-    utc_ns,
-    with_time,
+from .page import OpenPage
+from .record import BEFORE_ALL, AlertRecord, Entry, Lost, Page, Record, with_time
+from .salvage import Damage, finish_salvage, replace_damaged
+from .shelf import (
+    EVICT_RECORDS,
+    KEEP,
+    KEEP_ALERT,
+    PACK_RECORDS,
+    ROW_BYTES,
+    End,
+    PreviousRun,
+    Shelf,
+    end_of,
 )
 from .spoolfile import (
     INSERT_RECORD,
+    PAGE_SIZE,
     RECORD,
-    Damage,
     DamagedError,
+    Row,
+    SpoolError,
+    beside,
     check,
     checksum,
+    claim,
     is_damage,
     open_file,
     open_memory,
-    replace_damaged,
 )
+
+__all__ = ["PACK_RECORDS", "Damage", "PreviousRun", "Spool", "SpoolError", "claim"]
 
 # Acknowledgements wait for the next commit, but not more of them than this, in records.
 ACK_LIMIT = 20_000
@@ -76,13 +76,7 @@ ACK_LIMIT = 20_000
 # How far back the newest record of a stream is looked for, in entries.
 NEWEST_AMONG = 5000
 
-# So many records of one run, kind and configuration become one entry. Beyond a few hundred they
-# deflate hardly better, and a broker that is slow or strict gets large messages.
-PACK_RECORDS = 200
-PACK_LOOK = 4000  # entries looked at to find them
-PACK_LEVEL = 9  # of zlib: each record is deflated once, a few times an hour
-
-# A page that is handed out is smaller than this, however large the entries are.
+# A page that is handed out is smaller than this, or one entry.
 PAGE_BYTES = 2**19
 
 # Free pages are kept for the next outage up to this many, 4 kB each; the others go back in steps,
@@ -90,37 +84,19 @@ PAGE_BYTES = 2**19
 RECLAIM_PAGES = 256
 RECLAIM_AT_ONCE = 2048
 
-# How many of the oldest records make room at a time when the spool is full.
-EVICT_RECORDS = 500
-RECORD_BYTES = 1024  # more than a record takes
+# Beside the tables there must be room for the log: a commit of 500 records that also evicts 500
+# takes some 900 kB of it.
+LOG_ROOM_BYTES = 17 * 2**16
+
+PACK_LOG_BYTES = 2**17  # what a pack may take of the log
 
 MEMORY_BYTES = 8 * 2**20  # in memory, while the disk is gone
 
-# `keep`: what is given up last
-KEEP_ALERT, KEEP_START = 1, 2
-KEEP = {ALERTS_STREAM: KEEP_ALERT, GATEWAY_STREAM: KEEP_START}
-
 _ENTRY = (
     "SELECT r.id, run.run, s.stream, s.kind, s.config, r.seq, r.end_ns, r.body,"
-    " r.gap IS NOT NULL FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+    " r.gap IS NOT NULL, r.crc"
+    " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
 )
-
-
-class SpoolError(Exception):
-    """The spool cannot be read or written; the message names the file and the cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreviousRun:
-    """What an earlier life of the daemon committed in all."""
-
-    run: str
-    clean: bool
-    produced: dict[str, int]
-
-    def json(self) -> dict[str, object]:
-        """Return the contract's `previous` object."""
-        return {"run": self.run, "clean": self.clean, "produced": self.produced}
 
 
 class Spool:
@@ -143,20 +119,18 @@ class Spool:
         gateway the spool is only looked at, and every pack is shown.
         """
         self._path = path
-        self._max_bytes = max_bytes
         # The write-ahead log counts: a small spool has a small one, none more than 1 MiB.
         self._log_bytes = min(2**20, max_bytes // 16)
+        reserve_bytes = min(max_bytes // 2, max(max_bytes // 4, LOG_ROOM_BYTES))
+        self._room_bytes = max_bytes - reserve_bytes
+        self._reclaim_pages = min(RECLAIM_AT_ONCE, reserve_bytes // 4 // PAGE_SIZE)
         self._gateway = gateway
         self._pack_records = pack_records
         self._lock = threading.Lock()
         self._acked: set[int] = set()
         self._acked_records = 0
-        self._series: dict[tuple[str, str, str], int] = {}
-        self._names: dict[int, tuple[str, str, str, str]] = {}  # run, stream, kind, configuration
-        self._waiting: Counter[str] | None = None  # by run; None: to be counted
-        self._loose = 0  # entries since the last look for what is worth packing
-        self._packed_to = 0
         self._produced: dict[str, int] = {}
+        self._on_disk: dict[str, int] = {}  # of `_produced`, when the disk was left
         self.evicted = 0  # records replaced by gaps in this run
         self.damages: list[Damage] = []  # what happened to the file, until somebody takes it
         self.is_volatile = False
@@ -168,11 +142,9 @@ class Spool:
         self._next_id = 0
         self.ended_clean = True  # the life before
         try:
-            self._db = self._open()
-            self._begin()
+            self._open_and(self._begin)
         except (OSError, sqlite3.Error, DamagedError) as exc:
             self._turn_volatile(exc)
-        self._loose = self._pack_records  # an earlier life may have left some
 
     def append(
         self, records: Sequence[Record | AlertRecord | Lost], config_id: str, *, hold: bool = False
@@ -182,81 +154,56 @@ class Spool:
         With `hold`, records whose time is only estimated wait for the clock and have no entry yet.
         Raises SpoolError, and then nothing was committed and no number was used.
         """
-        with self._lock:
-            produced = dict(self._produced)
-            ends: list[tuple[str, _End]] = []
-            next_id = self._next_id
-            series_before = dict(self._series)
-            entries, rows = [], []
-            try:
-                with self._transaction():
-                    self._delete_acked()
-                    evicted = self._make_room(len(records))
-                    for item in records:
-                        first = produced.get(item.stream, 0) + 1
-                        held = False
-                        gap = None
-                        boot: tuple[int | None, int | None] = (None, None)
-                        if isinstance(item, Lost):
-                            seq, gap = first + item.count - 1, item.why
-                        else:
-                            seq = first
-                            is_estimated = item.clock.state == "estimated"
-                            if isinstance(item, Record) and hold and is_estimated:
-                                held = True  # alerts do not wait
-                                boot = (item.boot_start_ns, item.boot_end_ns)
-                            if not is_estimated:
-                                ends.append((item.stream, _end(item.end_ns, item.clock)))
-                        produced[item.stream] = seq
-                        names = (item.stream, item.kind, config_id)
-                        series = self._series_id(*names)
-                        body = item.body(seq)
-                        times = (item.start_ns, item.end_ns)
-                        keep = KEEP.get(item.stream)
-                        crc = checksum(body)
-                        if isinstance(item, AlertRecord):
-                            self._set_alarm(item, body)
-                        rows.append(
-                            (
-                                next_id,
-                                series,
-                                1,
-                                first,
-                                seq,
-                                *times,
-                                *boot,
-                                gap,
-                                keep,
-                                crc,
-                                None,
-                                body,
-                            )
-                        )
-                        if not held:
-                            is_gap = gap is not None
-                            entries.append(
-                                Entry(next_id, self.run, *names, seq, item.end_ns, body, is_gap)
-                            )
-                        next_id += 1
-                    self._db.executemany(INSERT_RECORD, rows)
-                    self._note_produced({r.stream: produced[r.stream] for r in records})
-                    self._note_ends(self._run_id, ends)
-            except BaseException as exc:
-                self._series = series_before
-                self._names.clear()
-                self._waiting = None
-                if isinstance(exc, sqlite3.Error):
-                    raise self._failed(exc) from exc
-                raise
+        with self._lock, self._errors():
+            with self._transaction():
+                self._shelf.delete(self._acked)
+                rows, produced, ends = self._numbered(records, config_id, hold)
+                evicted = self._make_room(rows)
+                self._shelf.insert(rows)
+                self._shelf.note_produced(
+                    self._run_id, {r.stream: produced[r.stream] for r in records}
+                )
+                self._shelf.note_ends(self._run_id, ends)
+                entries = [self._entry(row) for row in rows if row.boot_end_ns is None]
             self._forget_acked()
             self.evicted += evicted
-            self._produced, self._next_id = produced, next_id
-            self._loose += len(rows)
-            if self._waiting is not None:
-                self._waiting[self.run] += len(rows)
+            self._produced, self._next_id = produced, self._next_id + len(rows)
             with suppress(sqlite3.Error):  # what was asked for is done
                 self._reclaim()
             return entries
+
+    def _numbered(
+        self, records: Iterable[Record | AlertRecord | Lost], config_id: str, hold: bool
+    ) -> tuple[list[Row], dict[str, int], list[tuple[str, End]]]:
+        """Return rows with their numbers; the highest number of each stream, and known ends."""
+        produced = dict(self._produced)
+        ends: list[tuple[str, End]] = []
+        rows = []
+        for row_id, item in enumerate(records, self._next_id):
+            stream = item.stream
+            first = seq = produced.get(stream, 0) + 1
+            gap = None
+            boot: tuple[int | None, int | None] = (None, None)
+            if isinstance(item, Lost):
+                seq, gap = first + item.count - 1, item.why
+            elif item.clock.state != "estimated":
+                ends.append((stream, end_of(item.end_ns, item.clock)))
+            elif hold and isinstance(item, Record):  # alerts do not wait
+                boot = (item.boot_start_ns, item.boot_end_ns)
+            produced[stream] = seq
+            series = self._shelf.series(self._run_id, stream, item.kind, config_id)
+            body = item.body(seq)
+            if isinstance(item, AlertRecord):
+                self._shelf.set_alarm(item, body)
+            place = (row_id, series, 1, first, seq, item.start_ns, item.end_ns)
+            rows.append(Row(*place, *boot, gap, KEEP.get(stream), checksum(body), None, body))
+        return rows, produced, ends
+
+    def _entry(self, row: Row) -> Entry:
+        seq, body = row.seq or 0, str(row.body)
+        return Entry(
+            row.id, *self._shelf.names(row.series), seq, row.end_ns, body, row.gap is not None
+        )
 
     def peek(
         self,
@@ -275,51 +222,22 @@ class Spool:
         SpoolError.
         """
         with self._lock, self._errors():
-            parcels: list[_Open] = []
-            open_by_key: dict[tuple[str, str, str], _Open] = {}
-            unfit, damaged = [], []
-            size_bytes, seen = 0, after_id
+            page = OpenPage(after_id, parcel_records, self._gateway)
             cursor = self._db.execute(
-                "SELECT id, series, n, seq, crc, inside, body FROM record"
+                f"SELECT {RECORD} FROM record"
                 " WHERE id > ? AND id <= ? AND boot_end_ns IS NULL AND keep IS NOT 1"
                 " AND series NOT IN (SELECT s.id FROM series s JOIN json_each(?) k"
                 " ON s.kind = k.value) ORDER BY id LIMIT ?",
                 (after_id, up_to_id, json.dumps(list(without_kinds)), limit),
             )
             with closing(cursor):
-                for row_id, series, count, seq, crc, inside, body in cursor:
-                    seen = row_id
-                    if row_id in self._acked or row_id in without_ids:
-                        continue
-                    if checksum(body) != crc:
-                        damaged.append(row_id)
-                        continue
-                    size_bytes += len(body)
-                    run, stream, kind, config_id = self._names.get(series) or self._name(series)
-                    key = (run, kind, config_id)
-                    if inside is None:
-                        found = open_by_key.get(key)
-                        if found is None or len(found.ids) >= parcel_records:
-                            found = open_by_key[key] = _Open(key)
-                            parcels.append(found)
-                        found.ids.append(row_id)
-                        found.bodies.append(body)
-                        found.tops.append(((stream, seq),))
-                    else:
-                        about = json.loads(inside)
-                        if count > parcel_records or self._gateway not in ("", about["gateway"]):
-                            unfit.append(row_id)
-                            continue
-                        # What comes after it must not join what was opened before it.
-                        open_by_key.pop(key, None)
-                        tops = tuple((span[0], span[2]) for span in about["spans"])
-                        parcels.append(_Open(key, [row_id], [], [tops], body, count))
-                    if size_bytes >= PAGE_BYTES:
+                for row in map(Row._make, cursor):
+                    is_wanted = row.id not in self._acked and row.id not in without_ids
+                    page.look(row, self._shelf.names(row.series) if is_wanted else None)
+                    if page.size_bytes >= PAGE_BYTES:
                         break
-            if damaged:
-                with self._transaction():
-                    self._give_up(damaged, "corrupt")
-            return Page([each.parcel() for each in parcels], seen, tuple(unfit))
+            self._give_up_damaged(page.damaged)
+            return page.close()
 
     def newest(self) -> tuple[list[Entry], int]:
         """Return the newest waiting record of each stream, and the last id. Raises SpoolError."""
@@ -330,8 +248,8 @@ class Spool:
                 " ON s.id = r.series WHERE r.id > ? AND r.boot_end_ns IS NULL AND r.gap IS NULL"
                 " AND r.inside IS NULL AND r.keep IS NOT 1 GROUP BY s.stream) ORDER BY r.id",
                 (last_id - NEWEST_AMONG,),
-            )
-            return [Entry(*row) for row in rows if row[0] not in self._acked], last_id
+            ).fetchall()
+            return self._sound(rows), last_id
 
     def alerts(self, limit: int) -> list[Entry]:
         """Return the oldest waiting alerts, gaps among them. Raises SpoolError."""
@@ -339,8 +257,21 @@ class Spool:
             rows = self._db.execute(
                 _ENTRY + " WHERE r.keep = ? ORDER BY r.id LIMIT ?",
                 (KEEP_ALERT, limit + len(self._acked)),
-            )
-            return [Entry(*row) for row in rows if row[0] not in self._acked][:limit]
+            ).fetchall()
+            return self._sound(rows)[:limit]
+
+    def _sound(self, rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+        """Return the entries that still wait; damaged ones are given up."""
+        waiting = [(Entry(*row), crc) for *row, crc in rows if row[0] not in self._acked]
+        self._give_up_damaged([e.id for e, crc in waiting if checksum(e.body) != crc])
+        return [entry for entry, crc in waiting if checksum(entry.body) == crc]
+
+    def _give_up_damaged(self, ids: Sequence[int]) -> None:
+        if ids:
+            with self._transaction():
+                lost = self._shelf.give_up(ids, "corrupt")
+            why = f"{len(ids)} entries are not what was written"
+            self.damages.append(Damage(why, "", 0, lost))
 
     def alarms(self) -> list[dict[str, Any]]:
         """Return the newest record of each alert that is raised. Raises SpoolError."""
@@ -380,7 +311,7 @@ class Spool:
             ).fetchone()
             if row is None:
                 return None
-            self._give_up([row_id], "rejected")
+            self._shelf.give_up([row_id], "rejected")
             return str(row[0])
 
     def settle(self) -> None:
@@ -389,7 +320,7 @@ class Spool:
             if not self._acked:
                 return
             with self._transaction():
-                self._delete_acked()
+                self._shelf.delete(self._acked)
             self._forget_acked()
 
     # Packing
@@ -397,7 +328,7 @@ class Spool:
     @property
     def is_loose(self) -> bool:
         """Whether `pack` may find something to do."""
-        return self._loose >= self._pack_records
+        return self._shelf.is_loose
 
     def pack(self, without_ids: Collection[int] = ()) -> int:
         """Pack what has waited together long enough; return how many records were packed.
@@ -406,112 +337,24 @@ class Spool:
         Raises SpoolError.
         """
         with self._lock, self._errors():
-            groups, newest, seen = self._loose_ones(without_ids)
-            packed, left = 0, []
-            with self._transaction():
-                for (run, kind, config_id), rows in groups.items():
-                    least = self._pack_records if run == self.run else self._pack_records // 8
-                    free = [row for row in rows if row[0] not in newest]
-                    left += [row[0] for row in rows if row[0] in newest and run == self.run]
-                    while len(free) >= max(2, least):
-                        chosen, free = free[: self._pack_records], free[self._pack_records :]
-                        self._put_pack(run, kind, config_id, chosen)
-                        packed += len(chosen)
-                    left += [row[0] for row in free if run == self.run]
-            # What is left of earlier runs stays as it is: nothing joins it any more.
-            busy = [each for each in without_ids if each > self._packed_to]
-            self._packed_to = min([*left, *busy, seen + 1]) - 1
-            self._loose = 0
+            packed = 0
+            try:
+                busy = {*without_ids, *self._acked}
+                chosen = self._shelf.worth_packing(self.run, self._next_id - 1, busy)
+                # Together they share the pages that they leave; but the log must stay short.
+                together = max(1, self._log_bytes // PACK_LOG_BYTES)
+                for at in range(0, len(chosen), together):
+                    with self._transaction():
+                        packed += sum(map(self._shelf.pack, chosen[at : at + together]))
+            except BaseException:
+                self._shelf.look_again()
+                raise
             return packed
 
     def unpack(self, ids: Iterable[int]) -> None:
         """Turn packs that cannot travel as they are into single entries. Raises SpoolError."""
         with self._lock, self._errors(), self._transaction():
-            for row_id in ids:
-                row = self._db.execute(
-                    "SELECT series, inside, body FROM record WHERE id = ? AND inside IS NOT NULL",
-                    (row_id,),
-                ).fetchone()
-                if row is None:
-                    continue
-                try:
-                    singles = self._singles(*row)
-                except (ValueError, KeyError):
-                    self._give_up([row_id], "corrupt")
-                    continue
-                self._db.execute("DELETE FROM record WHERE id = ?", (row_id,))
-                self._db.executemany(INSERT_RECORD, singles)
-
-    def _loose_ones(
-        self, without_ids: Collection[int]
-    ) -> tuple[dict[tuple[str, str, str], list[tuple[Any, ...]]], set[int], int]:
-        """Return single records by run, kind, configuration; each stream's newest; the last id."""
-        rows = self._db.execute(
-            "SELECT r.id, run.run, s.kind, s.config, s.stream, r.first, r.seq, r.start_ns,"
-            " r.end_ns, r.body FROM record r JOIN series s ON s.id = r.series"
-            " JOIN run ON run.id = s.run WHERE r.id > ? AND r.inside IS NULL AND r.gap IS NULL"
-            " AND r.keep IS NULL AND r.boot_end_ns IS NULL ORDER BY r.id LIMIT ?",
-            (max(0, self._packed_to), PACK_LOOK),
-        ).fetchall()
-        newest = {row[4]: row[0] for row in rows}
-        groups: dict[tuple[str, str, str], list[tuple[Any, ...]]] = {}
-        for row in rows:
-            if row[0] not in without_ids and row[0] not in self._acked:
-                groups.setdefault(row[1:4], []).append(row)
-        seen = rows[-1][0] if len(rows) == PACK_LOOK else self._next_id - 1
-        return groups, set(newest.values()), seen
-
-    def _put_pack(self, run: str, kind: str, config_id: str, rows: list[tuple[Any, ...]]) -> None:
-        # By stream they deflate better; within a stream they keep their order.
-        rows = sorted(rows, key=lambda row: (row[4], row[0]))
-        payload = deflated(
-            batch(self._gateway, run, kind, config_id, (row[9] for row in rows)), PACK_LEVEL
-        )
-        spans: list[list[Any]] = []
-        for row in rows:
-            stream, first, seq, start_ns, end_ns = row[4:9]
-            if spans and spans[-1][0] == stream and first == spans[-1][2] + 1:
-                spans[-1][2], spans[-1][4], spans[-1][5] = seq, end_ns, row[0]
-            else:
-                spans.append([stream, first, seq, start_ns, end_ns, row[0]])
-        ids = [row[0] for row in rows]
-        inside = {"gateway": self._gateway, "spans": spans, "ids": ids}
-        run_id = self._one("SELECT id FROM run WHERE run = ?", run)
-        series = self._series_of_run(run_id, "", kind, config_id)
-        times = (min(row[7] for row in rows), max(row[8] for row in rows), None, None)
-        text = json.dumps(inside, separators=(",", ":"))
-        self._delete(ids)
-        self._db.execute(
-            INSERT_RECORD,
-            (
-                min(ids),
-                series,
-                len(ids),
-                None,
-                None,
-                *times,
-                None,
-                None,
-                checksum(payload),
-                text,
-                payload,
-            ),
-        )
-
-    def _singles(self, series: int, inside: str, payload: bytes) -> list[tuple[Any, ...]]:
-        """Return the rows that a pack was made of. Raises ValueError or KeyError if damaged."""
-        about = json.loads(inside)
-        _, _, kind, config_id = self._name(series)
-        run_id = self._one("SELECT run FROM series WHERE id = ?", series)
-        bodies = bodies_of(payload)
-        rows: list[tuple[Any, ...]] = []
-        for row_id, body in zip(about["ids"], bodies, strict=True):
-            said = json.loads(body)
-            own = self._series_of_run(run_id, said["stream"], kind, config_id)
-            times = (utc_ns(said["start"]), utc_ns(said["end"]), None, None)
-            seq = said["seq"]
-            rows.append((row_id, own, 1, seq, seq, *times, None, None, checksum(body), None, body))
-        return rows
+            self._shelf.unpack(ids)
 
     # The clock
 
@@ -525,12 +368,15 @@ class Spool:
         """
         with self._lock, self._errors(), self._transaction():
             rows = self._db.execute(
-                "SELECT r.id, run.id, s.stream, r.boot_start_ns, r.boot_end_ns, r.body"
+                "SELECT r.id, run.id, s.stream, r.boot_start_ns, r.boot_end_ns, r.crc, r.body"
                 " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
                 " WHERE r.boot_end_ns IS NOT NULL AND run.boot_id = ?",
                 (boot_id,),
             ).fetchall()
-            for row_id, run_id, stream, boot_start_ns, boot_end_ns, body in rows:
+            for row_id, run_id, stream, boot_start_ns, boot_end_ns, crc, body in rows:
+                if checksum(body) != crc:
+                    self._shelf.give_up([row_id], "corrupt")
+                    continue
                 start_ns, end_ns = utc_ns(boot_start_ns), utc_ns(boot_end_ns)
                 clock = stamp(boot_start_ns)
                 body = with_time(body, start_ns, end_ns, clock)
@@ -540,7 +386,7 @@ class Spool:
                     (start_ns, end_ns, checksum(body), body, row_id),
                 )
                 if clock.state != "estimated":
-                    self._note_ends(run_id, [(stream, _end(end_ns, clock))])
+                    self._shelf.note_ends(run_id, [(stream, end_of(end_ns, clock))])
             return len(rows)
 
     def release_held(self) -> int:
@@ -592,29 +438,16 @@ class Spool:
             return dict(self._produced)
 
     def waiting_by_run(self) -> dict[str, int]:
-        """Return the number of waiting entries of each run that has any. Raises SpoolError."""
+        """Return the number of waiting records of each run that has any. Raises SpoolError."""
         with self._lock, self._errors():
-            if self._waiting is None:
-                rows = self._db.execute(
-                    "SELECT run.run, sum(n.n) FROM (SELECT series, sum(n) AS n FROM record"
-                    " GROUP BY series) n JOIN series s ON s.id = n.series"
-                    " JOIN run ON run.id = s.run GROUP BY run.id"
-                )
-                self._waiting = Counter(dict(rows.fetchall()))
-            acked = self._db.execute(
-                "SELECT run.run, sum(r.n) FROM record r JOIN series s ON s.id = r.series"
-                " JOIN run ON run.id = s.run WHERE r.id IN (SELECT value FROM json_each(?))"
-                " GROUP BY run.id",
-                (json.dumps(list(self._acked)),),
-            )
-            left = self._waiting - Counter(dict(acked.fetchall()))
-            return {run: count for run, count in left.items() if count > 0}
+            return self._shelf.waiting_by_run(self._acked)
 
     def oldest_end_ns(self) -> int | None:
-        """Return the end of the oldest record whose time is known. Raises SpoolError."""
+        """Return the end of the oldest entry whose time is known. Raises SpoolError."""
         with self._lock, self._errors():
             row: tuple[int] | None = self._db.execute(
-                "SELECT end_ns FROM record WHERE boot_end_ns IS NULL ORDER BY id LIMIT 1"
+                "SELECT end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
+                " ORDER BY id LIMIT 1"
             ).fetchone()
             return None if row is None else row[0]
 
@@ -625,7 +458,7 @@ class Spool:
         """
         total = 0
         for suffix in ("", "-wal", "-shm"):
-            file = self._path.with_name(self._path.name + suffix)
+            file = beside(self._path, suffix)
             try:
                 total += file.stat().st_size
             except FileNotFoundError:
@@ -660,30 +493,15 @@ class Spool:
     def reopen(self) -> bool:
         """Try to go back to the disk, with what is in memory; tell whether it is there."""
         with self._lock:
-            if not self.is_volatile:
-                return True
-            memory = self._db
-            try:
-                self._db = self._open()
-                try:
-                    self._take_over(memory)
-                except BaseException:
-                    self._db.close()
-                    raise
-            except (OSError, sqlite3.Error, DamagedError) as exc:
-                self._db = memory
-                self.why_volatile = str(exc)
-                return False
-            memory.close()
-            self.is_volatile, self.why_volatile = False, ""
-            return True
+            return self._reopen()
 
     def close(self, *, clean: bool) -> None:
         """Settle and close; `clean` is told by the next run. Raises SpoolError."""
         with self._lock:
+            self._reopen()  # the last chance of what is in memory
             try:
                 with self._transaction():
-                    self._delete_acked()
+                    self._shelf.delete(self._acked)
                     if clean:
                         self._db.execute("UPDATE run SET clean = 1 WHERE id = ?", (self._run_id,))
             except sqlite3.Error as exc:
@@ -693,44 +511,73 @@ class Spool:
                 self._db.close()
 
     def _open(self) -> sqlite3.Connection:
+        """Open the file, or what can be saved of it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        finish_salvage(self._path)
         try:
+            if self._on_disk and not self._path.exists():
+                raise DamagedError("is gone")
             return open_file(self._path, self._log_bytes)
         except DamagedError as exc:
-            self.damages.append(replace_damaged(self._path, str(exc)))
+            self._set_aside(str(exc))
             return open_file(self._path, self._log_bytes)
+
+    def _set_aside(self, why: str) -> None:
+        known = {self.run: self._on_disk if self.is_volatile else self._produced}
+        if self.previous is not None:
+            known[self.previous.run] = self.previous.produced
+        self.damages.append(replace_damaged(self._path, why, known))
+
+    def _open_and(self, step: Callable[[], None]) -> None:
+        """Open the file and take a step in it; if that shows that it is damaged, in a new one."""
+        self._use(self._open())
+        try:
+            step()
+        except (sqlite3.Error, DamagedError) as exc:
+            self._db.close()
+            if not is_damage(exc):
+                raise
+            self._set_aside(str(exc))
+            self._use(self._open())
+            step()
+
+    def _use(self, database: sqlite3.Connection) -> None:
+        self._db = database
+        self._shelf = Shelf(database, self._gateway, self._pack_records)
 
     def _begin(self) -> None:
         """Begin the run in a file just opened."""
+        self._find_previous()
+        with self._transaction():
+            self._shelf.forget_old_runs()
+            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
+        self._next_id = 1
+        self._pass_by()
+
+    def _pass_by(self) -> None:
+        """Give out no id that the file has already: while it was damaged, not all were seen."""
+        highest = self._shelf.one("SELECT coalesce(max(id), 0) FROM record")
+        if highest > 0:
+            self._next_id = max(self._next_id, highest + 1)
+
+    def _find_previous(self) -> None:
         row = self._db.execute("SELECT clean FROM run ORDER BY id DESC LIMIT 1").fetchone()
         self.ended_clean = row is None or bool(row[0])
-        self.previous = self._find_previous()
-        self.known_ns = self._find_known_ns()
-        with self._transaction():
-            self._forget_old_runs()
-            self._run_id = self._begin_run()
-        self._next_id = 1 + max(0, self._one("SELECT coalesce(max(id), 0) FROM record"))
+        self.previous = self._shelf.previous(self.run)
+        self.known_ns = self._shelf.known_ns()
 
-    def _begin_run(self) -> int:
-        self._db.execute(
-            "INSERT OR IGNORE INTO run (run, boot_id, clean, known_ns) VALUES (?, ?, 0, ?)",
-            (self.run, self._boot_id, self.known_ns),
-        )
-        return self._one("SELECT id FROM run WHERE run = ?", self.run)
-
-    def _failed(self, exc: sqlite3.Error) -> SpoolError:
+    def _failed(self, exc: sqlite3.Error | DamagedError) -> SpoolError:
         """Do what can be done about an error, and return what to raise."""
         if is_damage(exc) and not self.is_volatile:
-            with suppress(OSError, sqlite3.Error):
-                self._replace(str(exc))
+            self._replace(str(exc))
         return SpoolError(f"{self._path}: {exc}")
 
     def _replace(self, why: str) -> None:
         """Replace the file while it is in use; this run goes on in the new one."""
         self._db.close()
         try:
-            self.damages.append(replace_damaged(self._path, why, {self.run: self._produced}))
-            self._db = open_file(self._path, self._log_bytes)
-            self._go_on()
+            self._set_aside(why)
+            self._open_and(self._go_on)
         except (OSError, sqlite3.Error, DamagedError) as exc:
             self._turn_volatile(exc)
 
@@ -738,7 +585,8 @@ class Spool:
         with suppress(AttributeError, sqlite3.Error):  # it may never have been open
             self._db.close()
         self.is_volatile, self.why_volatile = True, str(why)
-        self._db = open_memory()
+        self._on_disk = dict(self._produced)
+        self._use(open_memory())
         self._go_on()
         if not self._next_id:
             # Above every number in a file that nobody has seen, and unlike an earlier such life's.
@@ -747,230 +595,68 @@ class Spool:
 
     def _go_on(self) -> None:
         """Go on with this run in another file."""
-        self._forget_file()
         with self._transaction():
-            self._run_id = self._begin_run()
-            self._note_produced(self._produced)
+            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
+            self._shelf.note_produced(self._run_id, self._produced)
+        self._pass_by()
+
+    def _reopen(self) -> bool:
+        if not self.is_volatile:
+            return True
+        memory, shelf, run_id = self._db, self._shelf, self._run_id
+        try:
+            self._open_and(lambda: self._take_over(memory))
+        except (OSError, sqlite3.Error, DamagedError) as exc:
+            self._db, self._shelf, self._run_id = memory, shelf, run_id
+            self.why_volatile = str(exc)
+            return False
+        memory.close()
+        self.is_volatile, self.why_volatile = False, ""
+        self._forget_acked()
+        return True
 
     def _take_over(self, memory: sqlite3.Connection) -> None:
         """Write down what is in memory."""
-        if self.previous is None and not self._one(
-            "SELECT count(*) FROM run WHERE run = ?", self.run
-        ):
-            self.previous = self._find_previous()
-        self._forget_file()
+        if not self._shelf.one("SELECT count(*) FROM run WHERE run = ?", self.run):
+            self._find_previous()
         series = memory.execute("SELECT id, stream, kind, config FROM series").fetchall()
+        produced = memory.execute("SELECT stream, seq, end_ns, known_ns FROM produced").fetchall()
         with self._transaction():
-            self._run_id = self._begin_run()
-            self._delete_acked()
-            known = {row[0]: self._series_of_run(self._run_id, *row[1:]) for row in series}
+            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
+            known = {row[0]: self._shelf.series(self._run_id, *row[1:]) for row in series}
             rows = memory.execute(f"SELECT {RECORD} FROM record")
             self._db.executemany(INSERT_RECORD, ((row[0], known[row[1]], *row[2:]) for row in rows))
+            self._shelf.delete(self._acked)
             self._db.executemany(
                 "INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)",
                 memory.execute("SELECT sensor, alert, body FROM alarm").fetchall(),
             )
-            told = memory.execute("SELECT stream, seq, end_ns, known_ns FROM produced").fetchall()
-            self._note_produced({row[0]: row[1] for row in told})
-            self._note_ends(
-                self._run_id, [(row[0], (row[2], row[3])) for row in told if row[2] is not None]
-            )
-        self._forget_acked()
-        self._loose = self._pack_records
+            self._shelf.note_produced(self._run_id, {row[0]: row[1] for row in produced})
+            ends = [(stream, (end, known)) for stream, _, end, known in produced if end is not None]
+            self._shelf.note_ends(self._run_id, ends)
 
-    def _forget_file(self) -> None:
-        self._series.clear()
-        self._names.clear()
-        self._waiting = None
-        self._packed_to = 0
-
-    def _find_previous(self) -> PreviousRun | None:
-        row = self._db.execute(
-            "SELECT id, run, clean FROM run WHERE run != ?"
-            " AND id IN (SELECT run FROM produced) ORDER BY id DESC LIMIT 1",
-            (self.run,),
-        ).fetchone()
-        if row is None:
-            return None
-        produced = self._db.execute("SELECT stream, seq FROM produced WHERE run = ?", (row[0],))
-        return PreviousRun(row[1], bool(row[2]), dict(produced.fetchall()))
-
-    def _find_known_ns(self) -> int | None:
-        """Return UTC that has certainly passed, by the latest run that knew the time."""
-        row = self._db.execute(
-            "SELECT coalesce((SELECT max(known_ns) FROM produced WHERE run = run.id), known_ns)"
-            " FROM run ORDER BY id DESC LIMIT 1"
-        ).fetchone()
-        return None if row is None else row[0]
-
-    def _forget_old_runs(self) -> None:
-        # The previous run stays: if this one dies before it commits, the next must tell of it.
-        keep = (
-            "SELECT run FROM series WHERE id IN (SELECT DISTINCT series FROM record)"
-            " UNION SELECT max(run) FROM produced"
-        )
-        self._db.execute(f"DELETE FROM produced WHERE run NOT IN ({keep})")
-        self._db.execute(f"DELETE FROM run WHERE id NOT IN ({keep})")
-        self._db.execute("DELETE FROM series WHERE id NOT IN (SELECT DISTINCT series FROM record)")
-
-    def _set_alarm(self, alert: AlertRecord, body: str) -> None:
-        key = (alert.sensor or GATEWAY_STREAM, alert.alert)
-        if alert.state == "cleared":
-            self._db.execute("DELETE FROM alarm WHERE sensor = ? AND alert = ?", key)
-        else:
-            self._db.execute("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)", (*key, body))
-
-    def _note_produced(self, produced: Mapping[str, int]) -> None:
-        self._db.executemany(
-            "INSERT INTO produced (run, stream, seq) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
-            [(self._run_id, name, seq) for name, seq in produced.items()],
-        )
-
-    def _note_ends(self, run_id: int, ends: Iterable[tuple[str, _End]]) -> None:
-        """Remember how far streams reach under a known time."""
-        self._db.executemany(
-            "UPDATE produced SET end_ns = max(coalesce(end_ns, ?1), ?1),"
-            " known_ns = coalesce(max(known_ns, ?2), known_ns, ?2) WHERE run = ?3 AND stream = ?4",
-            [(*end, run_id, stream) for stream, end in ends],
-        )
-
-    def _name(self, series: int) -> tuple[str, str, str, str]:
-        if series not in self._names:
-            self._names[series] = self._db.execute(
-                "SELECT run.run, s.stream, s.kind, s.config FROM series s"
-                " JOIN run ON run.id = s.run WHERE s.id = ?",
-                (series,),
-            ).fetchone()
-        return self._names[series]
-
-    def _series_id(self, stream: str, kind: str, config_id: str) -> int:
-        key = (stream, kind, config_id)
-        if key not in self._series:
-            self._series[key] = self._series_of_run(self._run_id, *key)
-        return self._series[key]
-
-    def _series_of_run(self, run_id: int, stream: str, kind: str, config_id: str) -> int:
-        values = (run_id, stream, kind, config_id)
-        self._db.execute(
-            "INSERT OR IGNORE INTO series (run, stream, kind, config) VALUES (?, ?, ?, ?)", values
-        )
-        return self._one(
-            "SELECT id FROM series WHERE run = ? AND stream = ? AND kind = ? AND config = ?",
-            *values,
-        )
+    def _make_room(self, rows: Iterable[Row]) -> int:
+        """Make room for rows; return how many records were given up for it (invariant 3)."""
+        needed_bytes = sum(ROW_BYTES + len(str(row.body).encode()) for row in rows)
+        room_bytes = MEMORY_BYTES if self.is_volatile else self._room_bytes
+        why = "disk_failed" if self.is_volatile else "spool_full"
+        at_once = min(EVICT_RECORDS, self._log_bytes // 1024)
+        evicted, unnamed = self._shelf.make_room(needed_bytes, room_bytes, why, at_once)
+        if unnamed:
+            self.damages.append(Damage("full of gaps: the oldest go unnamed", "", 0, unnamed))
+        return evicted
 
     def _reclaim(self) -> None:
         """Give free pages back to the filesystem once a drain has left many."""
-        free = self._one("PRAGMA freelist_count")
-        if free > RECLAIM_PAGES and free > self._one("PRAGMA page_count") // 2:
+        free = self._shelf.one("PRAGMA freelist_count")
+        if free > RECLAIM_PAGES and free > self._shelf.one("PRAGMA page_count") // 2:
             # `execute` steps a statement without columns once, and that frees a single page
-            self._db.executescript(f"PRAGMA incremental_vacuum({RECLAIM_AT_ONCE})")
-
-    def _delete_acked(self) -> None:
-        if self._acked:
-            self._delete(list(self._acked))
+            self._db.executescript(f"PRAGMA incremental_vacuum({self._reclaim_pages})")
 
     def _forget_acked(self) -> None:
         # Those of the file wait for the file.
         self._acked = {i for i in self._acked if self.is_volatile and i < self._volatile_from}
         self._acked_records = 0
-
-    def _delete(self, ids: Sequence[int]) -> None:
-        gone = self._db.execute(
-            "DELETE FROM record WHERE id IN (SELECT value FROM json_each(?)) RETURNING series, n",
-            (json.dumps(list(ids)),),
-        ).fetchall()
-        if self._waiting is not None:
-            for series, count in gone:
-                self._waiting[self._name(series)[0]] -= count
-
-    # Giving up
-
-    def _make_room(self, records: int) -> int:
-        """Replace the oldest records by gaps if `records` more would pass the bound (invariant 3).
-
-        Alerts go after the others, start records last. Returns how many records were given up.
-        """
-        # A quarter stays free for the write-ahead log and for the gaps themselves.
-        limit_bytes = MEMORY_BYTES if self.is_volatile else self._max_bytes
-        bound = limit_bytes * 3 // 4 - records * RECORD_BYTES
-        evicted = 0
-        while self._used_bytes() >= bound:
-            oldest = self._oldest("IS NULL") or self._oldest("= 1") or self._oldest("= 2")
-            if not oldest:
-                break
-            evicted += self._give_up(oldest, "disk_failed" if self.is_volatile else "spool_full")
-        return evicted
-
-    def _used_bytes(self) -> int:
-        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
-        return pages * self._one("PRAGMA page_size")
-
-    def _oldest(self, keep: str) -> list[int]:
-        limit = min(EVICT_RECORDS, self._log_bytes // RECORD_BYTES)
-        rows = self._db.execute(
-            "SELECT id, n FROM record"
-            f" WHERE gap IS NULL AND keep {keep} AND id > 0 ORDER BY id LIMIT ?",
-            (limit,),
-        )
-        ids, records = [], 0
-        for row_id, count in rows:
-            ids.append(row_id)
-            records += count
-            if records >= limit:
-                break
-        rows.close()
-        return ids
-
-    def _give_up(self, ids: Sequence[int], why: str) -> int:
-        """Put gaps in the place of entries, joined to gaps already there; return the records."""
-        pieces: dict[tuple[str, str], list[_Piece]] = {}
-        rows = self._db.execute(
-            "SELECT id, series, n, first, seq, iif(boot_end_ns IS NULL, start_ns, NULL),"
-            " iif(boot_end_ns IS NULL, end_ns, NULL), inside FROM record"
-            " WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(ids)),),
-        ).fetchall()
-        for row_id, series, _, first, seq, start_ns, end_ns, inside in rows:
-            run, stream, kind, config_id = self._name(series)
-            if inside is None:
-                found = [_Piece(first, seq, start_ns, end_ns, row_id, kind, config_id)]
-                pieces.setdefault((run, stream), []).extend(found)
-                continue
-            for name, first, seq, start_ns, end_ns, last_id in json.loads(inside)["spans"]:
-                piece = _Piece(first, seq, start_ns, end_ns, last_id, kind, config_id)
-                pieces.setdefault((run, name), []).append(piece)
-        self._delete(ids)
-        for (run, stream), new in pieces.items():
-            run_id = self._one("SELECT id FROM run WHERE run = ?", run)
-            there = self._db.execute(
-                "SELECT r.first, r.seq, r.start_ns, r.end_ns, r.id, s.kind, s.config"
-                " FROM record r JOIN series s ON s.id = r.series"
-                " WHERE r.id < 0 AND r.gap = ? AND s.run = ? AND s.stream = ?",
-                (why, run_id, stream),
-            ).fetchall()
-            old = [_Piece(*row) for row in there]
-            for group in _consecutive([*old, *new]):
-                if len(group) > 1 or group[0].id > 0:  # else a gap with nothing new beside it
-                    self._delete([piece.id for piece in group if piece.id < 0])
-                    self._put_gap(run_id, stream, group, why)
-        return sum(row[2] for row in rows)
-
-    def _put_gap(self, run_id: int, stream: str, group: Sequence[_Piece], why: str) -> None:
-        first, last = group[0].first, group[-1].last
-        start_ns = min((p.start_ns for p in group if p.start_ns is not None), default=None)
-        end_ns = max((p.end_ns for p in group if p.end_ns is not None), default=None)
-        last_id = max(p.id if p.id > 0 else p.id - BEFORE_ALL for p in group)
-        kind = "gateway" if stream == ALERTS_STREAM else group[-1].kind
-        series = self._series_of_run(run_id, stream, kind, group[-1].config_id)
-        body = gap_body(stream, first, last, why, start_ns, end_ns)
-        keep = KEEP_ALERT if stream == ALERTS_STREAM else None
-        numbers = (BEFORE_ALL + last_id, series, 1, first, last)
-        times = (start_ns, end_ns, None, None)
-        self._db.execute(INSERT_RECORD, (*numbers, *times, why, keep, checksum(body), None, body))
-        if self._waiting is not None:
-            self._waiting[self._name(series)[0]] += 1
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -979,7 +665,7 @@ class Spool:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            self._waiting = None
+            self._shelf.forget()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -988,78 +674,10 @@ class Spool:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, DamagedError) as exc:
             raise self._failed(exc) from exc
         except OSError as exc:
             raise SpoolError(f"{self._path}: {exc}") from exc
 
     def _one(self, query: str, *values: object) -> int:
-        return int(self._db.execute(query, values).fetchone()[0])
-
-
-def claim(path: Path) -> IO[str]:
-    """Keep other gateways away from the spool at `path` until what is returned is closed.
-
-    Two would give out the same numbers. Where the disk does not work there is nothing to keep
-    others from. Raises SpoolError where another process has it.
-    """
-    file = path.with_name(f"{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = file.open("a", encoding="utf-8")
-    except OSError:
-        return Path(os.devnull).open(encoding="utf-8")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        held.close()
-        raise SpoolError(f"{path}: another gateway is running on it; stop that one first") from exc
-    return held
-
-
-_End = tuple[int, int | None]  # of a window, in UTC; what of that has certainly passed
-
-
-def _end(end_ns: int, clock: Stamp) -> _End:
-    return end_ns, None if clock.error_s is None else end_ns - math.ceil(clock.error_s * 1e9)
-
-
-@dataclass(slots=True)
-class _Open:
-    """A parcel while it is filled."""
-
-    key: tuple[str, str, str]  # run, kind, configuration
-    ids: list[int] = field(default_factory=list)
-    bodies: list[str] = field(default_factory=list)
-    tops: list[tuple[Top, ...]] = field(default_factory=list)
-    payload: bytes | None = None
-    records: int = 0
-
-    def parcel(self) -> Parcel:
-        """Close it."""
-        ids, bodies, tops = tuple(self.ids), tuple(self.bodies), tuple(self.tops)
-        return Parcel(*self.key, ids, bodies, tops, self.payload, self.records or len(ids))
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Numbers of one stream that are given up, or already in a gap (then `id` is below 0)."""
-
-    first: int
-    last: int
-    start_ns: int | None
-    end_ns: int | None
-    id: int
-    kind: str
-    config_id: str
-
-
-def _consecutive(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
-    """Group pieces whose numbers follow each other."""
-    groups: list[list[_Piece]] = []
-    for piece in sorted(pieces, key=lambda piece: piece.first):
-        if groups and piece.first == groups[-1][-1].last + 1:
-            groups[-1].append(piece)
-        else:
-            groups.append([piece])
-    return groups
+        return self._shelf.one(query, *values)

@@ -267,7 +267,7 @@ def _pass(duration_s: float, process: subprocess.Popen[str]) -> None:
 
 def _waiting(spool: Path) -> int:
     with _reading(spool) as database:
-        return int(database.execute("SELECT count(*) FROM record").fetchone()[0])
+        return int(database.execute("SELECT coalesce(sum(n), 0) FROM record").fetchone()[0])
 
 
 def _produced(spool: Path) -> tuple[str, dict[str, int]]:

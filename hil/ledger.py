@@ -1,10 +1,11 @@
 """What a spool must hold after a disaster, by all that was told of it and seen in it before.
 
 Whoever watches a spool tells, as messages: `begun` with a run, `committed` with the stream, number
-and digest of each entry, `closed`, and `bug` with anything that must not be. After the disaster the
-file is opened as a new run opens it, and held against that: what was told as committed is there,
-unchanged and once, its numbers without holes; what the next start would tell of the run before is
-no less than it told itself. What is absent may have been delivered: that is for others to judge.
+and digest of each entry, `packed` with how many records were, `closed`, and `bug` with anything
+that must not be. After the disaster the file is opened as a new run opens it, and held against
+that: what was told as committed is there, unchanged and once, its numbers without holes; what the
+next start would tell of the run before is no less than it told itself. What is absent may have been
+delivered: that is for others to judge.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Examination:
     committed: dict[Key, str | None] = field(default_factory=dict)  # told since the last
     absent: set[Key] = field(default_factory=set)  # expected, and not in the spool any more
     evicted: set[Key] = field(default_factory=set)  # in the spool as gaps
+    packed: int = 0  # records that went into packs
     findings: list[str] = field(default_factory=list)
     is_damaged: bool = False  # beyond opening
 
@@ -68,6 +70,8 @@ class Ledger:
             run = self._hear_of_run(what, value, into) or run
             if what == "committed":
                 into.committed |= {(run, stream, seq): body for stream, seq, body in value}
+            elif what == "packed":
+                into.packed += value
             elif what == "closed":
                 self._closed = run
         for what, value in after:

@@ -33,7 +33,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -62,7 +62,7 @@ SHUTDOWN_NO_LOG_FLUSH = 2
 
 IMAGE_BYTES = 16 * 2**20
 CUTS_PER_IMAGE = 40
-SMALL_SPOOL_BYTES = 64 * 1024  # full, and evicting, within an image's life
+SMALL_SPOOL_BYTES = 96 * 1024  # full, and evicting, within an image's life
 LIFE_S = 6.0  # the longest that a gateway lives
 SHARE_REACHABLE = 0.3  # of the lives in which the broker can be reached
 SHARE_DYING_SLOWLY = 0.3  # of the cuts in which the daemon meets the dead disk before its end
@@ -86,6 +86,7 @@ protocol = "{protocol}"
 offset_s = 0.0
 drain_s = 0.5
 backlog_bytes_per_s = 10000000
+batch_records = 4
 [spool]
 path = "{spool}"
 [clock]
@@ -144,6 +145,12 @@ class Witness(Spool):
         entries = super().append(records, config_id, hold=hold)
         self.tell("committed", [(entry.stream, entry.seq, digest(entry.body)) for entry in entries])
         return entries
+
+    def pack(self, without_ids: Collection[int] = ()) -> int:
+        """Pack, and tell how many records were."""
+        packed = super().pack(without_ids)
+        self.tell("packed", packed)
+        return packed
 
     def _open(self) -> sqlite3.Connection:
         database = super()._open()
@@ -403,6 +410,7 @@ class Account:
     committed: dict[Key, str | None] = field(default_factory=dict)
     absent: set[Key] = field(default_factory=set)
     evicted: set[Key] = field(default_factory=set)
+    packed: int = 0
     delivered: dict[Key, str | None] = field(default_factory=dict)  # None: as a gap
     findings: list[str] = field(default_factory=list)
 
@@ -412,6 +420,7 @@ class Account:
         self.committed |= found.committed
         self.absent |= found.absent
         self.evicted |= found.evicted
+        self.packed += found.packed
         self.findings += found.findings
 
     def receive(self, payload: bytes, records: Iterable[dict[str, Any]]) -> None:
@@ -454,6 +463,7 @@ class Account:
             "seconds": round(self.seconds, 1),
             "committed": len(self.committed),
             "delivered": sum(body is not None for body in self.delivered.values()),
+            "packed": self.packed,
             "evicted": len(self.evicted),
             "left_the_spool": len(self.absent),
             "lost": len(self.lost),

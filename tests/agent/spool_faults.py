@@ -41,7 +41,7 @@ Tell = Callable[[str, Any], None]
 
 
 def scenario(file: Path, tell: Tell) -> None:
-    """Live three runs of one spool; every step is tried again when it fails, as the daemon does."""
+    """Live some runs of one spool; every step is tried again when it fails, as the daemon does."""
     one = Life(file, tell, "one", ROOMY_BYTES)
     early = one.append("snow", "snow", "road", "gateway")
     one.append(Lost("road", "road", 2, "disk_failed", None, None), "road")
@@ -53,6 +53,14 @@ def scenario(file: Path, tell: Tell) -> None:
     one.attempt(lambda spool: spool.correct("boot", lambda ns: ns, lambda _ns: known))
     one.append("snow", estimated=True)
     one.attempt(lambda spool: spool.release_held())
+    one.append("snow", "snow", "snow", "road", "road", "road")
+    one.attempt(lambda spool: spool.pack())
+    one.look()
+    one.attempt(lambda spool: spool.unpack(packs(spool)[:1]))
+    one.look()
+    one.leave_the_disk()
+    one.append("snow", "road")
+    one.come_back()
     one.close()
 
     two = Life(file, tell, "two", FULL_BYTES)
@@ -63,9 +71,31 @@ def scenario(file: Path, tell: Tell) -> None:
     two.close()
 
     three = Life(file, tell, "three", ROOMY_BYTES)
-    if three.append("snow", "gateway"):
-        tell("survived", None)
+    three.append("snow", "snow", "snow", "gateway")
     three.close()
+    # A version that nobody knows: all of it can be read, and must be there afterwards. Through
+    # another name, which is not watched.
+    if file.exists() and file.stat().st_size:
+        damage(file)
+
+    four = Life(file, tell, "four", ROOMY_BYTES)
+    if four.append("snow", "gateway"):
+        tell("survived", None)
+    four.close()
+
+
+def damage(file: Path) -> None:
+    alias = file.parent.with_name("alias")
+    alias.hardlink_to(file)
+    with alias.open("r+b") as database:
+        database.seek(60)  # user_version
+        database.write((99).to_bytes(4))
+    alias.unlink()
+
+
+def packs(spool: Spool) -> list[int]:
+    page = spool.peek(up_to_id=spool.last_id, limit=100, parcel_records=10)
+    return [parcel.ids[0] for parcel in page.parcels if parcel.payload is not None]
 
 
 class Life:
@@ -74,13 +104,23 @@ class Life:
     def __init__(self, file: Path, tell: Tell, run: str, max_bytes: int) -> None:
         self._tell = tell
         self._run = run
-        self._spool: Spool | None = None
         self._numbers: Counter[str] = Counter()
-        for _ in range(TRIES):
-            with suppress(SpoolError):
-                self._spool = Spool(file, max_bytes=max_bytes, run=run, boot_id="boot")
-                tell("begun", run)
-                return
+        self._untold: list[Any] = []  # committed in memory only
+        self._spool = Spool(
+            file, max_bytes=max_bytes, run=run, boot_id="boot", gateway="g", pack_records=3
+        )
+        tell("begun", run)
+        self.come_back()
+
+    def leave_the_disk(self) -> None:
+        """Go on in memory."""
+        self._spool.turn_volatile(OSError("no disk"))
+
+    def come_back(self) -> None:
+        """Go back to the disk, if there is one; then what was committed in memory is committed."""
+        if any(self._spool.reopen() for _ in range(TRIES)) and self._untold:
+            self._tell("committed", self._untold)
+            self._untold = []
 
     def append(self, *what: str | Lost, estimated: bool = False) -> list[Entry]:
         """Commit records of these streams, and tell the numbers that they must have."""
@@ -95,7 +135,11 @@ class Life:
                 self._numbers[item.stream] += 1
                 key = (item.stream, self._numbers[item.stream])
                 told.append((*key, bodies.get(key)))  # one that waits for the clock will change
-        self._tell("committed", told)
+        if self._spool.is_volatile:
+            self._untold += told
+            self.come_back()
+        else:
+            self._tell("committed", told)
         return entries
 
     def acknowledge(self, entries: list[Entry]) -> None:
@@ -114,14 +158,15 @@ class Life:
 
     def close(self) -> None:
         """Close in order; nobody tries that twice."""
-        if self._spool is not None:
-            with suppress(SpoolError):
-                self._spool.close(clean=True)
+        self.come_back()
+        with suppress(SpoolError):
+            self._spool.close(clean=True)
+            if not self._untold:
                 self._tell("closed", self._run)
 
     def attempt(self, step: Callable[[Spool], Any]) -> Any:
         """Take a step; None if it fails however often it is tried."""
-        for _ in range(TRIES if self._spool is not None else 0):
+        for _ in range(TRIES):
             with suppress(SpoolError):
                 return step(self._spool)
         return None
@@ -149,6 +194,7 @@ def answer(call: str | None, fault: str | None) -> dict[str, Any]:
         found = Examination()
         ledger = Ledger(may_evict=True)
         ledger.hear(messages, found)
+        found.findings += salvaged(file)
         ledger.examine(file, found)
     acknowledged = {
         tuple(key) for what, value in messages if what == "acknowledged" for key in value
@@ -163,8 +209,16 @@ def answer(call: str | None, fault: str | None) -> dict[str, Any]:
     }
 
 
+def salvaged(file: Path) -> list[str]:
+    """Let the spool salvage what the scenario damaged; say what should not have come of it."""
+    spool = Spool(file, max_bytes=ROOMY_BYTES, run="the first to look", boot_id="")
+    spool.close(clean=False)
+    return [str(damage) for damage in spool.damages if damage.lost]
+
+
 def strace(call: str | None, fault: str | None, file: Path, log: Path) -> list[str]:
-    beside = [file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal")]
+    ends = ("-wal", "-shm", "-journal", ".new", ".new-journal", ".damaged")
+    beside = [file.with_name(file.name + end) for end in ends]
     paths = [word for path in (file.parent, file, *beside) for word in ("-P", str(path))]
     inject = ["-e", f"inject={call}:{fault}"] if fault else []
     return ["strace", "-o", str(log), "-e", f"trace={call or 'all'}", *paths, *inject, "-p"]

@@ -18,10 +18,14 @@ PROGRAM = Path(__file__).with_name("spool_faults.py")
 ROOT = PROGRAM.parents[2]
 AT_A_TIME = 2 * (os.cpu_count() or 1)
 
-CHANGING = ("mkdir", "openat", "pwrite64", "ftruncate", "fdatasync", "unlink")
+CHANGING = (
+    *("mkdir", "openat", "pwrite64", "ftruncate"),
+    *("fdatasync", "fsync", "unlink", "rename"),
+)
 GROWING = CHANGING[:4]
 ASKING = ("newfstatat", "pread64", "mmap", "fchown", "close")
 LOCKING = ("fcntl",)  # in the kernel's memory: no disk makes them fail
+OWN = ("link",)  # the scenario's
 
 Job = tuple[str | None, str | None]  # a system call, and what strace does to it
 Answer = dict[str, Any]
@@ -88,25 +92,26 @@ def calls() -> dict[str, int]:
 
 
 def test_the_scenario_makes_every_kind_of_call(calls: dict[str, int]) -> None:
-    assert calls.keys() <= {*ASKING, *CHANGING, *LOCKING}
+    assert calls.keys() <= {*ASKING, *CHANGING, *LOCKING, *OWN}
     assert {*CHANGING, "pread64"} <= calls.keys()
 
 
 def test_a_call_that_fails_once_is_a_spool_error_and_then_all_goes_on(
     calls: dict[str, int],
 ) -> None:
-    assert troubles(at_each(calls, "error=EIO", [*ASKING, *CHANGING]), survived=True) == {}
+    jobs = at_each(calls, "error=EIO", CHANGING, 2) + at_each(calls, "error=EIO", ASKING, 5)
+    assert troubles(jobs, survived=True) == {}
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_nothing(calls: dict[str, int]) -> None:
-    assert troubles(at_each(calls, "error=ENOSPC", GROWING, 3), survived=True) == {}
+    assert troubles(at_each(calls, "error=ENOSPC", GROWING, 7), survived=True) == {}
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "ftruncate", "openat", "pread64", "pwrite64"])
 def test_a_disk_that_fails_from_some_call_on_keeps_what_was_committed(
     call: str, calls: dict[str, int]
 ) -> None:
-    numbers = range(1, calls[call] + 1, 4)
+    numbers = range(1, calls[call] + 1, 9)
     assert troubles([(call, f"error=EIO:when={number}+") for number in numbers]) == {}
 
 
