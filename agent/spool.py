@@ -33,6 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,6 +42,7 @@ from .record import (
     ALERTS_STREAM,
     BEFORE_ALL,
     GATEWAY_STREAM,
+    AlertRecord,
     Entry,
     Lost,
     Page,
@@ -171,23 +173,24 @@ class Spool:
         self._loose = self._pack_records  # an earlier life may have left some
 
     def append(
-        self, records: Sequence[Record | Lost], config_id: str, *, hold: bool = False
+        self, records: Sequence[Record | AlertRecord | Lost], config_id: str, *, hold: bool = False
     ) -> list[Entry]:
         """Commit `records` together, with the acknowledgements that waited; return their entries.
 
-        With `hold`, records whose time is only estimated wait for the clock and have no entry yet.
+        With `hold`, records whose time is only estimated wait for the clock and have no entry yet;
+        alerts do not wait.
         Raises SpoolError, and then nothing was committed and no number was used.
         """
         with self._lock:
             produced = dict(self._produced)
             ends: dict[str, int | None] = {}
-            next_id = self._next_id
             series_before = dict(self._series)
             entries, rows = [], []
             try:
                 with self._transaction():
                     self._delete_acked()
                     evicted = self._make_room(len(records))
+                    next_id = self._next_id
                     for item in records:
                         first = produced.get(item.stream, 0) + 1
                         held = False
@@ -199,8 +202,9 @@ class Spool:
                         else:
                             seq = first
                             is_estimated = item.clock.state == "estimated"
-                            held = hold and is_estimated
-                            boot = (item.boot_start_ns, item.boot_end_ns) if held else boot
+                            if hold and is_estimated and isinstance(item, Record):
+                                held = True
+                                boot = (item.boot_start_ns, item.boot_end_ns)
                             if not is_estimated:
                                 ends[item.stream] = item.end_ns
                         produced[item.stream] = seq
@@ -326,14 +330,17 @@ class Spool:
             )
             return [Entry(*row) for row in rows if row[0] not in self._acked], last_id
 
-    def alerts(self, limit: int) -> list[Entry]:
+    def alerts(self, limit: int, without_ids: Collection[int] = ()) -> list[Entry]:
         """Return the oldest waiting alerts, gaps among them. Raises SpoolError."""
         with self._lock, self._errors():
-            rows = self._db.execute(
-                _ENTRY + " WHERE r.keep = ? ORDER BY r.id LIMIT ?",
-                (KEEP_ALERT, limit + len(self._acked)),
-            )
-            return [Entry(*row) for row in rows if row[0] not in self._acked][:limit]
+            cursor = self._db.execute(_ENTRY + " WHERE r.keep = ? ORDER BY r.id", (KEEP_ALERT,))
+            with closing(cursor):
+                waiting = (
+                    Entry(*row)
+                    for row in cursor
+                    if row[0] not in self._acked and row[0] not in without_ids
+                )
+                return list(islice(waiting, limit))
 
     def alarms(self) -> list[dict[str, Any]]:
         """Return the newest record of each alert that is raised. Raises SpoolError."""
@@ -392,29 +399,34 @@ class Spool:
         """Whether `pack` may find something to do."""
         return self._loose >= self._pack_records
 
-    def pack(self, without_ids: Collection[int] = ()) -> int:
+    def pack(self, without_ids: Collection[int] = (), *, up_to_id: int | None = None) -> int:
         """Pack what has waited together long enough; return how many records were packed.
 
-        Entries named, and the newest of each stream, stay as they are: they may be on their way.
-        Raises SpoolError.
+        Entries named, those above `up_to_id`, and the newest of each stream, stay as they are: they
+        may be on their way. Raises SpoolError.
         """
         with self._lock, self._errors():
-            groups, newest, seen = self._loose_ones(without_ids)
-            packed, left = 0, []
+            last_id = self._next_id - 1 if up_to_id is None else up_to_id
+            groups, stays, seen = self._loose_ones(last_id)
+            stays |= set(without_ids)
+            packed, left, tail = 0, [], 0
             with self._transaction():
                 for (run, kind, config_id), rows in groups.items():
                     least = self._pack_records if run == self.run else self._pack_records // 8
-                    free = [row for row in rows if row[0] not in newest]
-                    left += [row[0] for row in rows if row[0] in newest and run == self.run]
-                    while len(free) >= max(2, least):
-                        chosen, free = free[: self._pack_records], free[self._pack_records :]
-                        self._put_pack(run, kind, config_id, chosen)
-                        packed += len(chosen)
-                    left += [row[0] for row in free if run == self.run]
+                    # Only neighbours: what stays must not change places with what is packed.
+                    for is_fixed, neighbours in groupby(rows, lambda row: row[0] in stays):
+                        free = list(neighbours)
+                        while not is_fixed and len(free) >= max(2, least):
+                            chosen, free = free[: self._pack_records], free[self._pack_records :]
+                            self._put_pack(run, kind, config_id, chosen)
+                            packed += len(chosen)
+                        if run == self.run:
+                            left += [row[0] for row in free if row[9] is not None]
+                            tail = max(tail, len(free))
             # What is left of earlier runs stays as it is: nothing joins it any more.
             busy = [each for each in without_ids if each > self._packed_to]
             self._packed_to = min([*left, *busy, seen + 1]) - 1
-            self._loose = len(left)
+            self._loose = min(tail, self._pack_records - 1)
             return packed
 
     def unpack(self, ids: Iterable[int]) -> None:
@@ -436,23 +448,27 @@ class Spool:
                 self._db.executemany(INSERT_RECORD, singles)
 
     def _loose_ones(
-        self, without_ids: Collection[int]
+        self, last_id: int
     ) -> tuple[dict[tuple[str, str, str], list[tuple[Any, ...]]], set[int], int]:
-        """Return single records by run, kind, configuration; each stream's newest; the last id."""
+        """Return the rows by run, kind and configuration; what stays single; the last id.
+
+        Packs are among them, and stay: what is before one must not be packed with what is after.
+        """
         rows = self._db.execute(
             "SELECT r.id, run.run, s.kind, s.config, s.stream, r.first, r.seq, r.start_ns,"
-            " r.end_ns, r.body FROM record r JOIN series s ON s.id = r.series"
-            " JOIN run ON run.id = s.run WHERE r.id > ? AND r.inside IS NULL AND r.gap IS NULL"
-            " AND r.keep IS NULL AND r.boot_end_ns IS NULL ORDER BY r.id LIMIT ?",
-            (max(0, self._packed_to), PACK_LOOK),
+            " r.end_ns, iif(r.inside IS NULL, r.body, NULL) FROM record r"
+            " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
+            " WHERE r.id > ? AND r.id <= ? AND r.gap IS NULL AND r.keep IS NULL"
+            " AND r.boot_end_ns IS NULL ORDER BY r.id LIMIT ?",
+            (max(0, self._packed_to), last_id, PACK_LOOK),
         ).fetchall()
-        newest = {row[4]: row[0] for row in rows}
+        stays = {row[4] or row[0]: row[0] for row in rows}  # each stream's newest, and packs
         groups: dict[tuple[str, str, str], list[tuple[Any, ...]]] = {}
         for row in rows:
-            if row[0] not in without_ids and row[0] not in self._acked:
+            if row[0] not in self._acked:
                 groups.setdefault(row[1:4], []).append(row)
-        seen = rows[-1][0] if len(rows) == PACK_LOOK else self._next_id - 1
-        return groups, set(newest.values()), seen
+        seen = rows[-1][0] if len(rows) == PACK_LOOK else last_id
+        return groups, set(stays.values()), seen
 
     def _put_pack(self, run: str, kind: str, config_id: str, rows: list[tuple[Any, ...]]) -> None:
         # By stream they deflate better; within a stream they keep their order.
@@ -684,7 +700,19 @@ class Spool:
         with self._transaction():
             self._forget_old_runs()
             self._run_id = self._begin_run()
-        self._next_id = 1 + max(0, self._one("SELECT coalesce(max(id), 0) FROM record"))
+        self._next_id = 1 + self._highest_id()
+
+    def _highest_id(self) -> int:
+        """Return the highest id in the file; those in gaps' ids and inside packs count."""
+        single = self._one("SELECT coalesce(max(id), 0) FROM record")
+        in_gap = self._one(
+            "SELECT coalesce(max(id), ?) FROM record WHERE id < ?", BEFORE_ALL, BEFORE_ALL // 2
+        )
+        in_pack = self._one(
+            "SELECT coalesce(max(json_extract(span.value, '$[5]')), 0)"
+            " FROM record r, json_each(r.inside, '$.spans') span WHERE r.inside IS NOT NULL"
+        )
+        return max(0, single, in_gap - BEFORE_ALL, in_pack)
 
     def _begin_run(self) -> int:
         self._db.execute(
@@ -916,12 +944,13 @@ class Spool:
         first, last = group[0].first, group[-1].last
         start_ns = min((p.start_ns for p in group if p.start_ns is not None), default=None)
         end_ns = max((p.end_ns for p in group if p.end_ns is not None), default=None)
-        last_id = max(p.id if p.id > 0 else p.id - BEFORE_ALL for p in group)
         kind = "gateway" if stream == ALERTS_STREAM else group[-1].kind
         series = self._series_of_run(run_id, stream, kind, group[-1].config_id)
         body = gap_body(stream, first, last, why, start_ns, end_ns)
         keep = KEEP_ALERT if stream == ALERTS_STREAM else None
-        numbers = (BEFORE_ALL + last_id, series, 1, first, last)
+        # An id of its own: an acknowledgement may be on its way for a gap that this one contains.
+        numbers = (BEFORE_ALL + self._next_id, series, 1, first, last)
+        self._next_id += 1
         times = (start_ns, end_ns, None, None)
         self._db.execute(INSERT_RECORD, (*numbers, *times, why, keep, checksum(body), None, body))
         if self._waiting is not None:

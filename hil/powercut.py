@@ -48,7 +48,7 @@ import structlog
 import agent.app
 from agent.cli import OK, UNREACHABLE, WRONG
 from agent.plan import Plan, load_plan
-from agent.record import Entry, Lost, Record
+from agent.record import AlertRecord, Entry, Lost, Record
 from agent.spool import Spool, SpoolError
 
 from .broker import MOSQUITTO, Broker, EmbeddedBroker, Mosquitto
@@ -137,7 +137,11 @@ class Witness(Spool):
     sync: bool
 
     def append(
-        self, records: Sequence[Record | Lost], config_id: str, *, hold: bool = False
+        self,
+        records: Sequence[Record | AlertRecord | Lost],
+        config_id: str,
+        *,
+        hold: bool = False,
     ) -> list[Entry]:
         """Commit, and tell before and after."""
         self.tell("appending", None)
