@@ -34,7 +34,7 @@ HOLD_S = 30.0  # until a topic that nobody takes, or the broker refuses, is trie
 ACK_TIMEOUT_S = 30.0  # a broker that accepts and never acknowledges is left
 PAGE_ENTRIES = 1000  # of the spool at a look; some pages are in memory at most
 LIVE_LIMIT = 2000  # live entries in memory; beyond it they wait in the spool as backlog
-ALERT_LIMIT = 500  # alerts in memory; the others wait in the spool
+ALERT_LIMIT = 500  # alerts in memory, and as many at a look; the others wait in the spool
 
 # Entries sent, and without the city's receipt: beyond so many the backlog waits for the city.
 UNRECEIPTED_LIMIT = 5000
@@ -138,7 +138,8 @@ class Outbox:
         self._page: deque[Parcel] = deque()
         self._halves: deque[tuple[Lane, Parcel, tuple[Entry, ...]]] = deque()  # of rejected ones
         self._cursor = BEFORE_ALL
-        self._horizon = 0  # ids above it are told of by `committed`, up to it found in the spool
+        self._horizon = 0  # ids up to it were told of, or are found in the spool
+        self._due_s: dict[str, float] = {}  # by stream: when the last one told of may leave
         self._exhausted = False
         self._holds: dict[str, float] = {}
         self._proven: set[str] = set()
@@ -168,7 +169,7 @@ class Outbox:
         for entry, due_s in newest:
             is_new = entry.id >= self._went_live.get(entry.stream, 0)
             if is_new and entry.id not in self._receipts.ids:
-                self._put_prompt(_Prompt(entry.id, due_s, entry))
+                self._put_due(entry, due_s)
 
     def lost(self) -> None:
         """End a connection: whatever was in flight is in the spool and will be sent again."""
@@ -182,15 +183,15 @@ class Outbox:
         told_to = self._horizon
         for entry, due_s in entries:
             told_to = max(told_to, entry.id)
-            if entry.id > self._horizon:
-                self._put_prompt(_Prompt(entry.id, due_s, entry))
+            is_alert = entry.stream == ALERTS_STREAM
+            if is_alert and (self._more_alerts or self._waiting("alert/") >= ALERT_LIMIT):
+                self._more_alerts = True  # it comes from the spool, behind those before it
+            elif entry.id > self._horizon:
+                self._put_due(entry, due_s)
+        self._horizon = told_to  # from here on the spool may show them, if they come back
         while (fullest := self._fullest("live/")) and self._waiting("live/") > LIVE_LIMIT:
             self._busy.difference_update(item.id for item in self._prompt.pop(fullest))
-            self.rewind(told_to)
-        if self._waiting("alert/") > ALERT_LIMIT:
-            for topic in [topic for topic in self._prompt if topic.startswith("alert/")]:
-                self._busy.difference_update(item.id for item in self._prompt.pop(topic))
-            self._more_alerts = True
+            self.rewind()
 
     def rewind(self, last_id: int = 0) -> None:
         """Look at the spool from its beginning again, up to `last_id`: there is more to send."""
@@ -222,11 +223,9 @@ class Outbox:
         return Answer("", done=tuple(done), records=records, unfit=page.unfit)
 
     def take_alerts(self, entries: Sequence[Entry]) -> None:
-        """Take the oldest alerts in the spool, as `wants_alerts` asked."""
-        known = self._busy | self._receipts.ids
+        """Take the oldest alerts in the spool that are not claimed, as `wants_alerts` asked."""
         for entry in entries:
-            if entry.id not in known:
-                self._put_prompt(_Prompt(entry.id, 0.0, entry))
+            self._put_prompt(_Prompt(entry.id, 0.0, entry))
         self._more_alerts = len(entries) >= ALERT_LIMIT
 
     def sent(self, send: Send, size_bytes: int, now_s: float) -> None:
@@ -280,7 +279,7 @@ class Outbox:
 
     def wants_alerts(self) -> bool:
         """Say whether it wants to see the alerts in the spool."""
-        return self._connected and self._more_alerts and not self._waiting("alert/")
+        return self._connected and self._more_alerts and self._waiting("alert/") < ALERT_LIMIT
 
     def wants_page(self, now_s: float) -> PageRequest | None:
         """Say what it wants to see of the spool, if anything."""
@@ -349,6 +348,11 @@ class Outbox:
         """The entries that must stay as they are: in memory, in flight, or without a receipt."""
         paged = (row_id for parcel in self._page for row_id in parcel.ids)
         return self._busy | self._receipts.ids | set(paged)
+
+    @property
+    def told_to(self) -> int | None:
+        """Up to which id all that is committed was told of; None while it does not matter."""
+        return self._horizon if self._connected else None
 
     # How it decides
 
@@ -423,6 +427,12 @@ class Outbox:
         return topic in self._proven or not any(
             flight.send.topic == topic for flight in self._flights.values()
         )
+
+    def _put_due(self, entry: Entry, due_s: float) -> None:
+        # Where the clock steps, a later record may be due before an earlier one.
+        due_s = max(due_s, self._due_s.get(entry.stream, due_s))
+        self._due_s[entry.stream] = due_s
+        self._put_prompt(_Prompt(entry.id, due_s, entry))
 
     def _put_prompt(self, item: _Prompt) -> None:
         self._busy.add(item.id)

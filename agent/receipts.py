@@ -13,13 +13,15 @@ from itertools import islice
 
 from .record import Parcel, Top
 
+SLACK = 64  # notes of what is given up that are not worth clearing away
+
 
 @dataclass(slots=True)
 class _Unreceipted:
     """An entry that the broker has and the city has not confirmed."""
 
     id: int
-    uncovered: int  # streams in it whose receipt does not reach it yet
+    left: set[tuple[str, Top]]  # run, stream and number that a receipt does not reach yet
     records: int
     since_s: float
 
@@ -33,6 +35,7 @@ class Receipts:
         self._through: dict[tuple[str, str], int] = {}  # by run and stream
         self._waiting: dict[int, _Unreceipted] = {}  # by id, oldest first
         self._by_stream: dict[tuple[str, str], list[tuple[int, int]]] = {}  # heaps of (top, id)
+        self._noted = 0  # in all heaps; what was given up stays there for a while
 
     @property
     def ids(self) -> KeysView[int]:
@@ -59,9 +62,9 @@ class Receipts:
                 done.append(row_id)
                 records += each_records
                 continue
-            self._waiting[row_id] = _Unreceipted(row_id, len(left), each_records, now_s)
-            for stream, top in left:
-                heappush(self._by_stream.setdefault((parcel.run, stream), []), (top, row_id))
+            tops_left = {(parcel.run, top) for top in left}
+            self._waiting[row_id] = _Unreceipted(row_id, tops_left, each_records, now_s)
+            self._note_tops(row_id, tops_left)
         return tuple(done), records
 
     def came(self, run: str, stream: str, through: int) -> tuple[tuple[int, ...], int]:
@@ -70,12 +73,14 @@ class Receipts:
         heap = self._by_stream.get((run, stream), [])
         done, records = [], 0
         while heap and heap[0][0] <= through:
-            _, row_id = heappop(heap)
+            top, row_id = heappop(heap)
+            self._noted -= 1
             waiting = self._waiting.get(row_id)
             if waiting is None:
                 continue
-            waiting.uncovered -= 1
-            if waiting.uncovered <= 0:
+            # By name: of what was sent twice it is noted twice.
+            waiting.left.discard((run, (stream, top)))
+            if not waiting.left:
                 del self._waiting[row_id]
                 done.append(row_id)
                 records += waiting.records
@@ -92,11 +97,22 @@ class Receipts:
             over.append(row_id)
         for row_id in over:
             del self._waiting[row_id]
+        live = sum(len(waiting.left) for waiting in self._waiting.values()) if over else self._noted
+        if self._noted > 2 * live + SLACK:
+            self._by_stream.clear()
+            self._noted = 0
+            for waiting in self._waiting.values():
+                self._note_tops(waiting.id, waiting.left)
         return bool(over)
 
     def next_expiry(self) -> list[float]:
         """Return when the oldest has waited too long, if there is one."""
         return [w.since_s + self._timeout_s for w in islice(self._waiting.values(), 1)]
+
+    def _note_tops(self, row_id: int, tops: Iterable[tuple[str, Top]]) -> None:
+        for run, (stream, top) in tops:
+            heappush(self._by_stream.setdefault((run, stream), []), (top, row_id))
+            self._noted += 1
 
     def _covers(self, run: str, tops: Iterable[Top]) -> bool:
         return all(self._through.get((run, stream), 0) >= top for stream, top in tops)

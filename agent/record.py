@@ -18,9 +18,8 @@ from .clock import Stamp
 GATEWAY_STREAM = "gateway"
 ALERTS_STREAM = "alerts"
 
-# Entries are numbered upwards from 1 in the order of commit. A gap sorts before them all, and by
-# the last entry it replaces: an acknowledgement still on its way for that entry must not take the
-# gap with it.
+# Entries are numbered upwards from 1 in the order of commit. A gap sorts before them all, under an
+# id of its own: an acknowledgement still on its way for what it replaces must not take it away.
 BEFORE_ALL = -(2**62)
 
 _RECORDS = '"records":['

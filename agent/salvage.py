@@ -120,6 +120,7 @@ def sync_folder(folder: Path) -> None:
 
 def _created(new: Path) -> sqlite3.Connection:
     database = connect(new)
+    database.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     database.execute("PRAGMA auto_vacuum = INCREMENTAL")
     database.execute("PRAGMA journal_mode = DELETE")
     database.execute("PRAGMA synchronous = EXTRA")

@@ -15,7 +15,7 @@ import json
 import math
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,11 +98,18 @@ class _Piece:
 class Shelf:
     """The tables behind one connection."""
 
-    def __init__(self, database: sqlite3.Connection, gateway: str, pack_records: int) -> None:
-        """`gateway` is that of the messages that packs will be."""
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        gateway: str,
+        pack_records: int,
+        new_id: Callable[[], int],
+    ) -> None:
+        """`gateway` is that of the messages that packs will be; `new_id` gives ids for gaps."""
         self._db = database
         self._gateway = gateway
         self._pack_records = pack_records
+        self._new_id = new_id
         self._packed_to = 0  # nothing up to this id is worth packing
         self._loose = pack_records  # new entries since that was looked at; or an earlier life's
         self._series: dict[tuple[int, str, str, str], int] = {}
@@ -165,12 +172,23 @@ class Shelf:
         self._db.execute(f"DELETE FROM run WHERE id NOT IN ({keep})")
         self._db.execute("DELETE FROM series WHERE id NOT IN (SELECT DISTINCT series FROM record)")
 
-    def note_produced(self, run_id: int, produced: Mapping[str, int]) -> None:
-        """Write down each stream's highest number."""
+    def note_produced(self, run_id: int, produced: Mapping[str, int], last_id: int) -> None:
+        """Write down each stream's highest number, and the last id that was given out."""
         self._db.executemany(
-            "INSERT INTO produced (run, stream, seq) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
-            [(run_id, name, seq) for name, seq in produced.items()],
+            "INSERT INTO produced (run, stream, seq, last_id) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq), last_id = excluded.last_id",
+            [(run_id, name, seq, last_id) for name, seq in produced.items()],
+        )
+
+    def highest_id(self) -> int:
+        """Return the highest id that may have been given out, 0 if none."""
+        # What is packed has ids above its pack's own; and a gap keeps one apart from all others.
+        return max(
+            self.one("SELECT coalesce(max(id), 0) FROM record"),
+            self.one("SELECT coalesce(max(id), ?1) FROM record WHERE id < ?1 / 2", BEFORE_ALL)
+            - BEFORE_ALL,
+            self.one("SELECT coalesce(max(last_id), 0) FROM produced"),
+            0,
         )
 
     def note_ends(self, run_id: int, ends: Iterable[tuple[str, End]]) -> None:
@@ -276,33 +294,45 @@ class Shelf:
         Entries named, and the newest of each stream, stay as they are. Of runs before `run` smaller
         packs are made: nothing joins what is left of them.
         """
-        rows = self._db.execute(
-            "SELECT r.id, s.stream, run.run, s.kind, s.config FROM record r"
+        cursor = self._db.execute(
+            "SELECT r.id, r.inside IS NOT NULL, s.stream, run.run, s.kind, s.config FROM record r"
             " JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
-            " WHERE r.id > ? AND r.inside IS NULL AND r.gap IS NULL AND r.keep IS NULL"
-            " AND r.boot_end_ns IS NULL AND r.id NOT IN (SELECT value FROM json_each(?))"
-            " ORDER BY r.id LIMIT ?",
-            (max(0, self._packed_to), json.dumps(list(without_ids)), PACK_LOOK),
-        ).fetchall()
-        newest = {stream: row_id for row_id, stream, *_ in rows}
-        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        later = [each for each in without_ids if each > self._packed_to]
-        for row_id, stream, *key in rows:
-            if row_id == newest[stream]:
-                later.append(row_id)
-            else:
-                groups[tuple(key)].append(row_id)
+            " WHERE r.id > ? AND r.id <= ? AND r.gap IS NULL AND r.keep IS NULL"
+            " AND r.boot_end_ns IS NULL ORDER BY r.id",
+            (max(0, self._packed_to), last_id),
+        )
+        # Only neighbours: what stays must not change places with what is packed. Each group's last
+        # row of neighbours may still grow.
+        newest: dict[str, int] = {}
+        groups: dict[tuple[str, ...], list[list[int]]] = defaultdict(lambda: [[]])
+        singles, seen = 0, last_id
+        for row_id, is_pack, stream, *key in cursor:
+            if is_pack or row_id in without_ids:
+                if groups[tuple(key)][-1]:
+                    groups[tuple(key)].append([])
+                continue
+            newest[stream] = row_id
+            groups[tuple(key)][-1].append(row_id)
+            singles += 1
+            if singles >= PACK_LOOK:
+                seen = row_id
+                break
+        cursor.close()
+        stays = set(newest.values())
+        later = [*stays, *(each for each in without_ids if each > self._packed_to)]
         chosen = []
-        for (own_run, *_), ids in groups.items():
+        for (own_run, *_), rows in groups.items():
             is_own = own_run == run
             least = self._pack_records if is_own else max(2, self._pack_records // 8)
-            while len(ids) >= least:
-                chosen.append(ids[: self._pack_records])
-                ids = ids[self._pack_records :]
-            later += ids if is_own else []
+            for row in rows:
+                ids = [row_id for row_id in row if row_id not in stays]
+                while len(ids) >= least:
+                    chosen.append(ids[: self._pack_records])
+                    ids = ids[self._pack_records :]
+                later += ids if is_own and row is rows[-1] else []
         held = "SELECT coalesce(min(id), ?) FROM record WHERE boot_end_ns IS NOT NULL"
-        is_all = len(rows) < PACK_LOOK
-        later += [last_id + 1 if is_all else rows[-1][0] + 1, self.one(held, last_id + 1)]
+        is_all = singles < PACK_LOOK
+        later += [seen + 1, self.one(held, last_id + 1)]
         self._packed_to = min(later) - 1
         self._loose = 0 if is_all or not chosen else self._pack_records
         return chosen
@@ -493,13 +523,13 @@ class Shelf:
         first, last = group[0].first, group[-1].last
         start_ns = min((p.start_ns for p in group if p.start_ns is not None), default=None)
         end_ns = max((p.end_ns for p in group if p.end_ns is not None), default=None)
-        last_id = max(p.id if p.id > 0 else p.id - BEFORE_ALL for p in group)
         is_alert = stream == ALERTS_STREAM
         kind = "gateway" if is_alert else group[-1].kind
         series = self.series(run_id, stream, kind, group[-1].config_id)
         body = gap_body(stream, first, last, why, start_ns, end_ns)
         keep = KEEP_ALERT if is_alert else None
-        place = (BEFORE_ALL + last_id, series, 1, first, last)
+        # An id of its own: an acknowledgement may be on its way for a gap that this one contains.
+        place = (BEFORE_ALL + self._new_id(), series, 1, first, last)
         times = (start_ns, end_ns, None, None)
         self.insert([Row(*place, *times, why, keep, checksum(body), None, body)])
 

@@ -34,6 +34,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,10 @@ NEWEST_AMONG = 5000
 # A page that is handed out is smaller than this, or one entry.
 PAGE_BYTES = 2**19
 
-# Free pages are kept for the next outage up to this many, 4 kB each; the others go back in steps,
+# Free pages are kept for the next outage up to this many, 1 kB each; the others go back in steps,
 # and only once most of the file is free: each page that goes back may cost the writing of another.
-RECLAIM_PAGES = 256
-RECLAIM_AT_ONCE = 2048
+RECLAIM_PAGES = 1024
+RECLAIM_AT_ONCE = 8192
 
 # Beside the tables there must be room for the log: a commit of 500 records that also evicts 500
 # takes some 900 kB of it.
@@ -160,14 +161,13 @@ class Spool:
                 rows, produced, ends = self._numbered(records, config_id, hold)
                 evicted = self._make_room(rows)
                 self._shelf.insert(rows)
-                self._shelf.note_produced(
-                    self._run_id, {r.stream: produced[r.stream] for r in records}
-                )
+                numbers = {record.stream: produced[record.stream] for record in records}
+                self._shelf.note_produced(self._run_id, numbers, self._next_id - 1)
                 self._shelf.note_ends(self._run_id, ends)
                 entries = [self._entry(row) for row in rows if row.boot_end_ns is None]
             self._forget_acked()
             self.evicted += evicted
-            self._produced, self._next_id = produced, self._next_id + len(rows)
+            self._produced = produced
             with suppress(sqlite3.Error):  # what was asked for is done
                 self._reclaim()
             return entries
@@ -179,7 +179,7 @@ class Spool:
         produced = dict(self._produced)
         ends: list[tuple[str, End]] = []
         rows = []
-        for row_id, item in enumerate(records, self._next_id):
+        for item in records:
             stream = item.stream
             first = seq = produced.get(stream, 0) + 1
             gap = None
@@ -195,7 +195,7 @@ class Spool:
             body = item.body(seq)
             if isinstance(item, AlertRecord):
                 self._shelf.set_alarm(item, body)
-            place = (row_id, series, 1, first, seq, item.start_ns, item.end_ns)
+            place = (self._new_id(), series, 1, first, seq, item.start_ns, item.end_ns)
             rows.append(Row(*place, *boot, gap, KEEP.get(stream), checksum(body), None, body))
         return rows, produced, ends
 
@@ -251,13 +251,13 @@ class Spool:
             ).fetchall()
             return self._sound(rows), last_id
 
-    def alerts(self, limit: int) -> list[Entry]:
-        """Return the oldest waiting alerts, gaps among them. Raises SpoolError."""
+    def alerts(self, limit: int, without_ids: Collection[int] = ()) -> list[Entry]:
+        """Return the oldest waiting alerts but those named, gaps among them. Raises SpoolError."""
         with self._lock, self._errors():
-            rows = self._db.execute(
-                _ENTRY + " WHERE r.keep = ? ORDER BY r.id LIMIT ?",
-                (KEEP_ALERT, limit + len(self._acked)),
-            ).fetchall()
+            cursor = self._db.execute(_ENTRY + " WHERE r.keep = ? ORDER BY r.id", (KEEP_ALERT,))
+            with closing(cursor):
+                free = (row for row in cursor if row[0] not in without_ids)
+                rows = list(islice(free, limit + len(self._acked)))
             return self._sound(rows)[:limit]
 
     def _sound(self, rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
@@ -330,17 +330,18 @@ class Spool:
         """Whether `pack` may find something to do."""
         return self._shelf.is_loose
 
-    def pack(self, without_ids: Collection[int] = ()) -> int:
+    def pack(self, without_ids: Collection[int] = (), *, up_to_id: int | None = None) -> int:
         """Pack what has waited together long enough; return how many records were packed.
 
-        Entries named, and the newest of each stream, stay as they are: they may be on their way.
-        Raises SpoolError.
+        Entries named, those above `up_to_id`, and the newest of each stream, stay as they are: they
+        may be on their way. Raises SpoolError.
         """
         with self._lock, self._errors():
             packed = 0
             try:
                 busy = {*without_ids, *self._acked}
-                chosen = self._shelf.worth_packing(self.run, self._next_id - 1, busy)
+                last_id = self._next_id - 1 if up_to_id is None else up_to_id
+                chosen = self._shelf.worth_packing(self.run, last_id, busy)
                 # Together they share the pages that they leave; but the log must stay short.
                 together = max(1, self._log_bytes // PACK_LOG_BYTES)
                 for at in range(0, len(chosen), together):
@@ -543,7 +544,7 @@ class Spool:
 
     def _use(self, database: sqlite3.Connection) -> None:
         self._db = database
-        self._shelf = Shelf(database, self._gateway, self._pack_records)
+        self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id)
 
     def _begin(self) -> None:
         """Begin the run in a file just opened."""
@@ -556,9 +557,11 @@ class Spool:
 
     def _pass_by(self) -> None:
         """Give out no id that the file has already: while it was damaged, not all were seen."""
-        highest = self._shelf.one("SELECT coalesce(max(id), 0) FROM record")
-        if highest > 0:
-            self._next_id = max(self._next_id, highest + 1)
+        self._next_id = max(self._next_id, self._shelf.highest_id() + 1)
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
 
     def _find_previous(self) -> None:
         row = self._db.execute("SELECT clean FROM run ORDER BY id DESC LIMIT 1").fetchone()
@@ -597,7 +600,7 @@ class Spool:
         """Go on with this run in another file."""
         with self._transaction():
             self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
-            self._shelf.note_produced(self._run_id, self._produced)
+            self._shelf.note_produced(self._run_id, self._produced, max(0, self._next_id - 1))
         self._pass_by()
 
     def _reopen(self) -> bool:
@@ -631,7 +634,8 @@ class Spool:
                 "INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)",
                 memory.execute("SELECT sensor, alert, body FROM alarm").fetchall(),
             )
-            self._shelf.note_produced(self._run_id, {row[0]: row[1] for row in produced})
+            numbers = {row[0]: row[1] for row in produced}
+            self._shelf.note_produced(self._run_id, numbers, self._next_id - 1)
             ends = [(stream, (end, known)) for stream, _, end, known in produced if end is not None]
             self._shelf.note_ends(self._run_id, ends)
 

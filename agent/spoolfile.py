@@ -19,7 +19,7 @@ SCHEMA = """
 CREATE TABLE run (id INTEGER PRIMARY KEY, run TEXT UNIQUE, boot_id TEXT, clean INTEGER,
     known_ns INTEGER);
 CREATE TABLE produced (run INTEGER, stream TEXT, seq INTEGER, end_ns INTEGER, known_ns INTEGER,
-    PRIMARY KEY (run, stream)) WITHOUT ROWID;
+    last_id INTEGER, PRIMARY KEY (run, stream)) WITHOUT ROWID;
 CREATE TABLE series (id INTEGER PRIMARY KEY, run INTEGER, stream TEXT, kind TEXT, config TEXT,
     UNIQUE (run, stream, kind, config));
 CREATE TABLE record (id INTEGER PRIMARY KEY, series INTEGER, n INTEGER, first INTEGER, seq INTEGER,
@@ -31,12 +31,14 @@ CREATE TABLE alarm (sensor TEXT, alert TEXT, body TEXT, PRIMARY KEY (sensor, ale
 """
 TABLES = {
     "run": "id, run, boot_id, clean, known_ns",
-    "produced": "run, stream, seq, end_ns, known_ns",
+    "produced": "run, stream, seq, end_ns, known_ns, last_id",
     "series": "id, run, stream, kind, config",
     "alarm": "sensor, alert, body",
 }
 
-PAGE_SIZE = 4096  # SQLite's own
+# Bytes of a page. A commit of a few records touches half a dozen; SQLite's own 4096 would double
+# what a card has to write.
+PAGE_SIZE = 1024
 CHECK_ROWS = 200
 CHECK_STEPS = 20_000  # of SQLite's machine, between two questions whether to go on
 
@@ -138,7 +140,8 @@ def connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
 
 
 def _prepare(database: sqlite3.Connection, log_bytes: int) -> None:
-    database.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
+    database.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # these two before the first table
+    database.execute("PRAGMA auto_vacuum = INCREMENTAL")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     # On in Debian's SQLite: each freed page would be written once more, to be empty.

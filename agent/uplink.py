@@ -9,6 +9,7 @@ on the one thread that publishes.
 from __future__ import annotations
 
 import json
+import math
 import queue
 import random
 import socket
@@ -149,6 +150,8 @@ class Uplink:
         self._attempt_at_s = 0.0
         self._give_up_at_s = 0.0
         self._health_at_s = 0.0
+        self._pack_at_s = 0.0
+        self._look_again_s = math.inf  # the spool could not do what was asked of it
         self._mids: dict[int, tuple[int, int]] = {}  # paho's message id -> our token, bytes
         self._stopping = threading.Event()
         self._missed = threading.Event()  # an event found the queue full
@@ -193,9 +196,11 @@ class Uplink:
         if self._missed.is_set():
             self._missed.clear()
             self._outbox.rewind(self._spool.last_id)
+        if now_s >= self._look_again_s:
+            self._look_again_s = math.inf
+            self._outbox.rewind()
+        self._pack(now_s)
         try:
-            if self._spool.is_loose:
-                self._spool.pack(self._outbox.claimed_ids)
             self._pump()
         except SpoolError as exc:
             log.error("spool cannot be read; trying again", error=str(exc))
@@ -206,6 +211,16 @@ class Uplink:
                 self._handle(self._events.get_nowait())
         except queue.Empty:
             return
+
+    def _pack(self, now_s: float) -> None:
+        """Pack what has waited long; a disk that cannot be written must not keep back the rest."""
+        if now_s < self._pack_at_s or not self._spool.is_loose:
+            return
+        try:
+            self._spool.pack(self._outbox.claimed_ids, up_to_id=self._outbox.told_to)
+        except SpoolError as exc:
+            self._pack_at_s = now_s + SPOOL_RETRY_S
+            log.error("spool cannot be packed; trying again", error=str(exc))
 
     def _look_around(self, now_s: float) -> None:
         """Do what time alone asks for while connected."""
@@ -228,7 +243,8 @@ class Uplink:
             return max(0.0, self._attempt_at_s - now_s)
         if not self._online:
             return max(0.0, self._give_up_at_s - now_s)
-        return max(0.0, min(self._outbox.wait_s(now_s), self._health_at_s - now_s))
+        next_s = min(self._health_at_s, self._look_again_s)
+        return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
 
     def _handle(self, event: _Event) -> None:
         if event.client is not None and event.client is not self._client:
@@ -516,7 +532,8 @@ class Uplink:
                 self._write_birth()
         while True:
             if self._outbox.wants_alerts():
-                self._outbox.take_alerts(self._spool.alerts(ALERT_LIMIT))
+                claimed_ids = self._outbox.claimed_ids
+                self._outbox.take_alerts(self._spool.alerts(ALERT_LIMIT, claimed_ids))
             self._fill()
             send = self._outbox.next(now_s)
             if send is None:
@@ -590,7 +607,9 @@ class Uplink:
             if answer.rejected is not None:
                 self._give_up(answer.rejected)
         except SpoolError as exc:
-            # They stay noted and leave with a later commit; at worst they are sent again.
+            # They stay noted and leave with a later commit; at worst they are sent again. What
+            # could not be taken apart or given up is looked at again.
+            self._look_again_s = self._boot_s() + SPOOL_RETRY_S
             log.error("acknowledged records cannot be removed yet", error=str(exc))
         if answer.edge:
             self._tell_muted(answer, code)
@@ -626,7 +645,7 @@ class Uplink:
             self._rejected_streams.add(stream)
             self._alert("rejected", {"streams": sorted(self._rejected_streams)})
             self._alert("rejected", None)  # it happened; the alert stays in sight for its hold
-            self._outbox.rewind(self._spool.last_id)
+            self._outbox.rewind()
 
     def _due(self, entry: Entry) -> tuple[Entry, float]:
         if entry.stream not in self._fresh.window_s or entry.end_ns is None:

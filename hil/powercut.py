@@ -146,9 +146,9 @@ class Witness(Spool):
         self.tell("committed", [(entry.stream, entry.seq, digest(entry.body)) for entry in entries])
         return entries
 
-    def pack(self, without_ids: Collection[int] = ()) -> int:
+    def pack(self, without_ids: Collection[int] = (), *, up_to_id: int | None = None) -> int:
         """Pack, and tell how many records were."""
-        packed = super().pack(without_ids)
+        packed = super().pack(without_ids, up_to_id=up_to_id)
         self.tell("packed", packed)
         return packed
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,17 +13,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agent.outbox import (
     ACK_TIMEOUT_S,
+    ALERT_LIMIT,
     HOLD_S,
     LIVE_LIMIT,
     NO_MATCHING_SUBSCRIBERS,
     PAGE_ENTRIES,
     PAYLOAD_FORMAT_INVALID,
+    RECEIPTS_COME_S,
     SUCCESS,
+    Answer,
     Outbox,
     Send,
 )
-from agent.record import Entry, Page, Parcel
-from agent.route import BACKOFF_CAP_S, PLAIN_FOR_S, Dialect, Route
+from agent.receipts import Receipts
+from agent.record import ALERTS_STREAM, Entry, Page, Parcel
 
 NOT_AUTHORISED = 0x87
 QUOTA_EXCEEDED = 0x97
@@ -402,6 +405,202 @@ def test_at_a_stop_nothing_waits_for_its_time_or_its_turn() -> None:
     assert box.is_quiet
 
 
+# Alerts
+
+
+def alert(number: int, kind: str = "snow") -> Entry:
+    made = Entry(2 * number, "r1", ALERTS_STREAM, kind, "c1", number, 0, "{}")
+    KNOWN[made.id] = made
+    return made
+
+
+def test_alerts_go_before_what_is_live_and_that_before_the_backlog() -> None:
+    disk = Disk([entry(1)])
+    box = connected(outbox(rate=300.0), disk)
+    box.take_alerts([])
+    box.committed([(entry(2), 0.0), (alert(3), 0.0)])
+    topics = [send.topic for send in sends(box, disk)]
+    assert topics == ["alert/snow", "live/snow", "backlog/snow"]
+
+
+def test_alerts_are_not_paced() -> None:
+    box = connected(outbox(batch=1, rate=300.0), Disk())
+    box.take_alerts([alert(number) for number in range(1, 100)])
+    (first,) = sends(box, Disk())
+    box.answered(first.token, SUCCESS, 0.0)
+    assert len(sends(box, Disk())) == 16
+
+
+def test_alerts_that_waited_in_the_spool_are_asked_for_on_connecting() -> None:
+    box = outbox()
+    assert not box.wants_alerts()
+    connected(box, Disk())
+    assert box.wants_alerts()
+    box.take_alerts([alert(1)])
+    assert not box.wants_alerts()
+
+
+def test_an_alert_does_not_overtake_those_that_wait_in_the_spool() -> None:
+    box = connected(outbox(batch=1000), Disk())
+    box.take_alerts([alert(number) for number in range(1, ALERT_LIMIT + 1)])
+    box.committed([(alert(ALERT_LIMIT + 9), 0.0)])
+    (send,) = sends(box, Disk())
+    assert seqs(send) == list(range(1, ALERT_LIMIT + 1))
+    assert box.wants_alerts()
+
+
+def test_an_alert_that_nobody_takes_does_not_keep_back_those_of_another_kind() -> None:
+    box = connected(outbox(), Disk())
+    box.take_alerts([alert(1)])
+    (send,) = sends(box, Disk())
+    box.answered(send.token, NO_MATCHING_SUBSCRIBERS, 0.0)
+    box.rewind()
+    assert box.wants_alerts()
+    box.take_alerts([alert(2, "gateway")])
+    assert [send.topic for send in sends(box, Disk())] == ["alert/gateway"]
+
+
+def test_where_the_clock_steps_a_later_record_does_not_leave_before_an_earlier_one() -> None:
+    box = connected(outbox(), Disk())
+    box.committed([(entry(1), 6.1), (entry(2), -3600.0), (entry(3, "snow-2"), 0.0)])
+    assert [seqs(send) for send in sends(box, Disk(), 1.0)] == [[3]]
+    assert box.wait_s(1.0) > 0
+
+
+# Receipts
+
+
+def receipted(disk: Disk, *, timeout_s: float = 600.0, **options: Any) -> Outbox:
+    box = Outbox(
+        inflight=16,
+        batch_records=200,
+        backlog_bytes_per_s=1e6,
+        require_subscriber=True,
+        receipt_timeout_s=timeout_s,
+    )
+    return connected(box, disk, **options)
+
+
+def pack(row_id: int, *tops: tuple[str, int]) -> Parcel:
+    return Parcel("r1", "snow", "c1", (row_id,), (), (tops,), b"x", records=10)
+
+
+def test_only_the_receipt_frees_the_spool() -> None:
+    box = receipted(Disk())
+    box.committed([(entry(1), 0.0), (entry(2), 0.0), (entry(3), 0.0)])
+    (send,) = sends(box, Disk())
+    answer = box.answered(send.token, SUCCESS, 0.0)
+    assert answer is not None
+    assert answer.done == ()
+    assert set(box.claimed_ids) == {2, 4, 6}
+    first = box.receipt("r1", "snow-1", 2)
+    assert (first.done, first.records) == ((2, 4), 2)
+    assert box.receipt("r1", "snow-1", 2).done == ()
+    assert box.receipt("r1", "snow-1", 3).done == (6,)
+
+
+def test_a_receipt_of_another_run_or_stream_frees_nothing() -> None:
+    box = receipted(Disk())
+    box.committed([(entry(1), 0.0)])
+    (send,) = sends(box, Disk())
+    box.answered(send.token, SUCCESS, 0.0)
+    assert box.receipt("r2", "snow-1", 9).done == ()
+    assert box.receipt("r1", "snow-2", 9).done == ()
+
+
+def test_what_stays_without_a_receipt_is_sent_again() -> None:
+    disk = Disk([entry(1)])
+    box = receipted(disk, timeout_s=60.0)
+    (send,) = sends(box, disk, 2.0)
+    box.answered(send.token, SUCCESS, 3.0)
+    assert sends(box, disk, 62.9) == []
+    assert box.wait_s(62.9) == pytest.approx(0.1)
+    assert [seqs(send) for send in sends(box, disk, 63.0)] == [[1]]
+
+
+def test_what_went_live_and_stays_without_a_receipt_is_sent_again_too() -> None:
+    disk = Disk()
+    box = receipted(disk, timeout_s=60.0)
+    disk.entries.append(entry(1))
+    box.committed([(entry(1), 0.0)])
+    (send,) = sends(box, disk, 10.0)
+    box.answered(send.token, SUCCESS, 10.0)
+    assert [send.topic for send in sends(box, disk, 70.0)] == ["backlog/snow"]
+
+
+def test_a_new_connection_does_not_send_again_what_waits_for_its_receipt() -> None:
+    disk = Disk([entry(1)])
+    box = receipted(disk)
+    (send,) = sends(box, disk, 2.0)
+    box.answered(send.token, SUCCESS, 3.0)
+    box.lost()
+    connected(box, disk, 4.0, newest=[(disk.entries[0], 0.0)])
+    assert sends(box, disk, 10.0) == []
+
+
+def test_the_citys_retained_receipts_come_before_the_backlog() -> None:
+    disk = Disk([entry(1), entry(2)])
+    box = receipted(disk)
+    assert sends(box, disk, RECEIPTS_COME_S - 0.1) == []
+    assert box.wait_s(RECEIPTS_COME_S - 0.1) == pytest.approx(0.1)
+    box.receipt("r1", "snow-1", 1)
+    assert [seqs(send) for send in sends(box, disk, RECEIPTS_COME_S)] == [[2]]
+
+
+def test_what_the_city_already_holds_leaves_without_being_sent() -> None:
+    box = receipted(Disk())
+    box.receipt("r1", "snow-1", 7)
+    answer = box.take_page(Page([pack(2, ("snow-1", 7))], 2))
+    assert answer is not None
+    assert (answer.done, answer.records) == ((2,), 10)
+    assert sends(box, Disk(), 10.0) == []
+
+
+def test_a_pack_leaves_when_every_stream_in_it_is_covered_even_if_it_was_sent_twice() -> None:
+    receipts = Receipts(60.0)
+    both = pack(2, ("snow-1", 5), ("snow-2", 5))
+    assert receipts.wait_for(both, 0.0) == ((), 0)
+    assert receipts.expire(60.0)
+    assert receipts.wait_for(both, 61.0) == ((), 0)
+    assert receipts.came("r1", "snow-1", 5) == ((), 0)
+    assert receipts.came("r1", "snow-2", 5) == ((2,), 10)
+
+
+def test_a_city_that_never_confirms_does_not_fill_the_memory() -> None:
+    receipts = Receipts(60.0)
+    for time in range(1000):
+        for row_id in range(10):
+            receipts.wait_for(pack(row_id, ("snow-1", row_id)), 100.0 * time)
+        receipts.expire(100.0 * time + 60.0)
+    assert sum(map(len, receipts._by_stream.values())) < 100
+
+
+# Packs
+
+
+@pytest.mark.parametrize("code", [PAYLOAD_FORMAT_INVALID, None])
+def test_a_pack_that_cannot_travel_is_taken_apart(code: int | None) -> None:
+    box = connected(outbox(), Disk([entry(1)]))
+    box.take_page(Page([pack(2, ("snow-1", 5))], 2))
+    send = box.next(0.0)
+    assert send is not None
+    if code is None:  # larger than the broker takes
+        answer: Answer | None = box.too_large(send)
+    else:
+        box.sent(send, 100, 0.0)
+        answer = box.answered(send.token, code, 0.0)
+    assert answer is not None
+    assert (answer.unfit, answer.done, answer.rejected) == ((2,), (), None)
+    assert list(box.claimed_ids) == []
+
+
+def test_a_pack_that_no_longer_fits_is_taken_apart_before_it_is_sent() -> None:
+    box = connected(outbox(), Disk([entry(1)]))
+    answer = box.take_page(Page([], 2, unfit=(2,)))
+    assert answer is not None
+    assert answer.unfit == (2,)
+
+
 # Any order of events
 
 
@@ -654,107 +853,10 @@ TestOutboxMachine = OutboxMachine.TestCase
 TestOutboxMachine.settings = settings(deadline=None, max_examples=200, stateful_step_count=40)
 
 
-# The way to a broker
-
-
-def test_brokers_are_tried_in_turn_and_a_good_one_is_kept() -> None:
-    route = Route(["a", "b", "c"], random.Random(1))
-    tried = []
-    for _ in range(4):
-        tried.append(route.broker)
-        route.failed()
-    assert tried == ["a", "b", "c", "a"]
-    route.failed(turn=False)
-    assert route.broker == "b"
-
-
-@given(st.integers(0, 2**32), st.integers(1, 200))
-def test_the_wait_is_never_longer_than_the_cap_and_never_nothing(seed: int, tries: int) -> None:
-    route = Route(["a"], random.Random(seed))
-    waits = [route.failed() for _ in range(tries)]
-    assert all(0 < wait_s <= BACKOFF_CAP_S for wait_s in waits)
-    assert waits[0] <= 0.5
-
-
-def test_gateways_that_lose_a_broker_together_do_not_come_back_together() -> None:
-    waits = []
-    for seed in range(200):
-        route = Route(["a", "b"], random.Random(seed))
-        for _ in range(6):
-            wait_s = route.failed()
-        waits.append(wait_s)
-    per_second = [sum(second <= wait_s < second + 1 for wait_s in waits) for second in range(5)]
-    assert max(per_second) < 80
-    assert min(per_second) > 5
-
-
-def test_a_connection_that_lasted_makes_the_next_wait_short_again() -> None:
-    route = Route(["a"], random.Random(1))
-    for _ in range(10):
-        route.failed()
-    route.lasted()
-    assert route.failed() <= 0.5
-
-
-# Which MQTT to speak
-
-
-class OldBroker:
-    """Speaks 3.1.1 only; `answers` says whether it tells so."""
-
-    def __init__(self, *, answers: bool) -> None:
-        self.answers = answers
-
-    def meet(self, dialect: Dialect, now_s: float) -> bool:
-        """Whether the two are talking after one attempt."""
-        if dialect.ask(now_s) == "3.1.1":
-            return dialect.accepted()
-        if self.answers:
-            dialect.refused(now_s)
-        else:
-            dialect.silent(now_s)
-        return False
-
-
-@pytest.mark.parametrize("answers", [True, False])
-def test_an_old_broker_is_spoken_to_in_3_1_1_in_the_end(answers: bool) -> None:
-    dialect, broker = Dialect("5"), OldBroker(answers=answers)
-    met = [broker.meet(dialect, 0.0) for _ in range(6)]
-    assert met[-2:] == [True, True]
-    assert dialect.ask(0.0) == "3.1.1"
-
-
-def test_an_old_broker_is_asked_for_5_again_after_an_hour() -> None:
-    dialect = Dialect("5")
-    dialect.refused(0.0)
-    assert dialect.ask(PLAIN_FOR_S) == "3.1.1"
-    assert dialect.ask(PLAIN_FOR_S + 1) == "5"
-
-
-@pytest.mark.parametrize("silences", range(6))
-def test_a_broker_that_knows_5_is_spoken_to_in_5_however_long_it_takes_to_start(
-    silences: int,
-) -> None:
-    dialect = Dialect("5")
-    for _ in range(silences):
-        dialect.ask(0.0)
-        dialect.silent(0.0)
-    asked = []
-    while not asked or not dialect.accepted():
-        asked.append(dialect.ask(0.0))
-    assert asked[-1] == "5"
-
-
-def test_where_3_1_1_is_configured_silence_changes_nothing() -> None:
-    dialect = Dialect("3.1.1")
-    dialect.silent(0.0)
-    assert dialect.ask(0.0) == "3.1.1"
-    assert dialect.accepted()
-
-
 # Rejection
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_a_rejected_message_is_halved_until_what_the_broker_means_stands_alone(
     count: int, data: st.DataObject

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 
 from agent.clock import Stamp, State
-from agent.record import BEFORE_ALL, Entry, Lost, Page, Parcel, Record, utc_text
+from agent.record import BEFORE_ALL, AlertRecord, Entry, Lost, Page, Parcel, Record, utc_text
 from agent.spool import ACK_LIMIT, PreviousRun, Spool, SpoolError, claim
 from hil.ledger import parcels
 
@@ -499,6 +499,96 @@ def test_an_acknowledgement_on_its_way_for_a_gap_leaves_the_one_it_was_joined_to
     assert gap.seq > small.seq
     assert json.loads(gap.body)["first"] == 1
     spool.close(clean=True)
+
+
+def test_an_acknowledgement_on_its_way_for_a_gap_leaves_one_that_began_before_it(
+    spool: Spool,
+) -> None:
+    first, second = spool.append([record(0), record(1)], CONFIG)
+    spool.reject(second.id)
+    (small,) = (each for each in waiting(spool) if each.is_gap)
+    spool.acknowledge([small.id])
+    spool.reject(first.id)
+    spool.settle()
+    (gap,) = waiting(spool)
+    assert (json.loads(gap.body)["first"], gap.seq) == (1, 2)
+
+
+def test_a_gap_that_outlives_its_run_is_in_nobodys_way(path: Path) -> None:
+    spool = opened(path)
+    old = spool.append([record(minute) for minute in range(3)], CONFIG)
+    spool.reject(old[2].id)
+    spool.acknowledge([entry.id for entry in old[:2]])
+    spool.close(clean=True)
+    spool = opened(path, "run-2")
+    for entry in spool.append([record(minute) for minute in range(3)], CONFIG):
+        spool.reject(entry.id)
+    assert [(each.run, each.seq) for each in waiting(spool)] == [("run-1", 3), ("run-2", 3)]
+    spool.close(clean=True)
+
+
+# Packs and the order of commit
+
+
+def packing(path: Path, run: str = "run-1") -> Spool:
+    return Spool(
+        path, max_bytes=64 * MIB, run=run, boot_id="boot-1", gateway="gw-1", pack_records=4
+    )
+
+
+def test_a_pack_is_taken_apart_in_a_later_run_too(path: Path) -> None:
+    spool = packing(path)
+    entries = spool.append([record(minute) for minute in range(5)], CONFIG)
+    assert spool.pack() == 4
+    spool.acknowledge([entries[4].id])
+    spool.close(clean=True)
+    spool = packing(path, "run-2")
+    spool.append([record(minute) for minute in range(5)], CONFIG)
+    (packed,) = (each.ids for each in look(spool).parcels if each.payload is not None)
+    spool.unpack(packed)
+    assert [(each.run, each.seq) for each in waiting(spool)] == [
+        *(("run-1", seq) for seq in range(1, 5)),
+        *(("run-2", seq) for seq in range(1, 6)),
+    ]
+    spool.close(clean=True)
+
+
+def test_an_old_record_that_stayed_does_not_carry_new_ones_before_a_pack(path: Path) -> None:
+    spool = packing(path)
+    spool.append([record(0, stream="snow-2")], CONFIG)  # its newest, for a while
+    spool.append([record(minute) for minute in range(5)], CONFIG)
+    spool.pack()
+    spool.append([record(5, stream="snow-2")], CONFIG)
+    spool.append([record(minute) for minute in range(5, 9)], CONFIG)
+    spool.pack()
+    order = [top for parcel in parcels_by_id(spool) for tops in parcel.tops for top in tops]
+    numbers = [seq for stream, seq in order if stream == "snow-1"]
+    assert numbers == sorted(numbers)
+    spool.close(clean=True)
+
+
+def parcels_by_id(spool: Spool) -> list[Parcel]:
+    return sorted(parcels(spool), key=lambda parcel: parcel.ids)
+
+
+def test_what_was_not_told_of_yet_is_not_packed(path: Path) -> None:
+    spool = packing(path)
+    told = spool.append([record(minute) for minute in range(3)], CONFIG)
+    spool.append([record(minute) for minute in range(3, 9)], CONFIG)
+    assert spool.pack(up_to_id=told[-1].id) == 0
+    assert spool.pack() == 8
+    spool.close(clean=True)
+
+
+def test_an_alert_does_not_wait_for_the_clock(spool: Spool) -> None:
+    alert = AlertRecord(
+        None, "gateway", "clock_untrusted", "1", "raised", "warning", S, S,
+        Stamp("estimated", None), {}, {},
+    )  # fmt: skip
+    entries = spool.append([alert, record(0, state="estimated")], CONFIG, hold=True)
+    assert [entry.stream for entry in entries] == ["alerts"]
+    assert spool.alerts(9) == entries
+    assert spool.alerts(9, {entries[0].id}) == []
 
 
 @pytest.mark.usefixtures("five_at_a_time")
