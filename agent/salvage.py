@@ -27,6 +27,7 @@ from .record import ALERTS_STREAM, BEFORE_ALL, gap_body
 from .spoolfile import (
     INSERT_RECORD,
     PAGE_SIZE,
+    READ_ERRORS,
     RECORD,
     SCHEMA,
     SCHEMA_VERSION,
@@ -134,7 +135,7 @@ def _is_complete(new: Path) -> bool:
     with closing(connect(new)) as database:
         try:
             return bool(database.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION)
-        except sqlite3.DatabaseError as exc:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
             # A disk that fails just now says nothing of the file, which may be the only one.
             if not is_damage(exc):
                 raise
@@ -162,7 +163,7 @@ def _mend_first_page(path: Path, scratch: Path) -> None:
         try:
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone():
                 return
-        except sqlite3.DatabaseError as exc:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
             if not is_damage(exc):
                 raise
     _remove(scratch)
@@ -202,7 +203,7 @@ class _Salvage:
         try:
             answer = source.execute("PRAGMA integrity_check(1)").fetchone()[0]
             self.is_complete = answer == "ok"  # a stale page may be read without an error
-        except sqlite3.Error:
+        except READ_ERRORS:
             self.is_complete = False
         for row in self._rows(source, "run"):
             self._put_run(*row)
@@ -328,7 +329,7 @@ class _Salvage:
             try:
                 yield from source.execute(f"{_select(source, table, wanted)} {how}")
                 return
-            except sqlite3.Error:
+            except READ_ERRORS:
                 self.is_complete = False
 
     def _records(self, source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
@@ -343,7 +344,7 @@ class _Salvage:
                         yield row
                         after = max(after, row[0])  # a page that came from elsewhere goes back
                 return
-            except sqlite3.Error:
+            except READ_ERRORS:
                 self.is_complete = False
                 hops += 1
                 beyond = _readable_after(source, select, after) if select else None
@@ -439,6 +440,6 @@ def _readable_after(source: sqlite3.Connection, select: str, after: int) -> int 
 def _can_read(source: sqlite3.Connection, select: str, after: int) -> bool:
     try:
         source.execute(f"{select} LIMIT 1", (after,)).fetchone()
-    except sqlite3.Error:
+    except READ_ERRORS:
         return False
     return True

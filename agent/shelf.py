@@ -399,8 +399,10 @@ class Shelf:
                 self.give_up([row_id], "corrupt")
                 continue
             singles = self._singles(row)
+            loose = self._loose
             self.delete([row_id])
             self.insert(singles)
+            self._loose = loose  # they are not to be packed again at once
 
     def _singles(self, row: Row) -> list[Row]:
         """Return what a pack was made of."""

@@ -56,6 +56,7 @@ from .shelf import (
 from .spoolfile import (
     INSERT_RECORD,
     PAGE_SIZE,
+    READ_ERRORS,
     RECORD,
     DamagedError,
     Row,
@@ -144,7 +145,7 @@ class Spool:
         self.ended_clean = True  # the life before
         try:
             self._open_and(self._begin)
-        except (OSError, sqlite3.Error, DamagedError) as exc:
+        except (OSError, DamagedError, *READ_ERRORS) as exc:
             self._turn_volatile(exc)
 
     def append(
@@ -534,7 +535,7 @@ class Spool:
         self._use(self._open())
         try:
             step()
-        except (sqlite3.Error, DamagedError) as exc:
+        except (DamagedError, *READ_ERRORS) as exc:
             self._db.close()
             if not is_damage(exc):
                 raise
@@ -557,7 +558,9 @@ class Spool:
 
     def _pass_by(self) -> None:
         """Give out no id that the file has already: while it was damaged, not all were seen."""
-        self._next_id = max(self._next_id, self._shelf.highest_id() + 1)
+        highest_id = self._shelf.highest_id()
+        if highest_id:
+            self._next_id = max(self._next_id, highest_id + 1)
 
     def _new_id(self) -> int:
         self._next_id += 1
@@ -569,7 +572,7 @@ class Spool:
         self.previous = self._shelf.previous(self.run)
         self.known_ns = self._shelf.known_ns()
 
-    def _failed(self, exc: sqlite3.Error | DamagedError) -> SpoolError:
+    def _failed(self, exc: Exception) -> SpoolError:
         """Do what can be done about an error, and return what to raise."""
         if is_damage(exc) and not self.is_volatile:
             self._replace(str(exc))
@@ -581,7 +584,7 @@ class Spool:
         try:
             self._set_aside(why)
             self._open_and(self._go_on)
-        except (OSError, sqlite3.Error, DamagedError) as exc:
+        except (OSError, DamagedError, *READ_ERRORS) as exc:
             self._turn_volatile(exc)
 
     def _turn_volatile(self, why: Exception) -> None:
@@ -609,7 +612,7 @@ class Spool:
         memory, shelf, run_id = self._db, self._shelf, self._run_id
         try:
             self._open_and(lambda: self._take_over(memory))
-        except (OSError, sqlite3.Error, DamagedError) as exc:
+        except (OSError, DamagedError, *READ_ERRORS) as exc:
             self._db, self._shelf, self._run_id = memory, shelf, run_id
             self.why_volatile = str(exc)
             return False
@@ -641,7 +644,7 @@ class Spool:
 
     def _make_room(self, rows: Iterable[Row]) -> int:
         """Make room for rows; return how many records were given up for it (invariant 3)."""
-        needed_bytes = sum(ROW_BYTES + len(str(row.body).encode()) for row in rows)
+        needed_bytes = sum(map(_room_of, rows))
         room_bytes = MEMORY_BYTES if self.is_volatile else self._room_bytes
         why = "disk_failed" if self.is_volatile else "spool_full"
         at_once = min(EVICT_RECORDS, self._log_bytes // 1024)
@@ -678,10 +681,16 @@ class Spool:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, DamagedError) as exc:
+        except (DamagedError, *READ_ERRORS) as exc:
             raise self._failed(exc) from exc
         except OSError as exc:
             raise SpoolError(f"{self._path}: {exc}") from exc
 
     def _one(self, query: str, *values: object) -> int:
         return self._shelf.one(query, *values)
+
+
+def _room_of(row: Row) -> int:
+    """Return what a row may take, in bytes: few of them share a page evenly."""
+    pages = -(-(ROW_BYTES + len(str(row.body).encode())) // PAGE_SIZE)
+    return pages * PAGE_SIZE

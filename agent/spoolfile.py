@@ -70,6 +70,10 @@ class SpoolError(Exception):
     """The spool cannot be read or written; the message names the file and the cause."""
 
 
+# What reading a damaged file raises; SQLite's own words about it may quote it, and be no text.
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
+
 class DamagedError(Exception):
     """The file is there and is no usable spool; the message says why."""
 
@@ -77,7 +81,8 @@ class DamagedError(Exception):
 def is_damage(exc: Exception) -> bool:
     """Tell a damaged file from a disk that does not work just now."""
     code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
-    return isinstance(exc, DamagedError) or code & 0xFF in (
+    return isinstance(exc, DamagedError | UnicodeDecodeError) or code & 0xFF in (
+        sqlite3.SQLITE_ERROR,  # our statements are right: then the schema is not
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_FORMAT,
@@ -113,7 +118,7 @@ def open_file(path: Path, log_bytes: int) -> sqlite3.Connection:
     database = connect(path)
     try:
         _prepare(database, log_bytes)
-    except sqlite3.Error as exc:
+    except READ_ERRORS as exc:
         database.close()
         if is_damage(exc):
             raise DamagedError(str(exc)) from exc

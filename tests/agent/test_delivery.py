@@ -35,6 +35,7 @@ from agent.health import UplinkHealth
 from agent.outbox import HOLD_S, Outbox, Send
 from agent.receipts import Receipts
 from agent.record import ALERTS_STREAM, AlertRecord, Entry, Lost, Record
+from agent.shelf import Shelf
 from agent.spool import Spool, SpoolError
 from agent.uplink import Fresh, Uplink
 from config.model import UplinkTable
@@ -249,7 +250,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             patch("agent.uplink.mqtt.Client", lambda *_, **__: self.world.new_client()),
             patch("agent.uplink._answers", self.world.answers),
             patch("agent.spoolfile.connect", self.disk.connect),
-            patch("agent.spool.PACK_LOOK", 50),
+            patch("agent.shelf.PACK_LOOK", 50),
             patch("agent.spool.PAGE_BYTES", 8192),
         ):
             self.undo.enter_context(each)
@@ -321,7 +322,13 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def _release_held(self) -> None:
         with contextlib.suppress(SpoolError):
-            self.spool.release_held(other_boots_than=f"boot-{self.boot}")
+            for boot in self.spool.held_boots():
+                if boot.boot_id != f"boot-{self.boot}":
+                    self.spool.correct(
+                        boot.boot_id,
+                        lambda boot_ns: boot_ns + EPOCH_S * 10**9,
+                        lambda _boot_ns: Stamp("estimated", None),
+                    )
 
     def _utc_ns(self) -> int:
         return round((EPOCH_S + self.now_s + self.utc_moved_s) * 1e9)
@@ -455,7 +462,9 @@ class DeliveryMachine(RuleBasedStateMachine):
             return boot_ns + round((EPOCH_S + self.utc_moved_s) * 1e9)
 
         try:
-            count = self.spool.correct(f"boot-{self.boot}", utc_ns, Stamp("corrected", 1.0))
+            count = self.spool.correct(
+                f"boot-{self.boot}", utc_ns, lambda _: Stamp("corrected", 1.0)
+            )
         except SpoolError:
             return
         self.is_clock_known = True
@@ -883,7 +892,7 @@ PACK, CAME, NEXT, CONNECTED = Spool.pack, Receipts.came, Outbox.next, Outbox.con
         (BrokerMachine, Outbox, "answered", _takes_any_code),
         (BrokerMachine, Uplink, "_take_answer", _unpacks_and_goes_on),
         (BrokerMachine, Spool, "pack", _packs_anything),
-        (BrokerMachine, Spool, "_put_gap", _drops_gaps),
+        (BrokerMachine, Shelf, "_put_gap", _drops_gaps),
         (BrokerMachine, Outbox, "_put_prompt", _newest_first),
         (BrokerMachine, Outbox, "next", _backlog_first),
         (BrokerMachine, Outbox, "connected", _ignores_the_window),
