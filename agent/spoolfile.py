@@ -136,9 +136,16 @@ def open_memory() -> sqlite3.Connection:
     return database
 
 
-def connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
-    """Connect without Python's own transactions, for use by several threads under a lock."""
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, uri=uri)
+def connect(path: Path | str, mode: str = "rwc") -> sqlite3.Connection:
+    """Connect without Python's own transactions, for use by several threads under a lock.
+
+    The file belongs to this process alone: the index of the log is then in memory, and not in a
+    file of its own, which would cost a card as much again as the log itself.
+    """
+    place = ":memory:"
+    if isinstance(path, Path):
+        place = f"file:{quote(str(path))}?mode={mode}&vfs=unix-excl"
+    database = sqlite3.connect(place, isolation_level=None, check_same_thread=False, uri=True)
     # A flipped bit may leave no UTF-8: the checksum finds that, and no exception may hide it.
     database.text_factory = lambda raw: raw.decode(errors="replace")
     return database
@@ -174,7 +181,7 @@ def check(path: Path, goes_on: Callable[[], bool]) -> str | None:
 
     `goes_on` says whether to go on. Raises sqlite3.Error where the disk does not work.
     """
-    with closing(connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+    with closing(connect(path, "ro")) as database:
         database.set_progress_handler(lambda: not goes_on(), CHECK_STEPS)
         try:
             wrong = database.execute("PRAGMA integrity_check(1)").fetchone()[0]

@@ -1,9 +1,8 @@
 """The thread that talks to the broker: the outbox decides, paho moves bytes.
 
-Each connection has a client of its own and a clean start: paho would otherwise send again what it
-remembers, past the in-flight limit, and it remembers at most 65,535 messages. Its callbacks only
-put on a queue; an acknowledgement may arrive before `publish` has returned, and is matched here,
-on the one thread that publishes.
+Everything that happens comes in on one queue: what paho's thread heard, what the pipeline
+committed. An acknowledgement may arrive before `publish` has returned, and is matched here, on the
+one thread that publishes.
 """
 
 from __future__ import annotations
@@ -12,29 +11,35 @@ import json
 import math
 import queue
 import random
-import socket
-import ssl
 import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
-from urllib.parse import urlsplit
+from typing import Any
 
 import structlog
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from config.model import UplinkTable
 
 from . import record
 from .health import UplinkHealth
+from .link import (
+    CLOSED,
+    CONNECT_TIMEOUT_S,
+    HUNG_UP,
+    Event,
+    Link,
+    answers,
+    connect,
+    hang_up,
+    publish_properties,
+    reason,
+)
 from .outbox import ALERT_LIMIT, Answer, Outbox, Send
 from .record import ALERTS_STREAM, Entry
 from .route import Dialect, Protocol, Route
@@ -42,11 +47,7 @@ from .spool import Spool, SpoolError
 
 log = structlog.get_logger(part="uplink")
 
-KEEPALIVE_S = 30
-CONNECT_TIMEOUT_S = 5.0
 CONNACK_TIMEOUT_S = 5.0
-WILL_DELAY_S = 30
-SESSION_EXPIRY_S = 60
 HEALTH_INTERVAL_S = 60.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
@@ -56,7 +57,6 @@ STABLE_S = 10.0
 
 # Without a clash for so long, the other one is taken to be gone.
 ALONE_AFTER_S = 600.0
-PROBE_S = 2.0  # to see whether the first broker is back
 # A broker that hangs up so often on large messages, and says no reason, gets smaller ones.
 HANG_UPS = 3
 LEAST_LEARNT_BYTES = 4096
@@ -66,7 +66,6 @@ UNSUPPORTED_PROTOCOL_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
 ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
-DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +74,6 @@ class Fresh:
 
     offset_s: float
     window_s: Mapping[str, int]  # by stream; the gateway's own leaves at once
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    name: Literal[
-        "connected", "refused", "lost", "acked", "heard", "deaf", "committed", "rewind", "stop"
-    ]
-    client: mqtt.Client | None = None  # events of a client already left are ignored
-    value: Any = None
 
 
 class Uplink:
@@ -113,11 +103,10 @@ class Uplink:
         self._health = health
         self._birth = birth
         self._health_message = health_message
-        self._find_file = find_file
         self._utc_ns = utc_ns
         self._boot_s = boot_s
         self._alert = alert
-        self._events: queue.Queue[_Event] = queue.Queue(maxsize=10_000)
+        self._events: queue.Queue[Event] = queue.Queue(maxsize=10_000)
         self._outbox = Outbox(
             inflight=settings.inflight,
             batch_records=settings.batch_records,
@@ -129,6 +118,7 @@ class Uplink:
         )
         self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
         self._dialects = {url: Dialect(settings.protocol) for url in settings.brokers}
+        self._link = Link(settings, gateway_id, find_file, self._put)
         self._client: mqtt.Client | None = None
         self._protocol: Protocol = settings.protocol
         self._online = False
@@ -161,17 +151,17 @@ class Uplink:
 
     def committed(self, entries: list[Entry]) -> None:
         """Tell of entries just committed. Never blocks: what is not told of goes as backlog."""
-        self._put(_Event("committed", value=entries))
+        self._put(Event("committed", value=entries))
 
     def rewind(self) -> None:
         """Tell that records which waited for the clock may go now."""
         # The caller alone commits: what is on the disk by now was told of before this event.
-        self._put(_Event("rewind", value=self._spool.last_id))
+        self._put(Event("rewind", value=self._spool.last_id))
 
     def stop(self) -> None:
         """Begin to stop: send what can be sent within `drain_s`, say good-bye, end the thread."""
         self._stopping.set()
-        self._put(_Event("stop"))
+        self._put(Event("stop"))
 
     # The thread
 
@@ -230,7 +220,7 @@ class Uplink:
             self._alert("id_clash", None)
         if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
             self._subscribe(self._client)
-        if self._route.may_return(now_s) and _answers(self._route.first):
+        if self._route.may_return(now_s) and answers(self._route.first):
             log.info("the first broker answers again: going back to it", broker=self._route.first)
             # No good-bye: where the brokers are one cluster, the will is called off in time.
             self._drop_client()
@@ -246,7 +236,7 @@ class Uplink:
         next_s = min(self._health_at_s, self._look_again_s)
         return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
 
-    def _handle(self, event: _Event) -> None:
+    def _handle(self, event: Event) -> None:
         if event.client is not None and event.client is not self._client:
             return
         match event.name:
@@ -273,7 +263,7 @@ class Uplink:
             case "stop":
                 pass  # seen in `run`
 
-    def _put(self, event: _Event) -> None:
+    def _put(self, event: Event) -> None:
         try:
             self._events.put_nowait(event)
         except queue.Full:
@@ -283,95 +273,18 @@ class Uplink:
 
     def _connect(self) -> None:
         url = self._route.broker
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORTS[parts.scheme]
         self._protocol = self._dialects[url].ask(self._boot_s())
         self._asked = False
         try:
-            client = self._new_client(tls=parts.scheme == "mqtts")
-            self._client = client
+            will = (f"{self._root}/status", self._offline())
+            client = self._client = self._link.client(url, self._protocol, will)
             self._give_up_at_s = self._boot_s() + CONNECT_TIMEOUT_S + CONNACK_TIMEOUT_S
-            properties = None
-            if self._protocol == "5":
-                properties = Properties(PacketTypes.CONNECT)
-                properties.SessionExpiryInterval = SESSION_EXPIRY_S
-            client.connect(
-                parts.hostname or "",
-                port,
-                KEEPALIVE_S,
-                clean_start=self._protocol == "5" or mqtt.MQTT_CLEAN_START_FIRST_ONLY,
-                properties=properties,
-            )
+            connect(client, url, self._protocol)
             self._asked = True
             self._give_up_at_s = self._boot_s() + CONNACK_TIMEOUT_S
             client.loop_start()
-        except (OSError, ValueError) as exc:  # ValueError: what paho says of a bad host name
-            self._leave(_reason(exc))
-
-    def _new_client(self, *, tls: bool) -> mqtt.Client:
-        version = mqtt.MQTTv5 if self._protocol == "5" else mqtt.MQTTv311
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._gateway_id,
-            clean_session=None if self._protocol == "5" else True,
-            protocol=version,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.max_inflight_messages_set(self._settings.inflight + 8)  # ours, the birth's, the like
-        if self._settings.username is not None:
-            client.username_pw_set(self._settings.username, self._password())
-        if tls:
-            client.tls_set_context(self._tls_context())
-        will_properties = None
-        if self._protocol == "5":
-            will_properties = _describe(Properties(PacketTypes.WILLMESSAGE), "yukimi.status/1")
-            will_properties.WillDelayInterval = WILL_DELAY_S
-        client.will_set(
-            f"{self._root}/status", self._offline(), qos=1, retain=True, properties=will_properties
-        )
-        put = self._put
-
-        def on_connect(c: mqtt.Client, _u: Any, _f: Any, code: Any, properties: Any) -> None:
-            if code.is_failure:
-                put(_Event("refused", c, code))
-            else:
-                limits = ("ReceiveMaximum", "MaximumPacketSize")
-                put(_Event("connected", c, [getattr(properties, name, None) for name in limits]))
-
-        def on_disconnect(c: mqtt.Client, _u: Any, _f: Any, code: Any, _p: Any) -> None:
-            put(_Event("lost", c, code))
-
-        def on_publish(c: mqtt.Client, _u: Any, mid: int, code: Any, _p: Any) -> None:
-            put(_Event("acked", c, (mid, code.value)))
-
-        def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
-            put(_Event("heard", c, (message.topic, message.payload, message.retain)))
-
-        def on_subscribe(c: mqtt.Client, _u: Any, _mid: int, codes: Any, _p: Any) -> None:
-            if any(code.is_failure for code in codes):
-                put(_Event("deaf", c))
-
-        client.on_connect = on_connect
-        client.on_subscribe = on_subscribe
-        client.on_disconnect = on_disconnect
-        client.on_publish = on_publish
-        client.on_message = on_message
-        return client
-
-    def _password(self) -> str | None:
-        name = self._settings.password_file
-        return None if name is None else self._find_file(name).read_text(encoding="utf-8").strip()
-
-    def _tls_context(self) -> ssl.SSLContext:
-        tls = self._settings.tls
-        context = ssl.create_default_context(
-            cafile=None if tls.ca_file is None else str(self._find_file(tls.ca_file))
-        )
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert_file is not None and tls.key_file is not None:
-            context.load_cert_chain(self._find_file(tls.cert_file), self._find_file(tls.key_file))
-        return context
+        except (OSError, ValueError) as exc:
+            self._leave(reason(exc))
 
     def _on_connected(self, receive_maximum: int | None, packet_bytes: int | None) -> None:
         client = self._client
@@ -509,14 +422,8 @@ class Uplink:
         self._health.connected_since_s = None
         self._mids.clear()
         self._outbox.lost()
-        if client is None:
-            return
-        sock = client.socket()
-        if sock is not None:
-            with suppress(OSError):  # so that the client's thread sees the end and finishes
-                # Not the TLS socket's own: it would go on in plain text for an instant.
-                socket.socket.shutdown(cast("socket.socket", sock), socket.SHUT_RDWR)
-        client.loop_stop()
+        if client is not None:
+            hang_up(client)
 
     # Delivering
 
@@ -690,7 +597,7 @@ class Uplink:
 
     def _properties(self, schema: str, *, deflated: bool = False) -> Properties | None:
         """Say what a payload is; MQTT 3.1.1 has no place for it."""
-        return None if self._protocol != "5" else _publish_properties(schema, deflated)
+        return None if self._protocol != "5" else publish_properties(schema, deflated)
 
     def _on_heard(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take what somebody wrote below our own root: us, the city, or one like us."""
@@ -783,53 +690,6 @@ class Uplink:
                     return
             except queue.Empty:
                 return
-
-
-class _Packed(Properties):
-    """Properties that are packed once: paho would do it anew for each message, at half its cost."""
-
-    def pack(self) -> bytes:
-        """Return them as they go over the wire."""
-        packed: bytes = self.__dict__["packed"]
-        return packed
-
-
-@cache
-def _publish_properties(schema: str, deflated: bool) -> Properties:
-    empty = _Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties = _describe(empty, schema, deflated)
-    properties.__dict__["packed"] = Properties.pack(properties)
-    return properties
-
-
-def _describe(properties: Properties, schema: str, deflated: bool = False) -> Properties:
-    properties.ContentType = "application/json"
-    properties.UserProperty = ("schema", schema)
-    if deflated:
-        properties.UserProperty = ("content-encoding", "deflate")
-    return properties
-
-
-# What paho says when the other side closed, in words that mislead.
-CLOSED = "the connection was closed"
-HUNG_UP = frozenset(("Unspecified error", "Normal disconnection"))
-
-
-def _answers(url: str) -> bool:
-    """Tell whether somebody accepts connections where a broker should be."""
-    parts = urlsplit(url)
-    try:
-        address = (parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
-        socket.create_connection(address, timeout=PROBE_S).close()
-    except OSError:
-        return False
-    return True
-
-
-def _reason(exc: Exception) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"certificate not accepted: {exc.verify_message}"
-    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
 
 
 def _json(value: object) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from .city.account import Report
 from .city.subscriber import City
 from .devices.lufft import irs31pro, shm31, winter_snow_cm
 from .devices.maxbotix import MaxBotixDevice
+from .ledger import glance
 from .relay import Relay
 
 GATEWAY = "tour"
@@ -266,25 +266,16 @@ def _pass(duration_s: float, process: subprocess.Popen[str]) -> None:
 
 
 def _waiting(spool: Path) -> int:
-    with _reading(spool) as database:
+    with glance(spool) as database:
         return int(database.execute("SELECT coalesce(sum(n), 0) FROM record").fetchone()[0])
 
 
 def _produced(spool: Path) -> tuple[str, dict[str, int]]:
     """Return the last run and the highest number of each of its streams."""
-    with _reading(spool) as database:
+    with glance(spool) as database:
         run_id, run = database.execute("SELECT id, run FROM run ORDER BY id DESC").fetchone()
         rows = database.execute("SELECT stream, seq FROM produced WHERE run = ?", (run_id,))
         return run, dict(rows.fetchall())
-
-
-@contextmanager
-def _reading(spool: Path) -> Iterator[sqlite3.Connection]:
-    database = sqlite3.connect(f"file:{spool}?mode=ro", uri=True)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def _tty(pty: Pty) -> str:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -170,6 +172,18 @@ def _opened(file: Path) -> Iterator[Spool]:
     finally:
         with suppress(SpoolError):
             spool.close(clean=False)
+
+
+@contextmanager
+def glance(file: Path) -> Iterator[sqlite3.Connection]:
+    """Look into the file of a running gateway, which keeps it to itself: into a copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.db"
+        for suffix in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(f"{file}{suffix}", f"{copy}{suffix}")
+        with closing(sqlite3.connect(copy)) as database:
+            yield database
 
 
 def waiting(spool: Spool) -> list[tuple[str, str]]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import importlib
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.cli import OK
 from agent.cli import main as agent_main
 from agent.spool import Spool
+
+from .ledger import glance
 
 WAIT_S = 120.0  # for anything that must happen; no promise about how fast it does
 
@@ -134,8 +134,7 @@ class Daemon:
         """Return the latest run and the highest number of each of its streams, from the file."""
         if not self._spool.exists():
             return None
-        uri = f"file:{self._spool}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=10)) as database:
+        with glance(self._spool) as database:
             if not database.execute("PRAGMA user_version").fetchone()[0]:
                 return None  # not begun
             row = database.execute("SELECT id, run FROM run ORDER BY id DESC").fetchone()

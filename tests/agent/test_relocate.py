@@ -38,7 +38,6 @@ def fill(path: Path, run: str = "one") -> None:
     spool.close(clean=False)
     for part, content in kept.items():
         part.write_bytes(content)
-    path.with_name(f"{path.name}-shm").unlink()
     assert path.with_name(f"{path.name}-wal").stat().st_size > 0
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +32,7 @@ from hil.city.account import Report, unpack
 from hil.city.subscriber import City
 from hil.devices.lufft import irs31pro, shm31
 from hil.devices.maxbotix import MaxBotixDevice
+from hil.ledger import glance
 from hil.relay import Relay
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -304,8 +304,7 @@ class Site:
 
     def spooled(self) -> Spooled:
         """Read the spool's file."""
-        uri = f"file:{self.spool}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=10)) as database:
+        with glance(self.spool) as database:
             if not database.execute("PRAGMA user_version").fetchone()[0]:
                 return Spooled("", {}, frozenset())  # not begun
             row = database.execute("SELECT id, run FROM run ORDER BY id DESC").fetchone()

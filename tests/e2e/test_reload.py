@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 
 from agent.spool import Spool
+from hil.ledger import glance
 from tests.e2e.conftest import Site
 
 
@@ -73,7 +71,7 @@ def test_a_removed_sensors_records_still_leave_under_the_configuration_that_meas
 
 def note_previous(site: Site) -> None:
     """Note what the run before the latest has produced, from its spool."""
-    with closing(sqlite3.connect(f"file:{site.spool}?mode=ro", uri=True, timeout=10)) as database:
+    with glance(site.spool) as database:
         run, name = database.execute(
             "SELECT id, run FROM run WHERE id < (SELECT max(id) FROM run) ORDER BY id DESC"
         ).fetchone()

@@ -56,7 +56,7 @@ def test_a_killed_daemons_will_appears(site: Site) -> None:
 
 def test_with_mqtt_5_the_will_waits_and_a_new_life_overwrites_it(site: Site) -> None:
     site.configure()
-    site.start({"agent.uplink.WILL_DELAY_S": 3})
+    site.start({"agent.link.WILL_DELAY_S": 3})
     site.wait_online()
     before_s = time.time()
     spooled = site.kill()

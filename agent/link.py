@@ -1,0 +1,204 @@
+"""One client of paho: how it is built, what it tells, how it is left.
+
+Each connection has a client of its own and a clean start: paho would otherwise send again what it
+remembers, past the in-flight limit, and it remembers at most 65,535 messages. Its callbacks only
+put on a queue: they run under paho's lock, on its thread.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from config.model import UplinkTable
+
+from .route import Protocol
+
+KEEPALIVE_S = 30
+CONNECT_TIMEOUT_S = 5.0
+WILL_DELAY_S = 30
+SESSION_EXPIRY_S = 60
+PROBE_S = 2.0  # to see whether a broker is back
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+# What paho says when the other side closed, in words that mislead.
+HUNG_UP = frozenset(("Unspecified error", "Normal disconnection"))
+CLOSED = "the connection was closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to a client, or what another thread says."""
+
+    name: Literal[
+        "connected", "refused", "lost", "acked", "heard", "deaf", "committed", "rewind", "stop"
+    ]
+    client: mqtt.Client | None = None  # events of a client already left are ignored
+    value: Any = None
+
+
+class Link:
+    """Builds clients as the configuration says."""
+
+    def __init__(
+        self,
+        settings: UplinkTable,
+        client_id: str,
+        find_file: Callable[[str], Path],
+        put: Callable[[Event], None],
+    ) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._find_file = find_file
+        self._put = put
+
+    def client(self, url: str, protocol: Protocol, will: tuple[str, str]) -> mqtt.Client:
+        """Build a client for a broker; `will` is the topic and text of the last will.
+
+        Raises OSError or ValueError where a file of the configuration cannot be used.
+        """
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=None if protocol == "5" else True,
+            protocol=mqtt.MQTTv5 if protocol == "5" else mqtt.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(self._settings.inflight + 8)  # ours, the birth's, the like
+        if self._settings.username is not None:
+            client.username_pw_set(self._settings.username, self._password())
+        if urlsplit(url).scheme == "mqtts":
+            client.tls_set_context(self._tls_context())
+        properties = None
+        if protocol == "5":
+            properties = _describe(Properties(PacketTypes.WILLMESSAGE), "yukimi.status/1")
+            properties.WillDelayInterval = WILL_DELAY_S
+        client.will_set(*will, qos=1, retain=True, properties=properties)
+        self._listen(client)
+        return client
+
+    def _listen(self, client: mqtt.Client) -> None:
+        put = self._put
+
+        def on_connect(c: mqtt.Client, _u: Any, _f: Any, code: Any, properties: Any) -> None:
+            if code.is_failure:
+                put(Event("refused", c, code))
+            else:
+                limits = ("ReceiveMaximum", "MaximumPacketSize")
+                put(Event("connected", c, [getattr(properties, name, None) for name in limits]))
+
+        def on_disconnect(c: mqtt.Client, _u: Any, _f: Any, code: Any, _p: Any) -> None:
+            put(Event("lost", c, code))
+
+        def on_publish(c: mqtt.Client, _u: Any, mid: int, code: Any, _p: Any) -> None:
+            put(Event("acked", c, (mid, code.value)))
+
+        def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
+            put(Event("heard", c, (message.topic, message.payload, message.retain)))
+
+        def on_subscribe(c: mqtt.Client, _u: Any, _mid: int, codes: Any, _p: Any) -> None:
+            if any(code.is_failure for code in codes):
+                put(Event("deaf", c))
+
+        client.on_connect = on_connect
+        client.on_subscribe = on_subscribe
+        client.on_disconnect = on_disconnect
+        client.on_publish = on_publish
+        client.on_message = on_message
+
+    def _password(self) -> str | None:
+        name = self._settings.password_file
+        return None if name is None else self._find_file(name).read_text(encoding="utf-8").strip()
+
+    def _tls_context(self) -> ssl.SSLContext:
+        tls = self._settings.tls
+        context = ssl.create_default_context(
+            cafile=None if tls.ca_file is None else str(self._find_file(tls.ca_file))
+        )
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.cert_file is not None and tls.key_file is not None:
+            context.load_cert_chain(self._find_file(tls.cert_file), self._find_file(tls.key_file))
+        return context
+
+
+def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:
+    """Open the connection and send CONNECT. Raises OSError or ValueError (a bad host name)."""
+    parts = urlsplit(url)
+    properties = None
+    if protocol == "5":
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+    client.connect(
+        parts.hostname or "",
+        parts.port or DEFAULT_PORTS[parts.scheme],
+        KEEPALIVE_S,
+        clean_start=protocol == "5" or mqtt.MQTT_CLEAN_START_FIRST_ONLY,
+        properties=properties,
+    )
+
+
+def hang_up(client: mqtt.Client) -> None:
+    """End a connection without a word, and the client's thread."""
+    sock = client.socket()
+    if sock is not None:
+        with suppress(OSError):  # so that the client's thread sees the end and finishes
+            # Not the TLS socket's own: it would go on in plain text for an instant.
+            socket.socket.shutdown(cast("socket.socket", sock), socket.SHUT_RDWR)
+    client.loop_stop()
+
+
+def answers(url: str) -> bool:
+    """Tell whether somebody accepts connections where a broker should be."""
+    parts = urlsplit(url)
+    try:
+        address = (parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
+        socket.create_connection(address, timeout=PROBE_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def reason(exc: Exception) -> str:
+    """Say in words why a connection could not be made."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"certificate not accepted: {exc.verify_message}"
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+
+
+class _Packed(Properties):
+    """Properties that are packed once: paho would do it anew for each message, at half its cost."""
+
+    def pack(self) -> bytes:
+        """Return them as they go over the wire."""
+        packed: bytes = self.__dict__["packed"]
+        return packed
+
+
+@cache
+def publish_properties(schema: str, deflated: bool) -> Properties:
+    """Return what MQTT 5 says of a payload."""
+    empty = _Packed(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties = _describe(empty, schema, deflated)
+    properties.__dict__["packed"] = Properties.pack(properties)
+    return properties
+
+
+def _describe(properties: Properties, schema: str, deflated: bool = False) -> Properties:
+    properties.ContentType = "application/json"
+    properties.UserProperty = ("schema", schema)
+    if deflated:
+        properties.UserProperty = ("content-encoding", "deflate")
+    return properties
