@@ -23,7 +23,7 @@ CHANGING = (
     *("fdatasync", "fsync", "unlink", "rename"),
 )
 GROWING = CHANGING[:4]
-ASKING = ("newfstatat", "pread64", "mmap", "fchown", "close")
+ASKING = ("newfstatat", "pread64", "fchown", "close")
 LOCKING = ("fcntl",)  # in the kernel's memory: no disk makes them fail
 OWN = ("link",)  # the scenario's
 
