@@ -373,10 +373,10 @@ class Outbox:
         if middle == 0:
             self._busy.discard(parcel.ids[0])
             return Answer(send.topic, rejected=parcel.ids[0])
-        for part in (slice(None, middle), slice(middle, None)):
-            self._halves.append(
-                (send.lane, parcel.part(range(*part.indices(len(parcel.ids)))), items[part])
-            )
+        # To the front, the older half first: what is newer must not pass it.
+        for part in (slice(middle, None), slice(None, middle)):
+            places = range(*part.indices(len(parcel.ids)))
+            self._halves.appendleft((send.lane, parcel.part(places), items[part]))
         return Answer(send.topic)
 
     def _next_prompt(self, lane: str, now_s: float) -> Send | None:

@@ -890,3 +890,17 @@ def test_a_rejected_live_message_is_halved_on_its_own_topic() -> None:
             halves.append((half.topic, seqs(half)))
             box.answered(half.token, SUCCESS, 0.0)
     assert halves == [("live/snow", [1]), ("live/snow", [2])]
+
+
+def test_halves_of_halves_keep_their_order() -> None:
+    box = connected(outbox(inflight=1), Disk())
+    box.committed([(entry(number), 0.0) for number in range(1, 9)])
+    heard: list[int] = []
+    while (send := box.next(0.0)) is not None:
+        if len(entries_of(send)) > 1:
+            box.too_large(send)
+            continue
+        box.sent(send, ENTRY_BYTES, 0.0)
+        heard += seqs(send)
+        box.answered(send.token, SUCCESS, 0.0)
+    assert heard == list(range(1, 9))

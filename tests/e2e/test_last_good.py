@@ -106,13 +106,13 @@ def test_a_valid_one_with_which_nothing_starts_is_refused_too(site: Site) -> Non
     path.write_text(wrong, encoding="utf-8")
     site.start()
     site.wait_online()
-    assert site.daemon.said("spool.path", "cannot be used")
+    assert site.daemon.said("spool.path", "cannot be moved")
     assert site.statuses()[-1]["config"] == good
 
     # The same at a reload: the old one comes back, in a new run.
     site.daemon.reload()
     site.daemon.wait_log("event=started", times=2)
-    assert len(site.daemon.said("spool.path", "cannot be used")) == 2
+    assert len(site.daemon.said("spool.path", "cannot be moved")) == 2
     site.wait_records("snow-2", 1)
     previous = list(site.start_records().values())[-1]["previous"]
     site.produced[previous["run"]] = previous["produced"]
