@@ -112,7 +112,7 @@ def test_a_valid_one_with_which_nothing_starts_is_refused_too(site: Site) -> Non
     # The same at a reload: the old one comes back, in a new run.
     site.daemon.reload()
     site.daemon.wait_log("event=started", times=2)
-    assert len(site.daemon.said("spool.path", "cannot be moved")) == 2
+    assert len(site.daemon.said("refused, the next one is tried")) == 2
     site.wait_records("snow-2", 1)
     previous = list(site.start_records().values())[-1]["previous"]
     site.produced[previous["run"]] = previous["produced"]
