@@ -355,26 +355,25 @@ class Uplink:
         value = getattr(code, "value", None)
         why = str(code)
         # Not every broker says why it hangs up on the one who was there first.
-        is_clash = value == SESSION_TAKEN_OVER or (
-            self._clashed_at_s is not None and why in HUNG_UP
-        )
-        if self._online and is_clash:
+        is_supposed = self._clashed_at_s is not None and why in HUNG_UP
+        if self._online and (value == SESSION_TAKEN_OVER or is_supposed):
             self._drop_client()
             wait_s = self._route.clashed()
             self._attempt_at_s = now_s + wait_s
-            self._clashed(f"leaving the place to it for {wait_s:.1f} s")
+            log.warning("connection lost", broker=broker, reason=why, again_in_s=round(wait_s, 1))
+            if value == SESSION_TAKEN_OVER:  # what is only supposed must not prolong the suspicion
+                self._clashed()
             return
         self._learn_size(broker, told=value == PACKET_TOO_LARGE, now_s=now_s)
         self._leave(CLOSED if why in HUNG_UP else why)
 
-    def _clashed(self, what: str) -> None:
+    def _clashed(self) -> None:
         """Say that somebody else connects under our id."""
         self._clashed_at_s = self._boot_s()
         log.warning(
             "another gateway uses our id: give each its own [gateway] id",
             id=self._gateway_id,
             broker=self._route.broker,
-            now=what,
         )
         self._alert("id_clash", {"id": self._gateway_id})
 
@@ -643,7 +642,7 @@ class Uplink:
         own_runs = (self._spool.run, previous.run if previous else None, None)
         if self._births > 1 and run not in own_runs:
             # In this life we have said who is here, and somebody has written over it.
-            self._clashed("going on")
+            self._clashed()
         if retained:
             return  # from before our birth
         online = isinstance(status, dict) and status.get("state") == "online"
