@@ -12,7 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 
-from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Reason, Trouble
+from drivers.base import Alive, Crossing, Fix, Observation, Quantity, Reading, Reason, Trouble
 
 from .record import tidy
 
@@ -50,7 +50,7 @@ class Measured:
                 self.failed[name].update(reasons)
             case Trouble(reason=reason):
                 self.troubles[reason] += 1
-            case Reading() | Crossing() | Alive():
+            case Reading() | Crossing() | Alive() | Fix():
                 pass  # not a quantity of this sensor
 
     def n(self, quantity: str) -> int:

@@ -21,6 +21,7 @@ from config.load import Problem
 from config.model import Text
 from drivers.base import Driver
 from drivers.buses import LinuxI2c, LinuxSerial, Openable
+from drivers.files import LinuxFiles
 from drivers.gpio import GpiozeroPins
 
 from . import __version__, kernel
@@ -343,7 +344,7 @@ def _open_bus(
     planned: PlannedBus, sensors: list[PlannedSensor]
 ) -> tuple[Openable, Callable[[PlannedSensor], object]]:
     """Build a bus, and what each of its sensors is given to talk to."""
-    bus: LinuxI2c | LinuxSerial | GpiozeroPins
+    bus: LinuxI2c | LinuxSerial | LinuxFiles | GpiozeroPins
     if planned.kind == "simulated":
         from hil.simulated import SimulatedBus  # the bench is loaded only where it is named
 
@@ -355,6 +356,8 @@ def _open_bus(
         bus = LinuxSerial(planned.path, planned.line)
     elif planned.kind == "i2c" and planned.path:
         bus = LinuxI2c(planned.path)
+    elif planned.kind in ("w1", "system"):
+        bus = LinuxFiles()
     else:
         bus = GpiozeroPins()
     return bus, lambda _sensor: bus

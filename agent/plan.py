@@ -35,7 +35,7 @@ DEFAULT_WINDOW_S = 60
 LEAST_PEOPLE_WINDOW_S = 900
 DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is published of it
 
-BusKind = Literal["serial", "i2c", "gpio", "simulated"]
+BusKind = Literal["serial", "i2c", "gpio", "w1", "system", "simulated"]
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
         options = driver.Options.model_validate(table.options)
         try:
             bus = _bus_for(table, tables, buses)
-            _fit(bus, driver, tables)
+            _fit(bus, driver, options, tables)
         except ValueError as exc:
             problems.append(loaded.problem(("sensors", index, "bus"), str(exc)))
             continue
@@ -168,6 +168,8 @@ def _bus_for(
 ) -> PlannedBus:
     """Return the bus a sensor names, planning it at its first mention."""
     name = table.bus
+    kind: BusKind
+    path: str | None
     if name in tables:
         own = tables[name]
         name, kind, path = own.port or own.id, own.kind, own.port
@@ -175,33 +177,37 @@ def _bus_for(
             name, path = own.id, own.port
         elif own.kind == "gpio":
             name, path = "gpio", None  # a board has one set of pins
-    elif name == "gpio":
-        kind, path = "gpio", None
+    elif name == "gpio" or name == "w1" or name == "system":
+        kind, path = name, None
     elif name.startswith("/dev/i2c-"):
         kind, path = "i2c", name
     elif name.startswith("/"):
         kind, path = "serial", name
     else:
-        raise ValueError(f'unknown bus "{name}"' + nearest(name, [*tables, "gpio", "/dev/..."]))
+        raise ValueError(
+            f'unknown bus "{name}"' + nearest(name, [*tables, "gpio", "w1", "system", "/dev/..."])
+        )
     return buses.setdefault(name, PlannedBus(name, kind, path))
 
 
-def _fit(bus: PlannedBus, driver: type[Driver], tables: dict[str, BusTable]) -> None:
+def _fit(
+    bus: PlannedBus, driver: type[Driver], options: Options, tables: dict[str, BusTable]
+) -> None:
     """Check that a driver can live on a bus, and set the line as it needs it."""
     spec = driver.spec
     if bus.kind not in (spec.bus, "simulated"):
         raise ValueError(f"{spec.name} sits on a {spec.bus} bus, and {bus.name} is {bus.kind}")
     if bus.kind == "simulated":
         try:
-            from hil.simulated import EMULATED  # the bench is loaded only where it is named
+            from hil.emulation import emulated  # the bench is loaded only where it is named
         except ImportError as exc:
             raise ValueError(f"simulated buses need the extra `hil`: {exc}") from exc
-        if spec.name not in EMULATED:
+        if spec.name not in emulated():
             raise ValueError(f"no device is emulated for {spec.name}")
     if spec.line is None:
         return
     baud = next((t.baud for t in tables.values() if t.baud and t.port == bus.path), None)
-    line = spec.line
+    line = options.line() or spec.line
     if baud is not None:
         line = LineSettings(baud, line.data_bits, line.parity, line.stop_bits)
     if bus.line is not None and bus.line != line and bus.kind == "serial":

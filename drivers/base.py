@@ -7,14 +7,14 @@ sleeps long and never retries: the collector that owns the bus does. Nothing her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NoReturn, Protocol, get_args, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
 Kind = Literal["people", "road", "snow", "weather", "position", "cabinet"]
-BusKind = Literal["serial", "i2c", "gpio"]
+BusKind = Literal["serial", "i2c", "gpio", "w1", "system"]
 Direction = Literal["towards", "away", "total"]
 
 # The contract's fixed list: why a value, or a window, is not what it should be.
@@ -51,6 +51,10 @@ class DriverError(Exception):
 
 class BusError(DriverError):
     """Nobody answered, or the bus is gone. The collector backs off and opens it again."""
+
+
+class IdentityError(BusError):
+    """Somebody answers, and it is another device than the one configured. Named before use."""
 
 
 class FrameError(DriverError):
@@ -100,7 +104,19 @@ class Trouble:
     at_boot_ns: int
 
 
-Observation = Reading | Crossing | Alive | Trouble
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """Where the gateway was at one instant, and what time the receiver vouches for (WGS 84)."""
+
+    latitude_deg: float
+    longitude_deg: float
+    at_boot_ns: int
+    speed_m_s: float | None = None
+    error_m: float | None = None  # horizontal, one sigma
+    utc_ns: int | None = None
+
+
+Observation = Reading | Crossing | Alive | Trouble | Fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +136,16 @@ class Quantity:
         return bool(self.classes)
 
 
+@dataclass(frozen=True, slots=True)
+class LineSettings:
+    """How a serial line is set: the data sheet's default of a device."""
+
+    baud: int
+    data_bits: int = 8
+    parity: Literal["N", "E", "O"] = "N"
+    stop_bits: int = 1
+
+
 class Options(BaseModel):
     """The base of every driver's options: strict, and unknown keys are errors."""
 
@@ -136,20 +162,22 @@ class Options(BaseModel):
         """Name what only one sensor on a bus may use: an address, a pin."""
         return []
 
+    def line(self) -> LineSettings | None:
+        """Return how the serial line must be set, where the options say so; else the model's."""
+        return None
 
-@dataclass(frozen=True, slots=True)
-class LineSettings:
-    """How a serial line is set: the data sheet's default of a device."""
-
-    baud: int
-    data_bits: int = 8
-    parity: Literal["N", "E", "O"] = "N"
-    stop_bits: int = 1
+    def second_port(self) -> str | None:
+        """Name the other serial port of a sensor that needs two; its driver gets a SerialPair."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What is true of a device model whatever its options."""
+    """What is true of a device model whatever its options.
+
+    `yukimi drivers NAME`, `docs/drivers/NAME.md` and the JSON Schema of the configuration are all
+    written from here: what a technician must know about a device stands in no other place.
+    """
 
     name: str  # "maxbotix-hrxl": the name used in a configuration
     title: str  # maker and models, as printed on the device
@@ -157,12 +185,18 @@ class Spec:
     bus: BusKind
     quantities: tuple[Quantity, ...]  # all it may report; empty for people sensors
     directions: tuple[Direction, ...] = ()  # what a people sensor counts
-    wiring: tuple[str, ...] = ()  # one sentence each, warnings included
+    header: tuple[tuple[str, str], ...] = ()  # (the device's wire, where it goes on the Pi)
+    wiring: tuple[str, ...] = ()  # one sentence each: levels, power, mounting, warnings
+    quirks: tuple[str, ...] = ()  # one sentence each: what surprises, and what the driver does
+    checksum: str = ""  # what proves a frame, "CRC-16/MODBUS"; empty: the device sends none
     evidence: Literal["recorded bytes", "vendor vectors", "data sheet only"] = "data sheet only"
     evidence_note: str = ""  # what exactly was checked against what
     source: str = ""  # data sheet or manual, with its number
     line: LineSettings | None = None  # serial only
+    bauds: tuple[int, ...] = ()  # serial only: other speeds such a device is found at
     shares_bus: bool = False  # several devices may sit on one serial line
+    talks: bool = False  # serial only: it sends unasked, so a scan need only listen
+    addresses: tuple[int, ...] = ()  # I2C only: where such a device can be
 
 
 class Driver(Protocol):
@@ -174,6 +208,7 @@ class Driver(Protocol):
     rate_hz: float  # nominal valid samples a second (people: 1, the seconds alive)
     frames: int  # complete frames from the device so far, good or in-band invalid
     frame_errors: int  # answers that were no valid frame
+    identity: str  # what the device said of itself at `open`: model, firmware; "" if nothing
 
     @property
     def quantities(self) -> Mapping[str, Quantity]:
@@ -181,7 +216,10 @@ class Driver(Protocol):
         ...
 
     def open(self) -> None:
-        """Configure the device. Raises BusError or FrameError."""
+        """Find the device, make sure that it is the one, configure it, read that back.
+
+        Raises BusError (IdentityError: another device answers), or FrameError.
+        """
         ...
 
     def poll(self) -> Sequence[Observation]:
@@ -203,6 +241,66 @@ class SerialDriver(Protocol):
     def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
         """Decode what arrived at `at_boot_ns`; never raises, whatever the bytes."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A device that a scan met, and how a configuration would name it."""
+
+    what: str  # for a person: "BME280 (chip id 0x60)"
+    options: Mapping[str, object]  # {"address": 0x76}
+
+
+@runtime_checkable
+class Recognises(Protocol):
+    """An I2C driver's class that can tell its device from others, for `yukimi scan`."""
+
+    @classmethod
+    def recognise(cls, bus: Any, address: int) -> Found | None:
+        """Say what answers at `address` of an I2cBus, if it is such a device; None if another.
+
+        Reads identity registers and changes nothing. Raises BusError if nobody answers.
+        """
+        ...
+
+
+@runtime_checkable
+class Discovers(Protocol):
+    """A serial driver's class whose devices can be asked who they are, for `yukimi scan`.
+
+    Devices that send unasked (`Spec.talks`) need not have it: a scan listens, and decodes.
+    """
+
+    @classmethod
+    def discover(cls, port: Any, now_ns: Clock, until_ns: int) -> Iterator[Found]:
+        """Yield the devices on a SerialPort as they answer; stop by `until_ns`.
+
+        Sends only the protocol's questions for an identity. Raises BusError.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Stillness:
+    """Tells a device that repeats itself from one that measures.
+
+    What is measured always trembles in its last digit. The same raw answer for longer than
+    `after_s` means that nothing is measured any more; 0 switches the check off.
+    """
+
+    after_s: float
+    _said: object = field(default=None)
+    _since_ns: int = field(default=0)
+
+    def lasts(self, said: object, at_ns: int) -> bool:
+        """Take a raw answer; tell whether the same has been given for too long."""
+        if self._said is None or said != self._said:
+            self._said, self._since_ns = said, at_ns
+        return 0 < self.after_s <= (at_ns - self._since_ns) / 1e9
+
+    def forget(self) -> None:
+        """Begin anew: the device was just powered or reset."""
+        self._said = None
 
 
 @dataclass(slots=True)

@@ -244,6 +244,7 @@ class BeamPair:
         self.rate_hz = 1.0
         self.frames = 0  # edges; they tell of persons, so replay's summary alone may show them
         self.frame_errors = 0
+        self.identity = ""
         self._bus = bus
         self._options = options
         self._now_ns = now_ns

@@ -53,6 +53,17 @@ class SerialPort(Protocol):
         """Forget what arrived unread."""
         ...
 
+    def set_baud(self, baud: int) -> None:
+        """Change the speed of the open line, for devices whose speed must be found out."""
+        ...
+
+
+class SerialPair(Protocol):
+    """The two ports of one sensor that needs both."""
+
+    a: SerialPort
+    b: SerialPort
+
 
 class Openable(Protocol):
     """A bus with a life: the collector opens it, closes it, opens it again."""
@@ -174,6 +185,14 @@ class LinuxSerial:
         try:
             port.reset_input_buffer()
         except _PORT_ERRORS as exc:
+            raise BusError(_reason(self._path, exc)) from exc
+
+    def set_baud(self, baud: int) -> None:
+        """Change the speed of the open line. Raises BusError."""
+        port = self._opened()
+        try:
+            port.baudrate = baud
+        except (*_PORT_ERRORS, ValueError) as exc:
             raise BusError(_reason(self._path, exc)) from exc
 
     def _opened(self) -> serial.Serial:

@@ -144,6 +144,7 @@ class GridEye:
         self._warmup = Warmup(options.warmup_s)
         self.frames = 0
         self.frame_errors = 0
+        self.identity = ""
         self._start_afresh()
 
     def _start_afresh(self) -> None:

@@ -443,6 +443,7 @@ class LufftUmb:
         self.rate_hz = 1.0 / options.interval_s
         self.frames = 0
         self.frame_errors = 0  # runs of damaged bytes, and frames not built as their command wants
+        self.identity = ""
 
     @property
     def quantities(self) -> Mapping[str, Quantity]:

@@ -110,6 +110,7 @@ class MaxBotix:
         self.rate_hz = options.rate_hz
         self.frames = 0
         self.frame_errors = 0  # lines that were no frame
+        self.identity = ""
 
     @property
     def quantities(self) -> Mapping[str, Quantity]:

@@ -30,7 +30,11 @@ _TCGETS2 = 0x802C542A  # termios with speeds as numbers; x86 and Arm
 
 
 class SerialDevice(Protocol):
-    """A device on a serial line, seen from its own side."""
+    """A device on a serial line, seen from its own side.
+
+    One with an attribute `baud` speaks and understands that speed only: a host at another hears
+    garbage, and so does the device.
+    """
 
     def hear(self, data: bytes, now_s: float) -> None:
         """Take the bytes that the host sent."""
@@ -61,6 +65,17 @@ class PinActor(Protocol):
         ...
 
 
+class FileDevice(Protocol):
+    """Something that the kernel shows as small files."""
+
+    def files(self, now_s: float) -> Mapping[str, str | OSError]:
+        """Return the text behind each absolute path; a path is missing where the kernel has none.
+
+        An OSError in place of a text is what reading that file fails with.
+        """
+        ...
+
+
 class SerialLine:
     """The wires between a host and its devices; on RS-485 everybody hears everybody.
 
@@ -74,6 +89,7 @@ class SerialLine:
         self._random = Random(seed)
         self._garbled_share = 0.0
         self._silent: set[int] = set()
+        self.host_baud: int | None = None  # None: nobody minds
 
     def garble(self, share: float) -> None:
         """Turn one bit in this share of the bytes, in either direction; 0 heals."""
@@ -94,16 +110,27 @@ class SerialLine:
         present = [each for each in self.devices if id(each) not in self._silent]
         if sent:
             for device in present:
-                device.hear(self._damaged(sent), now_s)
+                device.hear(self._damaged(self._at_speed(sent, device)), now_s)
         for device in self.devices:
             said = device.speak(now_s)
             if not said or device not in present:
                 continue
-            heard += self._damaged(said)
+            heard += self._damaged(self._at_speed(said, device))
             for other in present:
                 if other is not device:
                     other.hear(said, now_s)
         return bytes(heard)
+
+    def _at_speed(self, data: bytes, device: SerialDevice) -> bytes:
+        """Turn what passes between two who sample at different speeds into garbage.
+
+        A faster listener takes one bit for several, a slower one several for one.
+        """
+        own = getattr(device, "baud", None)
+        if own is None or self.host_baud in (None, own):
+            return data
+        length = max(1, round(len(data) * min(4.0, self.host_baud / own)))
+        return self._random.randbytes(length) if data else data
 
     def _damaged(self, data: bytes) -> bytes:
         if not self._garbled_share:
@@ -190,6 +217,7 @@ class Pty:
     def _carry(self, ours: int) -> None:
         while not self._stopping.is_set():
             ready, _, _ = select.select([ours], [], [], PTY_POLL_S)
+            self.line.host_baud = self.baud
             heard = self.line.carry(os.read(ours, 4096) if ready else b"", self._now_s())
             # Like a wire, it does not wait for a host that does not read.
             with suppress(BlockingIOError):
@@ -212,8 +240,10 @@ class SimulatedSerial:
         echo: bool = False,
         seed: int = 0,
         path: str = "simulated serial",
+        baud: int | None = None,
     ) -> None:
         self.line = SerialLine(devices, echo=echo, seed=seed)
+        self._opened_baud = self.line.host_baud = baud
         self._now_s = now_s
         self._wait_s = wait_s
         self._path = path
@@ -235,6 +265,7 @@ class SimulatedSerial:
         if not self._is_plugged:
             raise BusError(f"{self._path}: {os.strerror(errno.ENOENT)}")
         self._is_open = True
+        self.line.host_baud = self._opened_baud
         self.discard_input()
 
     def close(self) -> None:
@@ -262,6 +293,11 @@ class SimulatedSerial:
         """Forget what arrived unread."""
         self._carry()
         self._arrived.clear()
+
+    def set_baud(self, baud: int) -> None:
+        """Change the speed of the open line."""
+        self._carry()
+        self.line.host_baud = baud
 
     def _carry(self, sent: bytes = b"") -> None:
         if not self._is_plugged:
@@ -330,3 +366,51 @@ class SimulatedI2c:
         if device is None or address in self._nacked:
             raise BusError(f"{where}: {os.strerror(errno.EREMOTEIO)}")
         return device
+
+
+class SimulatedFiles:
+    """A tree of files that devices show, failing in Linux's words."""
+
+    def __init__(self, devices: Iterable[FileDevice], now_s: Callable[[], float]) -> None:
+        self.devices = tuple(devices)
+        self._now_s = now_s
+        self._gone: set[str] = set()
+
+    def remove(self, path: str) -> None:
+        """Let nothing be at `path` or below it."""
+        self._gone.add(path)
+
+    def heal(self) -> None:
+        """Undo every fault."""
+        self._gone.clear()
+
+    def open(self) -> None:
+        """Open."""
+
+    def close(self) -> None:
+        """Close."""
+
+    def read(self, path: str) -> str:
+        """Return a file's text. Raises BusError."""
+        text = self._tree().get(path)
+        if text is None:
+            raise BusError(f"{path}: {os.strerror(errno.ENOENT)}")
+        if isinstance(text, OSError):
+            raise BusError(f"{path}: {text.strerror}")
+        return text
+
+    def names(self, folder: str) -> list[str]:
+        """List what is in a folder."""
+        head = folder.rstrip("/") + "/"
+        inside = [path[len(head) :] for path in self._tree() if path.startswith(head)]
+        return sorted({name.split("/")[0] for name in inside})
+
+    def _tree(self) -> dict[str, str | OSError]:
+        tree: dict[str, str | OSError] = {}
+        for device in self.devices:
+            tree |= device.files(self._now_s())
+        return {
+            path: text
+            for path, text in tree.items()
+            if not any(path == gone or path.startswith(gone + "/") for gone in self._gone)
+        }

@@ -10,54 +10,46 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import drivers
 from drivers.base import Options
 from drivers.gpio import boot_ns
 
-from .buses import SimulatedI2c, SimulatedSerial
-from .devices.beams import BeamCrowd
-from .devices.grideye import GridEyeDevice, Scene
-from .devices.lufft import UmbDevice, irs31pro, shm31, winter_snow_cm
-from .devices.maxbotix import MaxBotixDevice
+from . import emulation
+from .buses import SimulatedFiles, SimulatedI2c, SimulatedSerial
 from .pins import SimulatedPins
 
-EMULATED = frozenset(("beam-pair", "grideye-amg88xx", "lufft-umb", "maxbotix-hrxl"))
-PERSONS_PER_MINUTE = 20.0
-
-Wire = SimulatedI2c | SimulatedSerial | SimulatedPins
+Wire = SimulatedI2c | SimulatedSerial | SimulatedPins | SimulatedFiles
 
 
 class SimulatedBus:
-    """I2C, serial lines and pins in memory, with one device for each sensor."""
+    """I2C, serial lines, pins and files in memory, with one device for each sensor.
+
+    Devices that can share a serial line do; every other serial device has one of its own.
+    """
 
     def __init__(self, sensors: Mapping[str, tuple[str, Options]]) -> None:
-        """Build the devices of `sensors`: id -> (driver, options); drivers of EMULATED only."""
-        options: dict[str, dict[str, Any]] = {name: {} for name in EMULATED}
-        for sensor_id, (driver, chosen) in sensors.items():
-            options[driver][sensor_id] = chosen
-        arrays = {
-            chosen.address: GridEyeDevice(
-                Scene.crowd(_seed(name), PERSONS_PER_MINUTE), seed=_seed(name)
+        """Build the devices of `sensors`: id -> (driver, options); emulated drivers only."""
+        shared: dict[str, list[Any]] = {"i2c": [], "line": [], "gpio": [], "files": []}
+        lines: dict[str, str] = {}  # sensor -> which of the shared wires is its
+        self._wires: dict[str, Wire] = {}
+        for name, (driver, options) in sensors.items():
+            device = emulation.load(driver).build(options, zlib.crc32(name.encode()))
+            spec = drivers.load(driver).spec
+            if spec.bus == "serial" and not spec.shares_bus:
+                self._wires[name] = SimulatedSerial([device], _now_s, baud=_baud(spec.line))
+                continue
+            lines[name] = {"serial": "line", "w1": "files", "system": "files"}.get(
+                spec.bus, spec.bus
             )
-            for name, chosen in options["grideye-amg88xx"].items()
+            address = getattr(options, "address", None)
+            shared[lines[name]].append((address, device) if spec.bus == "i2c" else device)
+        wires: dict[str, Wire] = {
+            "i2c": SimulatedI2c(dict(shared["i2c"]), _now_s),
+            "line": SimulatedSerial(shared["line"], _now_s),
+            "gpio": SimulatedPins(shared["gpio"]),
+            "files": SimulatedFiles(shared["files"], _now_s),
         }
-        line = [_umb_device(chosen, _seed(name)) for name, chosen in options["lufft-umb"].items()]
-        crowds = [
-            BeamCrowd(
-                _seed(name),
-                PERSONS_PER_MINUTE,
-                chosen.pin_a,
-                chosen.pin_b,
-                blocked_level=0 if chosen.active == "low" else 1,
-            )
-            for name, chosen in options["beam-pair"].items()
-        ]
-        self._wires: dict[str, Wire] = {
-            name: SimulatedSerial([_ranger(chosen, _seed(name))], _now_s)
-            for name, chosen in options["maxbotix-hrxl"].items()
-        }
-        self._wires |= dict.fromkeys(options["grideye-amg88xx"], SimulatedI2c(arrays, _now_s))
-        self._wires |= dict.fromkeys(options["lufft-umb"], SimulatedSerial(line, _now_s))
-        self._wires |= dict.fromkeys(options["beam-pair"], SimulatedPins(crowds))
+        self._wires |= {name: wires[which] for name, which in lines.items()}
 
     def wire(self, sensor_id: str) -> Wire:
         """Return what the sensor's driver talks to."""
@@ -74,22 +66,8 @@ class SimulatedBus:
             wire.close()
 
 
-def _umb_device(options: Any, seed: int) -> UmbDevice:
-    make = shm31 if options.model == "shm31" else irs31pro
-    return make(options.target, seed=seed)
-
-
-def _ranger(options: Any, seed: int) -> MaxBotixDevice:
-    return MaxBotixDevice(
-        winter_snow_cm,
-        mount_height_cm=options.mount_height_cm,
-        range_m=options.range_m,
-        seed=seed,
-    )
-
-
-def _seed(sensor_id: str) -> int:
-    return zlib.crc32(sensor_id.encode())
+def _baud(line: Any) -> int | None:
+    return None if line is None else int(line.baud)
 
 
 def _now_s() -> float:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NoReturn
 
-from drivers.base import Alive, Crossing, Direction, Observation, Reading, Reason, Trouble
+from drivers.base import Alive, Crossing, Direction, Fix, Observation, Reading, Reason, Trouble
 
 
 class Counted:
@@ -42,7 +42,7 @@ class Counted:
                     self.alive_s += 1
             case Trouble(reason=reason):
                 self.troubles[reason] += 1
-            case Reading() | Crossing():
+            case Reading() | Crossing() | Fix():
                 pass  # a people sensor measures nothing, and counts only its own directions
 
     def take(self) -> dict[str, int]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from ..emulation import PERSONS_PER_MINUTE, Emulation
 
 # The body breaks each beam for this long; the second one begins while the first is broken.
 _STEP_S = (0.06, 0.25)
@@ -110,3 +112,16 @@ class BeamCrowd:
             for bounced in (1 - level, level):
                 at_s += self._random.uniform(*_BOUNCE_GAP_S)
                 yield at_s, pin, bounced
+
+
+def _build(options: Any, seed: int) -> BeamCrowd:
+    return BeamCrowd(
+        seed,
+        PERSONS_PER_MINUTE,
+        options.pin_a,
+        options.pin_b,
+        blocked_level=0 if options.active == "low" else 1,
+    )
+
+
+EMULATION = Emulation(_build, options={"pin_a": 17, "pin_b": 27})

@@ -15,6 +15,8 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from ..emulation import PERSONS_PER_MINUTE, Emulation
+
 SIDE = 8
 MIDDLE = 3.5  # column
 _OUTSIDE = 2.5  # columns beyond the edge at which nobody is felt any more
@@ -182,3 +184,10 @@ class GridEyeDevice:
     def _put(self, register: int, value: int) -> None:
         self._registers[register] = value % 256
         self._registers[register + 1] = value // 256
+
+
+EMULATION = Emulation(
+    lambda _, seed: GridEyeDevice(Scene.crowd(seed, PERSONS_PER_MINUTE), seed=seed),
+    options={},
+    measures_after_s=15.0,
+)

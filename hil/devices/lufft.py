@@ -10,6 +10,9 @@ import math
 import struct
 from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
+
+from ..emulation import Complaint, Emulation
 
 OK, UNKNOWN_COMMAND, WRONG_PARAMETER, WRONG_COMMAND_VERSION = 0x00, 0x10, 0x11, 0x13
 INVALID_CHANNEL, BUSY = 0x24, 0x28
@@ -246,3 +249,28 @@ def shm31(
     return UmbDevice(
         address, channels, name="SHM31", busy_s=busy_s, turnaround_s=turnaround_s, seed=seed
     )
+
+
+def _build(options: Any, seed: int) -> UmbDevice:
+    make = shm31 if options.model == "shm31" else irs31pro
+    return make(options.target, seed=seed)
+
+
+def _says(status: int) -> Callable[[UmbDevice], object]:
+    return lambda device: setattr(device, "status", status)
+
+
+EMULATION = Emulation(
+    _build,
+    options={"model": "irs31pro"},
+    truth={
+        "surface_temperature_c": (-8.5, 2.5),
+        "condition": frozenset(("ice", "frost", "wet")),
+        "friction": (0.0, 1.0),
+    },
+    complaints={
+        "busy": Complaint(_says(BUSY), "warmup"),
+        "could not measure": Complaint(_says(0x55), "weak_signal"),
+        "low voltage": Complaint(_says(0x29), "bus_error"),
+    },
+)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
+
+from ..emulation import Complaint, Emulation
+from .lufft import winter_snow_cm
 
 NO_TARGET_MM = {5: 5000, 10: 9999}
 BANNER = b"MB7374 HRXL-MaxSonar-WRS\rPN:MB7374\rCopyright 2011-2015\rMaxBotix Inc.\rTempI\r"
@@ -65,3 +69,28 @@ class MaxBotixDevice:
         if no_target:
             shown_mm = self._no_target_mm
         return (b"\xff" if rogue else b"") + b"R%04d\r" % shown_mm
+
+
+def _build(options: Any, seed: int) -> MaxBotixDevice:
+    return MaxBotixDevice(
+        winter_snow_cm,
+        mount_height_cm=options.mount_height_cm,
+        range_m=options.range_m,
+        min_mm=round(10 * options.min_cm),
+        seed=seed,
+    )
+
+
+def _hold(device: MaxBotixDevice, depth_cm: float) -> None:
+    device.depth_cm = lambda _: depth_cm
+
+
+EMULATION = Emulation(
+    _build,
+    options={"mount_height_cm": 350.0},
+    truth={"distance_cm": (305.0, 325.0), "depth_cm": (25.0, 45.0)},
+    complaints={
+        "no target": Complaint(lambda device: _hold(device, -1000.0), "weak_signal"),
+        "too close": Complaint(lambda device: _hold(device, 340.0), "obstructed"),
+    },
+)

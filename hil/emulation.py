@@ -1,0 +1,66 @@
+"""Which device the bench puts behind which driver, and what may be expected of it.
+
+Each driver has a device here that was written from its data sheet, not from the driver. A
+simulated bus builds it for a sensor of a configuration; the conformance battery plays with it.
+Other distributions add theirs, under their driver's name, with the entry point group
+`yukimi.emulations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from drivers.base import Reason
+
+EMULATIONS = {
+    "beam-pair": "hil.devices.beams:EMULATION",
+    "grideye-amg88xx": "hil.devices.grideye:EMULATION",
+    "lufft-umb": "hil.devices.lufft:EMULATION",
+    "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",
+}
+
+PERSONS_PER_MINUTE = 20.0  # of every emulated people counter
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Something the device says in place of a value, and what the driver must make of it."""
+
+    make: Callable[[Any], object]  # tells the device to complain from now on
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """A device from its own side."""
+
+    # (the driver's parsed options, a seed) -> a SerialDevice, I2cDevice, PinActor or FileDevice.
+    build: Callable[[Any, int], Any]
+    options: Mapping[str, Any]  # of one complete sensor, as a configuration would have them
+    # What a healthy device's values lie within: quantity -> (low, high), or its possible classes.
+    truth: Mapping[str, tuple[float, float] | frozenset[str]] = field(default_factory=dict)
+    measures_after_s: float = 0.0  # its warm-up and boot
+    complaints: Mapping[str, Complaint] = field(default_factory=dict)  # by what it says
+
+
+def emulated() -> list[str]:
+    """List the drivers that have a device, those of other distributions included."""
+    others = (point.name for point in entry_points(group="yukimi.emulations"))
+    return sorted({*EMULATIONS, *others})
+
+
+def load(driver: str) -> Emulation:
+    """Return the device behind `driver`. Raises KeyError if there is none."""
+    target = EMULATIONS.get(driver)
+    if target is None:
+        for point in entry_points(group="yukimi.emulations", name=driver):
+            found: Emulation = point.load()
+            return found
+        raise KeyError(driver)
+    module, _, name = target.partition(":")
+    emulation: Emulation = getattr(import_module(module), name)
+    return emulation
