@@ -37,6 +37,8 @@ DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is publi
 
 BusKind = Literal["serial", "i2c", "gpio", "w1", "system", "simulated"]
 
+_OF_THE_BOARD: dict[str, BusKind] = {"gpio": "gpio", "w1": "w1", "system": "system"}
+
 
 @dataclass(slots=True)
 class PlannedBus:
@@ -177,8 +179,8 @@ def _bus_for(
             name, path = own.id, own.port
         elif own.kind == "gpio":
             name, path = "gpio", None  # a board has one set of pins
-    elif name == "gpio" or name == "w1" or name == "system":
-        kind, path = name, None
+    elif name in _OF_THE_BOARD:
+        kind, path = _OF_THE_BOARD[name], None
     elif name.startswith("/dev/i2c-"):
         kind, path = "i2c", name
     elif name.startswith("/"):
