@@ -262,7 +262,7 @@ class Gateway:
         self, planned: PlannedBus, inbox: queue.Queue[Collected | None], stopping: threading.Event
     ) -> Collector:
         sensors = [sensor for sensor in self._plan.sensors if sensor.bus is planned]
-        bus, wire_for = _open_bus(planned, sensors)
+        bus, wire_for = open_bus(planned, sensors)
         stations = []
         for sensor in sensors:
             build: Any = sensor.driver  # the protocol has no constructor; base.Driver names it
@@ -340,7 +340,7 @@ def kind_of(driver: Driver) -> str:
     return kind
 
 
-def _open_bus(
+def open_bus(
     planned: PlannedBus, sensors: list[PlannedSensor]
 ) -> tuple[Openable, Callable[[PlannedSensor], object]]:
     """Build a bus, and what each of its sensors is given to talk to."""

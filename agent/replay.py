@@ -1,18 +1,17 @@
 """Play a recording through a driver, in the recording's own time.
 
-I2C and pins go through the whole driver on a bus that answers as the file does; a serial dialogue
-is decoded passively, each response for itself. Nothing is sent anywhere.
+I2C, pins and files go through the whole driver on a bus that answers as the file does; a serial
+dialogue is decoded passively, each response for itself. Nothing is sent anywhere.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -20,6 +19,7 @@ import drivers
 from config.load import explain, nearest, toml_path
 from drivers.base import (
     BusError,
+    BusKind,
     Crossing,
     Driver,
     FrameError,
@@ -28,7 +28,12 @@ from drivers.base import (
     SerialDriver,
     Trouble,
 )
-from drivers.gpio import Edge, Pull
+from drivers.gpio import Edge
+
+from .recorded import Answered, RecordedFiles, RecordedI2c, RecordedPins, Script
+
+BUSES = get_args(BusKind)
+LOOK_S = 1.0  # how often a driver of pins looks where nothing moves
 
 
 class RecordingError(Exception):
@@ -129,17 +134,23 @@ class Replay:
         self.kind = driver_class.spec.kind
         self._bus_kind = header.bus
         self._now_ns = 0
-        self._i2c = _I2c()
-        self._pins = _Pins()
-        bus = {"i2c": self._i2c, "gpio": self._pins}.get(header.bus)
+        self._is_open = False
+        self._script = Script(self._reach)
+        self._pins = RecordedPins()
+        bus = {
+            "i2c": RecordedI2c(self._script),
+            "gpio": self._pins,
+            "w1": RecordedFiles(self._script),
+            "system": RecordedFiles(self._script),
+        }.get(header.bus)
         self._driver: Driver = driver_class(bus, chosen, lambda: self._now_ns)
         self.summary = Summary()
 
     def __iter__(self) -> Iterator[Played]:
         """Yield what each moment brought. Raises RecordingError at a line that is none."""
-        plays = {"serial": self._serial, "i2c": self._play_i2c, "gpio": self._play_pins}
+        plays = {"serial": self._serial, "gpio": self._play_pins}
         summary = self.summary
-        for played in plays[self._bus_kind]():
+        for played in plays.get(self._bus_kind, self._play_script)():
             for line in played.lines():
                 summary.readings += "values" in line
                 if "crossing" in line:
@@ -156,9 +167,11 @@ class Replay:
             raise RecordingError(
                 'line 1: not a recording: it must begin with {"yukimi": "recording/1", ...}'
             )
-        bus, options = header.get("bus"), header.get("options", {})
-        if bus not in ("serial", "i2c", "gpio"):
-            raise RecordingError(f'line 1: bus must be "serial", "i2c" or "gpio", not {bus!r}')
+        bus: Any = header.get("bus")
+        options = header.get("options", {})
+        if bus not in BUSES:
+            known = ", ".join(f'"{each}"' for each in BUSES[:-1]) + f' or "{BUSES[-1]}"'
+            raise RecordingError(f"line 1: bus must be {known}, not {bus!r}")
         if not isinstance(options, dict):
             raise RecordingError("line 1: options must be an object")
         return Header(bus, header.get("driver"), options)
@@ -177,133 +190,89 @@ class Replay:
         driver = self._driver
         if not isinstance(driver, SerialDriver):
             raise RecordingError(f"{driver.spec.name} cannot be replayed from serial bytes")
+        ports = {"a": driver.feed, "b": getattr(driver, "feed_b", None)}
         for number, t_s, entry in self._entries():
             if "rx" not in entry:
                 continue  # what was asked is for people to read
+            feed = ports.get(entry.get("port", "a"))
+            if feed is None:
+                raise RecordingError(f"line {number}: {driver.spec.name} has no such port")
             self._now_ns = round(t_s * 1e9)
-            yield Played(t_s, driver.feed(_bytes(number, entry, "rx"), self._now_ns))
+            yield Played(t_s, feed(_bytes(number, entry, "rx"), self._now_ns))
 
-    def _play_i2c(self) -> Iterator[Played]:
+    def _play_script(self) -> Iterator[Played]:
+        """Poll the driver whenever the recording holds something that it has not asked for."""
+        read_entry = _i2c_entry if self._bus_kind == "i2c" else _file_entry
         for number, t_s, entry in self._entries():
-            if "address" in entry and ("read" in entry or "error" in entry):
-                self._i2c.record(_i2c_entry(number, t_s, entry))
-        opened = False
-        while (first := self._i2c.first()) is not None:
-            self._now_ns = round(first.t_s * 1e9)
-            observations: Sequence[Observation] = ()
+            answered = read_entry(number, t_s, entry)
+            if answered is not None:
+                self._script.record(answered)
+        script = self._script
+        while (first := script.first()) is not None:
+            if script.touched and first.who not in script.touched:
+                script.drop(first)  # another device's
+                continue
+            self._reach(first.t_s)
+            script.has_failed = False
             # An error is counted by the driver, or comes of a read that nobody recorded.
+            observations: Sequence[Observation] = ()
             with suppress(BusError, FrameError):
-                if not opened:
-                    self._driver.open()
-                    opened = True
+                self._open()
                 observations = self._driver.poll()
-            self._i2c.forget(first)  # if the driver did not ask for it, it never will
+            if script.has_failed:
+                self._close()  # as the daemon does when a device falls silent
+            script.drop(first)  # if the driver did not ask for it, it never will
             yield Played(first.t_s, observations)
 
     def _play_pins(self) -> Iterator[Played]:
-        opened = False
         last_s = 0.0
+        found_s: float | None = None
         for number, t_s, entry in self._entries():
             pin, level = entry.get("pin"), entry.get("level")
             if not isinstance(pin, int) or level not in (0, 1):
                 raise RecordingError(f"line {number}: needs pin, and level 0 or 1")
+            if entry.get("edge") is False:  # how the pins stood when the driver took them
+                if t_s != found_s:
+                    self._close()
+                found_s = t_s
+                self._pins.find(pin, level)
+                continue
+            if found_s is not None:
+                self._now_ns, last_s = round(found_s * 1e9), found_s
+                self._open()
+                found_s = None
             # The driver looks at least once a second, so that its time-outs fall where they did.
-            while opened and last_s + 1.0 < t_s:
-                last_s += 1.0
+            while self._is_open and last_s + LOOK_S < t_s:
+                last_s += LOOK_S
                 yield self._look(last_s)
             last_s = t_s
             self._now_ns = round(t_s * 1e9)
-            if not opened:
-                self._driver.open()
-                opened = True
+            self._open()
             self._pins.move(Edge(pin, level, self._now_ns))
             yield self._look(t_s)
-        if opened:
-            yield self._look(last_s + 1.0)  # the last level must hold before it counts
+        if found_s is not None:
+            self._now_ns, last_s = round(found_s * 1e9), found_s
+            self._open()
+        if self._is_open:
+            yield self._look(last_s + LOOK_S)  # the last level must hold before it counts
 
     def _look(self, t_s: float) -> Played:
         self._now_ns = round(t_s * 1e9)
         return Played(t_s, self._driver.poll())
 
+    def _open(self) -> None:
+        if not self._is_open:
+            self._driver.open()
+            self._is_open = True
 
-@dataclass(frozen=True, slots=True)
-class _I2cEntry:
-    t_s: float
-    address: int
-    write: bytes
-    read: bytes | None  # None: the transaction failed
-    error: str
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._driver.close()
 
-
-class _I2c:
-    """An I2C bus that answers as the recording does."""
-
-    def __init__(self) -> None:
-        self._entries: dict[int, _I2cEntry] = {}  # by place in the file, those not yet read
-        self._places: dict[tuple[int, bytes], deque[int]] = {}
-        self._count = 0
-        self._front = 0  # no entry before this place is left
-
-    def record(self, entry: _I2cEntry) -> None:
-        self._entries[self._count] = entry
-        self._places.setdefault((entry.address, entry.write), deque()).append(self._count)
-        self._count += 1
-
-    def first(self) -> _I2cEntry | None:
-        while self._front < self._count and self._front not in self._entries:
-            self._front += 1
-        return self._entries.get(self._front)
-
-    def forget(self, entry: _I2cEntry) -> None:
-        if self.first() is entry:
-            self._take(entry.address, entry.write)
-
-    def read(self, address: int, write: bytes, length: int) -> bytes:
-        entry = self._take(address, write)
-        where = f"recorded 0x{address:02x}"
-        if entry is None:
-            raise BusError(f"{where}: EREMOTEIO, not in this recording")
-        if entry.read is None:
-            raise BusError(f"{where}: {entry.error}")
-        if len(entry.read) < length:
-            raise BusError(f"{where}: EIO, the recorded answer is too short")
-        return entry.read[:length]
-
-    def write(self, address: int, data: bytes) -> None:
-        """Accept anything: the file may not hold what the driver configures."""
-
-    def _take(self, address: int, write: bytes) -> _I2cEntry | None:
-        places = self._places.get((address, write))
-        return self._entries.pop(places.popleft()) if places else None
-
-
-class _Pins:
-    """Pins that move as the recording does."""
-
-    def __init__(self) -> None:
-        self._levels: dict[int, int] = {}
-        self._edges: list[Edge] = []
-
-    def watch(self, pins: Sequence[int], *, pull: Pull) -> _Pins:
-        resting = 0 if pull == "down" else 1
-        for pin in pins:
-            self._levels.setdefault(pin, resting)
-        return self
-
-    def move(self, edge: Edge) -> None:
-        if edge.pin in self._levels and self._levels[edge.pin] != edge.level:
-            self._levels[edge.pin] = edge.level
-            self._edges.append(edge)
-
-    def edges(self) -> list[Edge]:
-        edges, self._edges = self._edges, []
-        return edges
-
-    def level(self, pin: int) -> int:
-        return self._levels[pin]
-
-    def close(self) -> None:
-        pass
+    def _reach(self, t_s: float) -> None:
+        """Let it be `t_s`, never earlier than it was."""
+        self._now_ns = max(self._now_ns, round(t_s * 1e9))
 
 
 def _json_line(number: int, text: str) -> dict[str, Any]:
@@ -323,10 +292,29 @@ def _bytes(number: int, entry: Mapping[str, Any], key: str) -> bytes:
         raise RecordingError(f"line {number}: {key} must be bytes in hexadecimal") from exc
 
 
-def _i2c_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> _I2cEntry:
+def _i2c_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> Answered | None:
+    if "address" not in entry:
+        return None
     address = entry["address"]
     if not isinstance(address, int) or not 0 <= address <= 0x7F:
         raise RecordingError(f"line {number}: address must be 0 to 127")
     write = _bytes(number, entry, "write") if "write" in entry else b""
-    read = None if "error" in entry else _bytes(number, entry, "read")
-    return _I2cEntry(t_s, address, write, read, str(entry.get("error", "")))
+    if "error" in entry:
+        return Answered(t_s, address, ("error", write), None, str(entry["error"]) or "EIO")
+    if "read" in entry:
+        return Answered(t_s, address, ("read", write), _bytes(number, entry, "read"))
+    return Answered(t_s, address, ("write", write), None)
+
+
+def _file_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> Answered | None:
+    path = entry.get("path")
+    if not isinstance(path, str):
+        raise RecordingError(f"line {number}: needs path, and text, names or error")
+    if "error" in entry:
+        return Answered(t_s, path, "error", None, str(entry["error"]) or "EIO")
+    text, names = entry.get("text"), entry.get("names")
+    if isinstance(text, str):
+        return Answered(t_s, path, "text", text)
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return Answered(t_s, path, "names", names)
+    raise RecordingError(f"line {number}: needs text, a list of names, or error")

@@ -19,6 +19,8 @@ VERBS = {
     "demo": "the whole thing on this machine, without hardware, broker or network",
     "config": "check a configuration, or print its JSON Schema",
     "drivers": "the device models it can read",
+    "read": "read one sensor now, directly; publishes nothing",
+    "record": "capture the raw traffic of one sensor to a file",
     "replay": "play a recording through a driver",
 }
 

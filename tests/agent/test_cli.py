@@ -410,7 +410,7 @@ def test_a_file_that_is_no_recording_is_told(yukimi: Yukimi, tmp_path: Path) -> 
     path.write_text("", encoding="utf-8")
     assert "not a recording" in yukimi("replay", path).err
     path.write_text('{"yukimi": "recording/1", "bus": "can"}\n', encoding="utf-8")
-    assert 'bus must be "serial", "i2c" or "gpio"' in yukimi("replay", path).err
+    assert 'bus must be "serial", "i2c", "gpio", "w1" or "system"' in yukimi("replay", path).err
     path.write_text('{"yukimi": "recording/1", "bus": "i2c"}\n', encoding="utf-8")
     said = yukimi("replay", path)
     assert "name one with --driver" in said.err

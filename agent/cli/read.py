@@ -1,0 +1,308 @@
+"""`yukimi read SENSOR`: what a sensor says now, decoded and raw; nothing is published."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from . import OK, USAGE, WRONG, add_config, add_json, complain
+
+if TYPE_CHECKING:
+    from agent.direct import Direct, ReadSet
+    from agent.plan import PlannedSensor
+    from agent.tap import Entry
+
+CONSENT_S = 60.0  # for somebody to walk to and fro
+RAW_SHOWN = 12  # lines of raw traffic to a set of readings, for people
+RAW_KEPT_JSON = 5000  # the newest entries of a people sensor
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.add_argument("sensor", metavar="SENSOR", help="its id in the configuration")
+    parser.add_argument(
+        "-n",
+        type=int,
+        metavar="N",
+        help="how many readings (default: 1); of a people sensor: crossings (default: no end)",
+    )
+    parser.add_argument(
+        "--consent",
+        action="store_true",
+        help="those in front of a people sensor agree to be seen: show crossings and raw bytes",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="give up after so many seconds (default: warm-up, 3 intervals and 10 s)",
+    )
+    add_config(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the sensor directly and print what it says."""
+    if (arguments.n is not None and arguments.n < 1) or (arguments.timeout or 1.0) <= 0:
+        complain("-n and --timeout must be more than 0")
+        return USAGE
+    from . import _sensor
+
+    sensor = _sensor.find(arguments.sensor, arguments.config)
+    if isinstance(sensor, int):
+        return sensor
+    reader = _People if sensor.counts_people else _Measured
+    return reader(sensor, arguments).run()
+
+
+class _Reader:
+    """One sensor being read: what is printed at once, and what at the end as JSON."""
+
+    def __init__(self, sensor: PlannedSensor, arguments: argparse.Namespace) -> None:
+        from agent.direct import Direct
+
+        self.sensor = sensor
+        self.as_json: bool = arguments.json
+        self.wanted: int | None = arguments.n
+        self.timeout_s: float | None = arguments.timeout
+        self.consent: bool = arguments.consent
+        self.is_warming = False
+        self.is_introduced = False
+        self.document: dict[str, Any] = {}
+        self.direct: Direct = Direct(sensor, self.note)
+
+    def note(self, entry: Entry) -> None:
+        """Take a transaction."""
+
+    def read(self) -> int:
+        """Read until enough is known; return the exit code."""
+        raise NotImplementedError
+
+    def run(self) -> int:
+        """Read, and say how it went."""
+        from drivers.base import DriverError
+
+        from . import _sensor
+
+        code = OK
+        try:
+            with self.direct:
+                code = self.read()
+        except DriverError as exc:
+            self.document["error"] = str(exc)
+            code = _sensor.failed(self.sensor, exc)
+        except KeyboardInterrupt:
+            code = 130 if self.wanted_more() else OK
+        if self.as_json:
+            head = {
+                "schema": "yukimi.read/1",
+                "sensor": self.sensor.table.id,
+                "driver": self.sensor.table.driver,
+                "bus": self.sensor.bus.name,
+                "identity": self.direct.driver.identity,
+            }
+            print(json.dumps(head | self.document, ensure_ascii=False))
+        return code
+
+    def wanted_more(self) -> bool:
+        """Tell whether nothing was learned so far."""
+        return True
+
+    def warming(self) -> None:
+        """Say once that the device warms up."""
+        if not self.is_warming:
+            self.is_warming = True
+            for_s = f", {self.direct.warmup_s:g} s" if self.direct.warmup_s else ""
+            complain(f"{self.sensor.table.id}: it warms up{for_s}; wait")
+
+    def introduce(self) -> None:
+        """Say once who it is."""
+        if self.is_introduced or self.as_json:
+            return
+        self.is_introduced = True
+        table = self.sensor.table
+        print(f"{table.id}: {table.driver} on {self.sensor.bus.name}")
+        if self.direct.driver.identity:
+            print(f"  device  {self.direct.driver.identity}")
+
+
+class _Measured(_Reader):
+    """A sensor of things: values and raw bytes."""
+
+    def __init__(self, sensor: PlannedSensor, arguments: argparse.Namespace) -> None:
+        from agent.direct import Assembly
+
+        self.assembly: Assembly | None = None
+        super().__init__(sensor, arguments)
+        self.assembly = Assembly(self.direct.driver)
+        self.document |= {"units": {}, "readings": []}
+
+    def note(self, entry: Entry) -> None:
+        if self.assembly is not None:
+            self.assembly.note(entry)
+
+    def read(self) -> int:
+        from agent.direct import Assembly, read_sets
+
+        wanted = self.wanted or 1
+        timeout_s = self.timeout_s or self.direct.usual_s(wanted)
+        assembly = self.assembly or Assembly(self.direct.driver)
+        given, has_value = 0, False
+        for found in read_sets(self.direct, assembly, timeout_s, self.warming):
+            self.introduce()
+            self.show(found)
+            has_value = has_value or found.has_value
+            given += 1
+            if given >= wanted:
+                break
+        if not has_value:
+            complain(f"{self.sensor.table.id}: it answers, and gives no value")
+            return WRONG
+        if given < wanted:
+            complain(f"{self.sensor.table.id}: {given} of {wanted} readings in {timeout_s:g} s")
+            return WRONG
+        return OK
+
+    def wanted_more(self) -> bool:
+        return not self.document["readings"]
+
+    def show(self, found: ReadSet) -> None:
+        from agent.replay import Played
+
+        units = {name: q.unit for name, q in self.direct.driver.quantities.items()}
+        (line,) = Played(round(found.t_s, 3), found.observations).lines()
+        self.document["units"] = units
+        self.document["readings"].append(line | {"raw": found.raw})
+        if self.as_json:
+            return
+        flag = line["quality"]["flag"]
+        at = f"{found.t_s:9.3f} s"
+        for name, value in line["values"].items():
+            reading = found.readings.get(name)
+            why = " ".join(reading.reasons) if reading is not None else ""
+            unit = units.get(name, "1")
+            shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+            if isinstance(value, dict):
+                shown = "  ".join(f"{key} {part}" for key, part in value.items())
+            text = f"{name:<24} {shown}{'' if unit == '1' or value is None else f' {unit}'}"
+            print(f"{at:>11}  {text}  [{why or flag}]")
+            at = ""
+        shown_raw = found.raw[:RAW_SHOWN]
+        for entry in shown_raw:
+            print(f"{'':11}  raw  {raw_text(entry)}")
+        if len(found.raw) > len(shown_raw):
+            print(f"{'':11}  raw  ... {len(found.raw) - len(shown_raw)} more; --json has all")
+
+
+class _People(_Reader):
+    """A sensor of people: whether it works; with consent, who passes."""
+
+    def __init__(self, sensor: PlannedSensor, arguments: argparse.Namespace) -> None:
+        super().__init__(sensor, arguments)
+        self.document |= {"state": "silent", "alive_s": 0, "reasons": []}
+        if self.consent:
+            self.document |= {"crossings": [], "raw": []}
+
+    def note(self, entry: Entry) -> None:
+        if not self.consent:
+            return
+        if self.as_json:
+            self.document["raw"].append(entry)
+            del self.document["raw"][:-RAW_KEPT_JSON]
+
+    def read(self) -> int:
+        direct, document = self.direct, self.document
+        usual_s = direct.usual_s(1) + (CONSENT_S if self.consent else 0.0)
+        timeout_s = self.timeout_s or usual_s
+        error = self.look(timeout_s)
+        if document["state"] != "ok":
+            if error is not None:
+                raise error
+            complain(f"{self.sensor.table.id}: not ready after {timeout_s:g} s")
+            return WRONG
+        if not self.as_json:
+            self.introduce()
+            print(f"  state   {document['state']}")
+            if not self.consent:
+                print("  what it sees of people is shown with --consent only")
+        return OK
+
+    def look(self, timeout_s: float) -> Exception | None:
+        """Take what it says; return what went wrong, if it did not come to work."""
+        from agent.direct import SILENT_AFTER
+        from drivers.base import Alive, BusError, Crossing, DriverError, Trouble
+
+        document = self.document
+        error: DriverError | None = None
+        silent = 0
+        for told in self.direct.rounds(timeout_s):
+            error = told.error
+            silent = silent + 1 if isinstance(error, BusError) else 0
+            if silent >= SILENT_AFTER:
+                document["state"] = "silent"
+                return error
+            for seen in told.observations:
+                match seen:
+                    case Alive():
+                        self.started()
+                        document["alive_s"] += 1
+                    case Trouble(reason=reason):
+                        if reason == "warmup":
+                            self.warming()
+                            document["state"] = "warmup"
+                        if reason not in document["reasons"]:
+                            document["reasons"].append(reason)
+                    case Crossing() if self.consent:
+                        self.crossed(round(told.t_s, 1), seen.direction)
+                    case _:
+                        pass
+            if self.is_enough():
+                break
+        return error
+
+    def started(self) -> None:
+        """Say once that it works."""
+        if self.document["state"] != "ok" and self.consent and not self.as_json:
+            self.introduce()
+            print("  walk past it now; Ctrl-C ends it", flush=True)
+        self.document["state"] = "ok"
+
+    def crossed(self, t_s: float, direction: str) -> None:
+        """Show a crossing; it is kept for the document only if that is asked for."""
+        if self.as_json:
+            self.document["crossings"].append({"t_s": t_s, "crossing": direction})
+        else:
+            self.document["crossings"].append(None)
+            print(f"{t_s:9.1f} s  crossing {direction}", flush=True)
+
+    def is_enough(self) -> bool:
+        if not self.consent:
+            return bool(self.document["alive_s"] >= (self.wanted or 1))
+        return self.wanted is not None and len(self.document["crossings"]) >= self.wanted
+
+    def wanted_more(self) -> bool:
+        return bool(self.document["state"] != "ok")
+
+
+def raw_text(entry: Entry) -> str:
+    """Write an entry of a recording for people."""
+    hexed = {name: _spaced(entry[name]) for name in ("rx", "tx", "write", "read") if name in entry}
+    words = []
+    if "address" in entry:
+        words.append(f"0x{entry['address']:02x}")
+    words += [entry[name] for name in ("port", "path") if name in entry]
+    words += [f"{name} {bytes_}".rstrip() for name, bytes_ in hexed.items()]
+    if "pin" in entry:
+        words.append(f"pin {entry['pin']} level {entry['level']}")
+    if "text" in entry:
+        words.append(json.dumps(entry["text"][:200], ensure_ascii=False))
+    words += [f"{name} {entry[name]}" for name in ("names", "baud", "error") if name in entry]
+    return "  ".join(words)
+
+
+def _spaced(text: str) -> str:
+    with suppress(ValueError):
+        return bytes.fromhex(text).hex(" ")
+    return text
