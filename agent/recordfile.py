@@ -67,7 +67,9 @@ class RecordFile:
 def header_of(sensor: PlannedSensor, started: str) -> dict[str, Any]:
     """Return the first line of a recording of `sensor` that begins at `started` (UTC)."""
     spec = sensor.driver.spec
-    line = sensor.bus.line or spec.line
+    line = sensor.options.line() or spec.line
+    if sensor.bus.kind == "serial":
+        line = sensor.bus.line or line
     return {
         "yukimi": "recording/1",
         "bus": spec.bus,

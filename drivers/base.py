@@ -197,6 +197,7 @@ class Spec:
     shares_bus: bool = False  # several devices may sit on one serial line
     talks: bool = False  # serial only: it sends unasked, so a scan need only listen
     addresses: tuple[int, ...] = ()  # I2C only: where such a device can be
+    example: Mapping[str, object] = field(default_factory=dict)  # options of one that measures
 
 
 class Driver(Protocol):

@@ -19,6 +19,7 @@ VERBS = {
     "demo": "the whole thing on this machine, without hardware, broker or network",
     "config": "check a configuration, or print its JSON Schema",
     "drivers": "the device models it can read",
+    "scan": "what is plugged in, which device it looks like, how to configure it",
     "read": "read one sensor now, directly; publishes nothing",
     "record": "capture the raw traffic of one sensor to a file",
     "replay": "play a recording through a driver",

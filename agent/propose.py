@@ -1,0 +1,57 @@
+"""How a configuration would name what a scan has found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import drivers
+
+from .scan import Candidate, Place, parsed
+
+
+def proposal(place: Place, candidate: Candidate, taken: set[str]) -> str:
+    """Return the lines of a configuration for `candidate`; its id joins those `taken`."""
+    model = drivers.load(candidate.driver)
+    name = _free(model.spec.kind, taken)
+    bus = place.bus
+    lines = []
+    if candidate.baud is not None:
+        bus = _free("serial", taken)
+        lines += ["[[buses]]", f'id = "{bus}"', 'kind = "serial"', f'port = "{place.bus}"']
+        lines += [f"baud = {candidate.baud}", ""]
+    lines += ["[[sensors]]", f'id = "{name}"', f'driver = "{candidate.driver}"', f'bus = "{bus}"']
+    if candidate.options:
+        inside = ", ".join(
+            f"{key} = {toml_value(key, value)}" for key, value in candidate.options.items()
+        )
+        lines.append(f"options = {{ {inside} }}")
+    options = parsed(model, candidate.options)
+    lines += (
+        [f"# still needed in options: {what}" for what in options.missing_to_measure()]
+        if (options is not None)
+        else []
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    taken.add(f"{stem}-{number}")
+    return f"{stem}-{number}"
+
+
+def toml_value(key: str, value: object) -> str:
+    """Write a value as TOML does; addresses as data sheets do."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and "address" in key and value > 9:
+        return f"0x{value:02X}"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(key, each) for each in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{k} = {toml_value(k, each)}" for k, each in value.items()) + " }"
+    return str(value)
