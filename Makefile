@@ -23,7 +23,7 @@ lint: $(VENV)/.dev ## style, types, and the floors of the house
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-schemas: $(VENV)/.dev ## write docs/schemas and docs/asyncapi.yaml from the models
+schemas: $(VENV)/.dev ## write docs/schemas, docs/asyncapi.yaml and docs/drivers from the models and drivers
 	$(BIN)/python -m agent.schemas docs
 
 footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of a running gateway

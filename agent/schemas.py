@@ -2,7 +2,7 @@
 
 The daemon does not use this module: it composes its JSON directly. These models describe what it
 sends to whoever receives it, and the tests hold the two against each other. `python -m
-agent.schemas DIR` writes `schemas/*.json` and `asyncapi.yaml`.
+agent.schemas DIR` writes `schemas/*.json`, `asyncapi.yaml` and `drivers/*.md`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import drivers
 from config.model import Config
 from drivers.base import Reason
 
-from . import __version__
+from . import __version__, driver_pages
 
 UtcTime = Annotated[
     str,
@@ -342,10 +342,13 @@ def config_schema() -> dict[str, Any]:
         for inner, definition in options.pop("$defs", {}).items():
             definitions[f"{name}.{inner}"] = definition
         definitions[name] = options
+        then: dict[str, Any] = {"properties": {"options": {"$ref": f"#/$defs/{name}"}}}
+        if options.get("required"):
+            then["required"] = ["options"]
         rules.append(
             {
-                "if": {"properties": {"driver": {"const": name}}},
-                "then": {"properties": {"options": {"$ref": f"#/$defs/{name}"}}},
+                "if": {"properties": {"driver": {"const": name}}, "required": ["driver"]},
+                "then": then,
             }
         )
     definitions["SensorTable"]["allOf"] = rules
@@ -414,10 +417,11 @@ def documents() -> dict[str, str]:
     files["schemas/config.json"] = config_schema()
     # JSON is YAML too: the document needs no library, and stays exact.
     files["asyncapi.yaml"] = asyncapi()
-    return {
+    texts = {
         path: json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         for path, document in files.items()
     }
+    return texts | {f"drivers/{name}": text for name, text in driver_pages.pages().items()}
 
 
 def main() -> int:

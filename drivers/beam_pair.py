@@ -237,6 +237,7 @@ class BeamPair:
         evidence_note="The sequence of states was checked with simulated walkers, bounce and "
         "turn-backs included, never against a counted crowd at real beams.",
         source=SOURCE,
+        example={"pin_a": 17, "pin_b": 27},
     )
 
     def __init__(self, bus: PinBus, options: Options, now_ns: Clock) -> None:

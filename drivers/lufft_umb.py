@@ -426,6 +426,7 @@ class LufftUmb:
         source="Lufft UMB protocol; manuals IRS31Pro-UMB V10 01.2020 and SHM31",
         line=LineSettings(19200),
         shares_bus=True,
+        example={"model": "irs31pro"},
     )
     Options: ClassVar[type[base.Options]] = LufftUmbOptions
 

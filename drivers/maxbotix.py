@@ -93,6 +93,7 @@ class MaxBotix:
         evidence_note="no recorded bytes were found; frames from the data sheet, faults injected",
         source="MaxBotix HRXL-MaxSonar-WRS data sheet",
         line=LineSettings(9600),
+        example={"mount_height_cm": 350.0},
     )
     Options: ClassVar[type[base.Options]] = MaxBotixOptions
 

@@ -8,7 +8,7 @@ import textwrap
 
 import drivers
 from config.load import nearest
-from drivers.base import Driver, describe
+from drivers.base import Driver
 
 from . import OK, USAGE, WRONG, add_json, complain
 
@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the drivers, or describe one."""
+    from agent import driver_pages
+
     names = drivers.names()
     if arguments.name is not None:
         if arguments.name not in names:
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             complain(f"{name}: a library is missing: {exc}")
             code = WRONG
     if arguments.json:
-        described = [_described(driver) for driver in found.values()]
+        described = [driver_pages.described(driver) for driver in found.values()]
         print(json.dumps({"schema": "yukimi.drivers/1", "drivers": described}, ensure_ascii=False))
     elif arguments.name is not None:
         for driver in found.values():
@@ -45,56 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
         width = max(map(len, found), default=0)
         for name, driver in found.items():
             spec = driver.spec
-            print(f"{name:<{width}}  {spec.kind:<7} {spec.bus:<6} {spec.title}")
+            print(f"{name:<{width}}  {spec.kind:<8} {spec.bus:<6} {spec.title}")
     return code
 
 
-def _described(driver: type[Driver]) -> dict[str, object]:
-    spec = driver.spec
-    return {
-        "name": spec.name,
-        "title": spec.title,
-        "kind": spec.kind,
-        "bus": spec.bus,
-        "directions": list(spec.directions),
-        "quantities": [
-            {"name": q.name, "unit": q.unit, "means": q.means, "classes": list(q.classes)}
-            for q in spec.quantities
-        ],
-        "options": [
-            {"name": name, "type": kind, "default": default, "means": means}
-            for name, kind, default, means in describe(driver.Options)
-        ],
-        "wiring": list(spec.wiring),
-        "evidence": spec.evidence,
-        "evidence_note": spec.evidence_note,
-        "source": spec.source,
-    }
-
-
 def _print_page(driver: type[Driver]) -> None:
-    spec = driver.spec
-    print(f"{spec.name}: {spec.title}")
-    line = spec.line
-    bus: str = spec.bus
-    if line is not None:
-        bus += f", {line.baud} {line.data_bits}{line.parity}{line.stop_bits}"
-        bus += ", several devices on a line" if spec.shares_bus else ""
-    print(f"  kind      {spec.kind}\n  bus       {bus}")
-    if spec.directions:
-        print(f"  counts    {' and '.join(spec.directions)}, published with noise only")
-    for quantity in spec.quantities:
-        print(f"  measures  {quantity.name} [{quantity.unit}]: {quantity.means}")
-    for name, kind, default, means in describe(driver.Options):
-        shown = default if default == "required" else json.dumps(default)
-        _print_wrapped("option", f"{name} ({kind}, {shown}): {means}")
-    for sentence in spec.wiring:
-        _print_wrapped("wiring", sentence)
-    _print_wrapped("evidence", f"{spec.evidence}: {spec.evidence_note}")
-    _print_wrapped("source", spec.source)
+    from agent import driver_pages
 
-
-def _print_wrapped(label: str, text: str) -> None:
-    print(
-        textwrap.fill(text, width=96, initial_indent=f"  {label:<9} ", subsequent_indent=" " * 14)
-    )
+    print(f"{driver.spec.name}: {driver.spec.title}")
+    for label, text in driver_pages.wrapped(driver):
+        head, hang = f"  {label:<9} ", " " * 14
+        print(textwrap.fill(text, width=96, initial_indent=head, subsequent_indent=hang))
+    print("  example")
+    print(textwrap.indent(driver_pages.example(driver.spec), " " * 12), end="")
