@@ -24,11 +24,16 @@ from drivers.base import (
     Reading,
     Trouble,
 )
+from drivers.buses import Openable
 
 from . import kernel
 from .app import open_bus
-from .plan import PlannedSensor
+from .plan import PlannedBus, PlannedSensor
 from .tap import Entry, Tap
+
+Opener = Callable[
+    [PlannedBus, list[PlannedSensor]], tuple[Openable, Callable[[PlannedSensor], object]]
+]
 
 RETRY_S = 1.0  # before a device that did not answer is asked again
 SILENT_AFTER = 3  # questions in a row
@@ -56,12 +61,13 @@ class Direct:
         *,
         now_ns: Clock = kernel.boot_ns,
         wait_s: Callable[[float], object] = time.sleep,
+        opener: Opener = open_bus,
     ) -> None:
         """Build the driver; `hand_on` is given each transaction as an entry of a recording."""
         self.sensor = sensor
         self._now_ns = now_ns
         self._wait_s = wait_s
-        self._bus, wire_for = open_bus(sensor.bus, [sensor])
+        self._bus, wire_for = opener(sensor.bus, [sensor])
         self._tap = Tap(now_ns, hand_on)
         wire = self._tap.onto(wire_for(sensor), sensor.driver.spec, sensor.options)
         build: Any = sensor.driver  # the protocol has no constructor; base.Driver names it
