@@ -49,12 +49,15 @@ class Ina219Device:
         self._noise_steps = noise_steps
         self._random = Random(seed)
         self._is_stopped = False
-        self.power_cycle()
-        self._powered_s = -math.inf  # long ago
+        self._forget()
+        self._powered_s: float | None = -math.inf  # long ago
 
     def power_cycle(self) -> None:
         """Lose everything, and boot at the next transaction."""
-        self._powered_s: float | None = None
+        self._forget()
+        self._powered_s = None
+
+    def _forget(self) -> None:
         self._pointer = 0
         self._registers = [_POWER_UP_CONFIG, 0, 0, 0, 0, 0]
         self._converted_s = -math.inf  # when the newest conversion ended
