@@ -13,7 +13,7 @@ from pydantic import Field
 
 from . import base
 from .base import BusError, Clock, Quantity, Reading, Spec
-from .debounce import Debouncer
+from .debounce import LATENESS_NS, Debouncer
 from .gpio import Edge, PinBus, PinWatch
 
 # Rejected edges in one second. A heavy door bounces ten times as it shuts; more is a loose wire,
@@ -102,6 +102,7 @@ class Contact:
         self._good_level = 0 if options.good_level == "low" else 1
         self._watch: PinWatch | None = None
         self._debouncer: Debouncer | None = None
+        self._known_ns = 0  # no edge before this is still to come
         self._said_second = -1
         self._rejected_then = 0
 
@@ -118,10 +119,15 @@ class Contact:
         self._debouncer = Debouncer(
             {pin: self._watch.level(pin)}, round(self._options.min_gap_ms * 1e6)
         )
+        self._known_ns = self._now_ns()
         self._rejected_then = 0
 
     def poll(self) -> Sequence[Reading]:
-        """Return the changes since the last poll, and once a second the state. Raises BusError."""
+        """Return the changes since the last poll, and once a second the state. Raises BusError.
+
+        The state is of the last instant that no later edge can change, a moment ago: so the
+        readings are in the order of their times, and none contradicts a change told after it.
+        """
         pin = self._options.pin
         if self._watch is None or self._debouncer is None:
             raise BusError(f"pin {pin} is not open")
@@ -129,16 +135,16 @@ class Contact:
         edges = self._watch.edges()
         self.frames += len(edges)
         level = self._watch.level(pin)
-        seen = [
-            self._reading(edge.level, edge.at_boot_ns)
-            for edge in self._debouncer.settle(edges, now_ns)
-        ]
+        changes = self._debouncer.settle(edges, now_ns)
+        seen = [self._reading(edge.level, edge.at_boot_ns) for edge in changes]
         if self._debouncer.is_settled and level != self._debouncer.levels[pin]:
             # An edge was lost, and an alarm may not be lost with it.
             self._debouncer.take(Edge(pin, level, now_ns))
+        settled_ns = now_ns - LATENESS_NS - round(self._options.min_gap_ms * 1e6)
+        self._known_ns = max(self._known_ns, settled_ns, *(edge.at_boot_ns for edge in changes))
         if now_ns // 1_000_000_000 != self._said_second:
             self._said_second = now_ns // 1_000_000_000
-            seen.append(self._state(self._debouncer, now_ns))
+            seen.append(self._state(self._debouncer, self._known_ns))
         return seen
 
     def close(self) -> None:
@@ -147,12 +153,12 @@ class Contact:
         if watch is not None:
             watch.close()
 
-    def _state(self, debouncer: Debouncer, now_ns: int) -> Reading:
+    def _state(self, debouncer: Debouncer, at_boot_ns: int) -> Reading:
         chatter = debouncer.rejected - self._rejected_then
         self._rejected_then = debouncer.rejected
         if chatter > CHATTER_EDGES:
-            return Reading(self._quantity.name, None, now_ns, ("weak_signal",))
-        return self._reading(debouncer.levels[self._options.pin], now_ns)
+            return Reading(self._quantity.name, None, at_boot_ns, ("weak_signal",))
+        return self._reading(debouncer.levels[self._options.pin], at_boot_ns)
 
     def _reading(self, level: int, at_boot_ns: int) -> Reading:
         good, otherwise = _WORDS[self._quantity.name]
