@@ -63,7 +63,7 @@ _WORST_FIRST = (
 
 def cpu_temperature_c(text: str) -> float | Reason:
     """Return degC of a thermal zone's `temp`, thousandths as an integer. Raises FrameError."""
-    if not re.fullmatch(r"-?\d{1,9}", text.strip()):
+    if not re.fullmatch(r"-?[0-9]{1,9}", text.strip()):
         raise FrameError(f"temp says {text[:40]!r}: not a number")
     value_c = int(text) / 1000
     return value_c if -40.0 <= value_c <= 125.0 else "out_of_range"
