@@ -6,6 +6,9 @@ that nobody waits and the chip does not warm itself. Its readings carry the time
 The chip forgets its settings with its power; then it says "skipped", which is no value. Each poll
 reads the settings in the same transaction as the values, and starts afresh when they are gone.
 
+From general knowledge, not from a source at hand: the other chips' identities, the drift in lasting
+damp, how long cables may be.
+
 Sources: Bosch BST-BME280-DS002 and BST-BMP280-DS001 (registers, calibration, compensation in
 double precision); WMO-No. 8, annex 4.B (Magnus formula over water).
 """
