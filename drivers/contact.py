@@ -86,6 +86,7 @@ class Contact:
         evidence_note="Checked with simulated contacts that bounce, chatter and are cut, on "
         "gpiozero's mock pins; never at a real door.",
         source="General properties of reed contacts and relay outputs; no one maker's",
+        example={"pin": 22, "measures": "open"},
     )
     Options: ClassVar[type[base.Options]] = ContactOptions
 

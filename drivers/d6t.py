@@ -225,6 +225,7 @@ class D6t:
         ),
         source="Omron A284 (user's manual), d6t-2jcieev01-raspberrypi (samples)",
         addresses=(ADDRESS,),
+        example={"model": "44L-06"},
     )
     Options: ClassVar[type[base.Options]] = D6tOptions
 

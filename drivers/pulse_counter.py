@@ -161,6 +161,7 @@ class PulseCounter:
         evidence_note="Checked with simulated crowds whose contacts bounce and whose cables pick "
         "up noise, never beside a counted crowd at a real counter.",
         source="General properties of dry-contact and open-collector outputs; no one maker's",
+        example={"pin_towards": 5, "pin_away": 6},
     )
     Options: ClassVar[type[base.Options]] = PulseCounterOptions
 
