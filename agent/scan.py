@@ -50,6 +50,7 @@ LISTEN_FIRST_S = 2.5  # somebody who talks at all is heard by then, at whatever 
 LISTEN_S = 1.5
 LISTEN_LONGEST_S = 6.0  # where one frame came and more are wanted
 LISTEN_SHARE = 0.6  # of a port's time; the rest is for asking
+OWN_SPEED_WEIGHT = 4  # of asking at the speed that a device is delivered with
 FRAMES_WANTED = 3
 STEP_S = 0.1
 GRACE_S = 5.0  # for a port that hangs in the kernel
@@ -207,6 +208,10 @@ def _is_i2c(path: str) -> bool:
     return re.search(r"i2c-\d+\Z", path) is not None
 
 
+def _kind(path: str) -> Kind:
+    return "i2c" if _is_i2c(path) else "serial"
+
+
 def _side_by_side(
     looks: Sequence[tuple[str, Callable[[], list[Place]]]], patience_s: float
 ) -> Iterator[Place]:
@@ -214,7 +219,11 @@ def _side_by_side(
     results: dict[str, list[Place]] = {}
 
     def look(path: str, at: Callable[[], list[Place]]) -> None:
-        results[path] = at()
+        try:
+            results[path] = at()
+        except Exception as exc:  # noqa: BLE001 - a driver's bug must not hide the other ports
+            says = f"a driver failed, which is a bug: {type(exc).__name__}: {exc}"
+            results[path] = [Place(_kind(path), path, "failed", says)]
 
     threads = [
         threading.Thread(target=look, args=each, name=f"scan {each[0]}", daemon=True)
@@ -225,8 +234,7 @@ def _side_by_side(
     until_s = kernel.boot_s() + patience_s
     for (path, _), thread in zip(looks, threads, strict=True):
         thread.join(max(0.0, until_s - kernel.boot_s()))
-        kind: Kind = "i2c" if _is_i2c(path) else "serial"
-        hung = Place(kind, path, "failed", "it hangs: unplug it, or restart the machine")
+        hung = Place(_kind(path), path, "failed", "it hangs: unplug it, or restart the machine")
         yield from results.get(path, [hung])
 
 
@@ -328,18 +336,20 @@ def _ask_each(
     machine: Machine, path: str, until_ns: int, serial: Iterable[type[Driver]], place: Place
 ) -> None:
     """Ask for an identity in each protocol, at the speeds its devices are delivered with first."""
-    askable: list[tuple[Any, LineSettings]] = [
-        (model, line)
+    askable: list[tuple[Any, LineSettings, int]] = [
+        (model, line, OWN_SPEED_WEIGHT if is_own else 1)
         for is_own in (True, False)
         for model in serial
         if hasattr(model, "discover")
         for line in _lines(model.spec, own=is_own)
     ]
-    for index, (model, line) in enumerate(askable):
+    weights = sum(weight for _, _, weight in askable)
+    for model, line, weight in askable:
         now_ns = machine.now_ns()
         if now_ns >= until_ns:
             return
-        share_ns = now_ns + (until_ns - now_ns) // (len(askable) - index)
+        share_ns = now_ns + (until_ns - now_ns) * weight // weights
+        weights -= weight
         port = machine.open_serial(path, line)
         port.open()
         try:
@@ -446,8 +456,10 @@ def look_at_i2c(
                     break
                 continue
             timed_out = 0
-            if answers:
-                places.append(_recognised(bus, path, address, models))
+            place = _recognised(bus, path, address, models)
+            # Some answer to a question only, and not to a sign.
+            if answers or place.found:
+                places.append(place)
     finally:
         bus.close()
     return places or [Place("i2c", path, "free", "nobody answers")]
@@ -460,7 +472,7 @@ def _answers(bus: I2cBus, address: int) -> bool:
             try:
                 bus.write(address, b"")
             except BusError as exc:
-                if errno_name(exc) not in ("EOPNOTSUPP", "EINVAL"):
+                if errno_name(exc) not in ("ENOTSUP", "EOPNOTSUPP", "EINVAL"):
                     raise
             else:
                 return True  # adapters without empty messages are asked by reading

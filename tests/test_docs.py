@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from agent import schemas
+import drivers
+from agent import driver_pages, schemas
+from agent.plan import plan_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -33,3 +38,55 @@ def test_the_channels_name_messages_that_are_described() -> None:
     document = json.loads(schemas.documents()["asyncapi.yaml"])
     for channel in document["channels"].values():
         assert set(channel["messages"]) <= set(document["components"]["messages"])
+
+
+def test_no_page_is_left_of_a_device_that_nobody_drives() -> None:
+    committed = {f"drivers/{file.name}" for file in (DOCS / "drivers").iterdir()}
+    generated = {path for path in schemas.documents() if path.startswith("drivers/")}
+    assert committed == generated
+
+
+@pytest.mark.parametrize("name", drivers.DRIVERS)
+def test_a_page_shows_how_to_configure_the_device(name: str) -> None:
+    page = schemas.documents()[f"drivers/{name}.md"]
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    document = tomllib.loads(text) | {"uplink": {"brokers": ["mqtt://broker.example"]}}
+    (sensor,) = plan_of(document, Path(f"the example in {name}'s spec"), {}).sensors
+    assert sensor.options.missing_to_measure() == []
+
+
+@pytest.mark.parametrize("name", drivers.DRIVERS)
+def test_a_page_names_every_option_quantity_and_warning(name: str) -> None:
+    page = schemas.documents()[f"drivers/{name}.md"]
+    model = drivers.load(name)
+    assert all(f"`{option}`" in page for option in model.Options.model_fields)
+    assert all(f"`{quantity.name}`" in page for quantity in model.spec.quantities)
+    for sentence in (*model.spec.wiring, *model.spec.quirks):
+        assert sentence[1:].rstrip(".") in page
+
+
+def test_every_device_is_in_the_index() -> None:
+    index = schemas.documents()["drivers/README.md"]
+    assert all(f"[`{name}`]({name}.md)" in index for name in drivers.DRIVERS)
+
+
+def test_the_schema_asks_for_options_where_a_driver_needs_some() -> None:
+    validator = jsonschema.Draft202012Validator(schemas.config_schema())
+    sensor = {"id": "door-1", "driver": "beam-pair", "bus": "gpio"}
+    document = {"uplink": {"brokers": ["mqtt://b"]}, "sensors": [sensor]}
+    (error,) = validator.iter_errors(document)
+    assert "options" in error.message
+    sensor["options"] = {"pin_a": 1, "pin_b": 2}  # type: ignore[assignment]
+    assert validator.is_valid(document)
+
+
+def test_the_header_is_drawn_with_the_devices_wires() -> None:
+    spec = replace(
+        drivers.load("bme280").spec,
+        header=(("SDA", "pin 3 (GPIO 2)"), ("GND", "pin 6"), ("VIN", "pin 1 (3.3 V)")),
+    )
+    assert driver_pages.header_sketch(spec).splitlines() == [
+        "VIN --       3.3 V  1 | 2  5 V",
+        "SDA --  GPIO 2 SDA  3 | 4  5 V",
+        "        GPIO 3 SCL  5 | 6  GND         -- GND",
+    ]
