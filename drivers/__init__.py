@@ -18,6 +18,7 @@ DRIVERS = {
     "grideye-amg88xx": "drivers.grideye:GridEye",
     "lufft-umb": "drivers.lufft_umb:LufftUmb",
     "maxbotix-hrxl": "drivers.maxbotix:MaxBotix",
+    "nmea-gnss": "drivers.nmea:NmeaGnss",
 }
 
 

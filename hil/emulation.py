@@ -21,6 +21,7 @@ EMULATIONS = {
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
     "lufft-umb": "hil.devices.lufft:EMULATION",
     "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",
+    "nmea-gnss": "hil.devices.gnss:EMULATION",
 }
 
 PERSONS_PER_MINUTE = 20.0  # of every emulated people counter
