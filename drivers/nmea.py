@@ -444,6 +444,7 @@ class NmeaGnss:
         self._untried: list[int] = []
         self._heard_ns: int | None = None  # the last byte
         self._since_ns = 0  # the last sentence, or a change of speed
+        self._told_ns = 0  # the last one that could tell of a place
         self._strange_bytes = 0  # since then
         self._refused = 0  # sentences with a right sum and a wrong field
         self._patience = 1 / min(1.0, options.rate_hz)  # a slower one is waited for longer
@@ -468,6 +469,7 @@ class NmeaGnss:
         self._heard_ns = self._now_ns()
         self._untried = [baud for baud in _BAUDS if baud != self._baud]
         self._listen_anew()
+        self._told_ns = self._heard_ns
         self._epochs = Epochs()
         self._still.forget()
 
@@ -477,11 +479,12 @@ class NmeaGnss:
     def poll(self) -> Sequence[base.Observation]:
         """Return what was said since the last poll.
 
-        Raises BusError after ten seconds without a byte, or when no speed gives sentences.
+        Raises BusError after ten seconds without a byte, or when no speed gives sentences;
+        FrameError where these tell of everything but a place.
         """
         at_boot_ns = self._now_ns()
         if self._heard_ns is None:
-            self._heard_ns = self._since_ns = at_boot_ns
+            self._heard_ns = self._since_ns = self._told_ns = at_boot_ns
         chunk = self._bus.read(READ_TIMEOUT_S)
         if chunk:
             self._heard_ns = at_boot_ns
@@ -496,6 +499,11 @@ class NmeaGnss:
         if self.frames > frames_before:
             self._since_ns, self._strange_bytes = at_boot_ns, 0
             self._untried = [baud for baud in _BAUDS if baud != self._baud]
+            if at_boot_ns - self._told_ns > self._patience * SILENCE_S * 1e9:
+                raise FrameError(
+                    "sentences come, and neither RMC nor GGA among them: switch these on in the "
+                    "receiver"
+                )
         else:
             self._strange_bytes += len(chunk)
             self._seek_speed(at_boot_ns)
@@ -513,6 +521,8 @@ class NmeaGnss:
             self.frames += 1
             if said is None:
                 continue
+            if said.kind in ("RMC", "GGA"):
+                self._told_ns = at_boot_ns
             for epoch in self._epochs.add(said, at_boot_ns):
                 found += self._observations(epoch)
             hangs = said.is_valid and said.time_ms is not None

@@ -89,6 +89,7 @@ class GnssReceiver:
         self._line_end = line_end
         self._random = Random(seed)
         self.is_covered = False
+        self._hangs_at_s: int | None = None  # UTC
         self.powered_s: float | None = None
         self._next_s = 0  # whole seconds of UTC
         self.shift: Place = (0.0, 0.0)  # by which it is wrong, degrees
@@ -103,6 +104,10 @@ class GnssReceiver:
     def cover(self) -> None:
         """Drive into a tunnel, and stay."""
         self.is_covered = True
+
+    def freeze(self) -> None:
+        """Hang: say the present instant again and again."""
+        self._hangs_at_s = self._next_s
 
     def speak(self, now_s: float) -> bytes:
         """Return the banner at power-up, then every burst due by `now_s`."""
@@ -138,6 +143,9 @@ class GnssReceiver:
         return on_s >= self._cold_start_s and not in_tunnel and not self.is_covered
 
     def _burst(self, utc_s: int, at_s: float) -> bytes:
+        if self._hangs_at_s is not None:
+            at_s -= utc_s - self._hangs_at_s
+            utc_s = self._hangs_at_s
         shown = datetime.fromtimestamp(utc_s, tz=UTC) - self.weeks_rolled_over * ROLLOVER
         has_fix = self._has_fix(at_s)
         said = self._rmc_vtg_gga(shown, at_s) if has_fix else self._nothing(shown)
@@ -248,5 +256,6 @@ EMULATION = Emulation(
     options={},
     truth={"satellites": (11.0, 11.0), "hdop": (0.9, 0.9)},
     measures_after_s=5.0,
+    freeze=lambda receiver: receiver.freeze(),
     complaints={"tunnel": Complaint(lambda receiver: receiver.cover(), "weak_signal")},
 )

@@ -858,6 +858,27 @@ def test_a_short_silence_is_nothing_and_a_long_one_is_a_bus_error() -> None:
     assert len(fixes(drive.lives(5.0))) >= 3
 
 
+def test_a_receiver_that_tells_of_everything_but_its_place_is_a_frame_error() -> None:
+    driver, _, now = chattering(line("GPGSV,1,1,00,1") + line("GPGSA,A,1"))
+    with pytest.raises(FrameError, match="neither RMC nor GGA"):
+        for _ in range(100):
+            assert driver.poll() == []
+            now.advance(driver.interval_s)
+    assert now.s > 1010.0
+    driver.open()
+    assert driver.poll() == []
+
+
+def test_a_receiver_that_hangs_is_stuck() -> None:
+    now = Now()
+    drive = Drive(receiver(now), now)
+    drive.lives(10.0)
+    drive.device.freeze()
+    found = drive.lives(40.0)
+    assert len(fixes(found)) <= 2
+    assert reasons(found).count("stuck") > 25
+
+
 def test_a_driver_that_was_never_opened_counts_silence_from_its_first_poll() -> None:
     now = Now()
     port = SimulatedSerial([], now, wait_s=now.advance)
