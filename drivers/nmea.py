@@ -440,6 +440,7 @@ class NmeaGnss:
         self._epochs = Epochs()
         self._track = Track()
         self._still = base.Stillness(options.stuck_s)
+        self._hangs = False  # it says the same instant again and again
         self._baud: int | None = None  # set by us, and right when last heard; None: as opened
         self._untried: list[int] = []
         self._heard_ns: int | None = None  # the last byte
@@ -472,6 +473,7 @@ class NmeaGnss:
         self._told_ns = self._heard_ns
         self._epochs = Epochs()
         self._still.forget()
+        self._hangs = False
 
     def close(self) -> None:
         """Do nothing: the receiver goes on by itself."""
@@ -507,7 +509,7 @@ class NmeaGnss:
         else:
             self._strange_bytes += len(chunk)
             self._seek_speed(at_boot_ns)
-        return found
+        return found or self._stuck(at_boot_ns)  # between two bursts too, until it goes on
 
     def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[base.Observation]:
         """Decode the sentences that `chunk` completes."""
@@ -525,10 +527,17 @@ class NmeaGnss:
                 self._told_ns = at_boot_ns
             for epoch in self._epochs.add(said, at_boot_ns):
                 found += self._observations(epoch)
-            hangs = said.is_valid and said.time_ms is not None
-            if hangs and self._still.lasts(said.time_ms, at_boot_ns):
-                found.append(base.Trouble("stuck", at_boot_ns))
+            if said.is_valid and said.time_ms is not None:
+                self._hangs = self._still.lasts(said.time_ms, at_boot_ns)
+                found += self._stuck(at_boot_ns)
         return found
+
+    def _stuck(self, at_boot_ns: int) -> list[base.Observation]:
+        """Return that it hangs, if it does."""
+        if not self._hangs:
+            return []
+        readings = [Reading(name, None, at_boot_ns, ("stuck",)) for name in self.quantities]
+        return [*readings, base.Trouble("stuck", at_boot_ns)]
 
     def _observations(self, epoch: Epoch) -> Iterator[base.Observation]:
         fix, reason = self._judged(epoch)
