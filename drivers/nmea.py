@@ -11,8 +11,9 @@ poor geometry, a jump that no vehicle makes. Its date goes through two traps: a 
 bits repeats every 1024 weeks, and an old firmware then names a day nineteen years off. A date from
 before this program was built says nothing of time; it is not put right by guessing.
 
-Sources: NMEA 0183 as described in gpsd "NMEA Revealed"; u-blox M8 Receiver Description UBX-13003221
-(mode and quality flags, empty fields). [K] marks common knowledge that stands in neither.
+Sources: test/daemon of gpsd 6362727, recorded logs with gpsd's own decoding, against which places,
+speeds and times are held. [K] the layout of the sentences, their mode and quality flags, as in
+"NMEA Revealed" and UBX-13003221: common knowledge, not copied from either.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def decode(body: bytes) -> Said | None:
     """Return what a sentence says, None if it is of a kind or a talker that is not taken.
 
     Raises FrameError where a field is not built as the standard has it.
-    Source: gpsd, "NMEA Revealed": RMC, GGA, GST, VTG.
+    Source: [K] the layout of RMC, GGA, GST and VTG.
     """
     if body[2:5] not in TAKEN or body[:2] not in TALKERS or body[5:6] != b",":
         return None
@@ -423,7 +424,7 @@ class NmeaGnss:
         evidence_note="four receivers' logs give the places, speeds and times that gpsd prints "
         "for them; two logs in binary mode and one noisy cold start give only counted errors; "
         "GST and the search for the speed against an emulated receiver",
-        source="NMEA 0183 as in gpsd 'NMEA Revealed'; u-blox UBX-13003221",
+        source="gpsd 6362727 test/daemon (logs and their decoding); NMEA 0183 [K]",
         line=LineSettings(9600),
         bauds=(4800, 19200, 38400, 57600, 115200),
         talks=True,
