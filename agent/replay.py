@@ -22,6 +22,7 @@ from drivers.base import (
     BusKind,
     Crossing,
     Driver,
+    Fix,
     FrameError,
     Observation,
     Reading,
@@ -34,6 +35,8 @@ from .recorded import Answered, RecordedFiles, RecordedI2c, RecordedPins, Script
 
 BUSES = get_args(BusKind)
 LOOK_S = 1.0  # how often a driver of pins looks where nothing moves
+
+from .record import location
 
 
 class RecordingError(Exception):
@@ -68,6 +71,11 @@ class Played:
                         values, reasons = {}, []
                     values[seen.quantity] = seen.value
                     reasons += [reason for reason in seen.reasons if reason not in reasons]
+                case Fix():
+                    if "location" in values:
+                        yield self._line(values, reasons)
+                        values, reasons = {}, []
+                    values["location"] = location(seen)
                 case Trouble():
                     reasons += [seen.reason] if seen.reason not in reasons else []
                 case Crossing():
