@@ -39,6 +39,7 @@ RETRY_S = 1.0  # before a device that did not answer is asked again
 SILENT_AFTER = 3  # questions in a row
 DEAF_AFTER = 10  # nonsense answers in a row, until the driver begins anew: as the daemon has it
 SPARE_S = 10.0
+SEARCH_S = 90.0  # for a receiver that begins to look for satellites
 RAW_KEPT = 400  # entries between two sets of readings
 
 
@@ -103,7 +104,8 @@ class Direct:
     def usual_s(self, sets: int) -> float:
         """Return how long `sets` of readings may take, with room for a slow device."""
         each_s = max(self.driver.interval_s, 1 / self.driver.rate_hz)
-        return self.warmup_s + (sets + 2) * each_s + SPARE_S
+        search_s = SEARCH_S if self.driver.spec.kind == "position" else 0.0
+        return self.warmup_s + search_s + (sets + 2) * each_s + SPARE_S
 
     def rounds(self, timeout_s: float | None = None) -> Iterator[Round]:
         """Ask on the driver's schedule, as the daemon would, until `timeout_s` have passed."""
@@ -226,10 +228,13 @@ class Assembly:
         else:
             self._set.readings[name] = seen
         self._seen[name] = self._seen.get(name, 0) + 1
-        wanted = set(self._driver.quantities)
+        wanted, here = set(self._driver.quantities), set(self._seen)
         if self._driver.spec.kind == "position":
+            # What a receiver did not know a sentence ago it may know in the next.
             wanted.add("location")
-        if wanted <= set(self._seen) or self._seen[name] >= 3:
+            unknown = {each.quantity for each in self._set.readings.values() if each.value is None}
+            here -= unknown
+        if wanted <= here or self._seen[name] >= 3:
             return self._finish()
         return None
 
@@ -259,7 +264,8 @@ def read_sets(
         if any(isinstance(o, Trouble) and o.reason == "warmup" for o in told.observations):
             warming()
         for found in assembly.take(told):
-            if found.is_warmup:
+            searches = direct.driver.spec.kind == "position" and not found.has_value
+            if found.is_warmup or searches:
                 cold = found
                 warming()
             else:

@@ -31,12 +31,11 @@ from drivers.base import (
 )
 from drivers.gpio import Edge
 
+from .record import location
 from .recorded import Answered, RecordedFiles, RecordedI2c, RecordedPins, Script
 
 BUSES = get_args(BusKind)
 LOOK_S = 1.0  # how often a driver of pins looks where nothing moves
-
-from .record import location
 
 
 class RecordingError(Exception):

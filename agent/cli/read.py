@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CONSENT_S = 60.0  # for somebody to walk to and fro
 RAW_SHOWN = 12  # lines of raw traffic to a set of readings, for people
+RAW_BYTES_SHOWN = 128  # of one transaction
 RAW_KEPT_JSON = 5000  # the newest entries of a people sensor
 
 
@@ -287,7 +288,7 @@ class _People(_Reader):
 
 
 def raw_text(entry: Entry) -> str:
-    """Write an entry of a recording for people."""
+    """Write an entry of a recording for people; --json has it whole."""
     hexed = {name: _spaced(entry[name]) for name in ("rx", "tx", "write", "read") if name in entry}
     words = []
     if "address" in entry:
@@ -304,5 +305,7 @@ def raw_text(entry: Entry) -> str:
 
 def _spaced(text: str) -> str:
     with suppress(ValueError):
-        return bytes.fromhex(text).hex(" ")
+        raw = bytes.fromhex(text)
+        more = f" ... {len(raw)} bytes" if len(raw) > RAW_BYTES_SHOWN else ""
+        return raw[:RAW_BYTES_SHOWN].hex(" ") + more
     return text
