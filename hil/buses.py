@@ -362,9 +362,7 @@ class SimulatedI2c:
     def write(self, address: int, data: bytes) -> None:
         """Write in one transaction. Raises BusError."""
         try:
-            device = self._addressed(address)
-            if data:  # an empty one only tells who answers
-                device.write(data, self._now_s())
+            self._addressed(address).write(data, self._now_s())
         except NackError:
             raise self._unanswered(address) from None
 
