@@ -275,7 +275,7 @@ def _listen_at_each_speed(
     talkers: dict[LineSettings, list[type[Driver]]] = {}
     for is_own in (True, False):  # the speeds they are delivered with first
         for model in serial:
-            if model.spec.talks:
+            if model.spec.talks and not _needs_two_ports(model):
                 for line in _lines(model.spec, own=is_own):
                     talkers.setdefault(line, []).append(model)
     if not talkers:
@@ -386,6 +386,10 @@ def _build(model: Any, port: Port, machine: Machine) -> Any:
     if options is None or not issubclass(model, SerialDriver):
         return None
     return model(port, options, machine.now_ns)
+
+
+def _needs_two_ports(model: type[Driver]) -> bool:
+    return model.Options.second_port is not Options.second_port
 
 
 def _options(model: type[Driver], known: Mapping[str, object]) -> dict[str, object]:

@@ -107,12 +107,17 @@ class TappedSerial:
     def read(self, timeout_s: float) -> bytes:
         """Read, and note what came at the time it was there."""
         try:
-            chunk = self._port.read(timeout_s)
+            # What waits already came before now; what is waited for comes when it comes.
+            at_ns = self._tap.now_ns()
+            chunk = self._port.read(0.0)
+            if not chunk and timeout_s > 0:
+                chunk = self._port.read(timeout_s)
+                at_ns = self._tap.now_ns()
         except BusError as exc:
             self._failed(exc)
             raise
         if chunk:
-            self._tap.note(self._tap.now_ns(), **self._where, rx=chunk.hex())
+            self._tap.note(at_ns, **self._where, rx=chunk.hex())
         return chunk
 
     def write(self, data: bytes) -> None:

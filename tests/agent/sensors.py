@@ -38,6 +38,25 @@ def planned(driver: str, options: dict[str, Any] | None = None) -> PlannedSensor
     return plan_of(document, Path("gateway.toml"), {}).sensors[0]
 
 
+class Pair:
+    """The two ports of one sensor."""
+
+    def __init__(self, a: SimulatedSerial, b: SimulatedSerial) -> None:
+        self.a, self.b = a, b
+
+    def open(self) -> None:
+        self.a.open()
+        self.b.open()
+
+    def close(self) -> None:
+        self.a.close()
+        self.b.close()
+
+
+def _line(device: Any, clock: Clock) -> SimulatedSerial:
+    return SimulatedSerial([device], clock.s, wait_s=clock.advance)
+
+
 def opener(clock: Clock, seed: int = 7) -> Any:
     """Open a bus with the sensor's emulated device on it."""
 
@@ -51,8 +70,10 @@ def opener(clock: Clock, seed: int = 7) -> Any:
                 wire = SimulatedI2c({getattr(options, "address", 0): device}, clock.s)
             case "gpio":
                 wire = SimulatedPins([device], now_ns=clock.ns)
+            case "serial" if isinstance(device, tuple):
+                wire = Pair(*(_line(each, clock) for each in device))
             case "serial":
-                wire = SimulatedSerial([device], clock.s, wait_s=clock.advance)
+                wire = _line(device, clock)
             case _:
                 wire = SimulatedFiles([device], clock.s)
         return wire, lambda _: wire
