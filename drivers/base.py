@@ -321,3 +321,16 @@ class Warmup:
     def is_over(self, now_ns: int) -> bool:
         """Tell whether the device may be believed at `now_ns`."""
         return self._until_ns is not None and now_ns >= self._until_ns
+
+
+def describe(options: type[Options]) -> list[tuple[str, str, Any, str]]:
+    """List a driver's options as (name, type, default or "required", what it means)."""
+    rows = []
+    for name, info in options.model_fields.items():
+        annotation = info.annotation
+        shown = getattr(annotation, "__name__", None) or str(annotation)
+        if getattr(annotation, "__args__", None):
+            shown = str(annotation).replace("typing.", "").replace("NoneType", "none")
+        default = "required" if info.is_required() else info.get_default(call_default_factory=True)
+        rows.append((name, shown, default, info.description or ""))
+    return rows
