@@ -424,19 +424,23 @@ def look_at_i2c(
     spared: Mapping[int, str],
 ) -> list[Place]:
     """Find who answers on a bus, and what he looks like; `spared` addresses are not touched."""
+    if len(spared) > LAST_ADDRESS:
+        owner = next(iter(spared.values()))
+        return [Place("i2c", path, "configured", f"configured as {owner}, all of it")]
+    places = [
+        Place("i2c", path, "configured", f"configured as {owner}", address)
+        for address, owner in sorted(spared.items())
+    ]
     bus = machine.open_i2c(path)
     try:
         bus.open()
     except BusError as exc:
         says = str(exc).removeprefix(f"{path}: ")
-        return [Place("i2c", path, "in use" if "in use" in says else "failed", says)]
-    places: list[Place] = []
+        return [*places, Place("i2c", path, "in use" if "in use" in says else "failed", says)]
     timed_out = 0
     try:
         for address in range(FIRST_ADDRESS, LAST_ADDRESS + 1):
             if address in spared:
-                says = f"configured as {spared[address]}"
-                places.append(Place("i2c", path, "configured", says, address))
                 continue
             holder = nodes.kernel_driver(path, address)
             if holder is not None:
@@ -466,7 +470,9 @@ def look_at_i2c(
                 places.append(place)
     finally:
         bus.close()
-    return places or [Place("i2c", path, "free", "nobody answers")]
+    if not places:
+        return [Place("i2c", path, "free", "nobody answers")]
+    return sorted(places, key=lambda place: -1 if place.address is None else place.address)
 
 
 def _answers(bus: I2cBus, address: int) -> bool:

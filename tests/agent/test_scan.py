@@ -363,6 +363,24 @@ def test_a_bus_that_is_held_low_is_said_at_once(clock: Clock) -> None:
     assert len(bus.asked) == scanning.STUCK_AFTER
 
 
+def test_a_bus_that_the_daemon_holds_is_left_to_it_and_its_sensors_are_named(clock: Clock) -> None:
+    class Held(Bus):
+        def open(self) -> None:
+            raise BusError("/dev/i2c-1: in use by another program: yukimi (process 7)")
+
+    configured = Configured(addresses={"/dev/i2c-1": {0x69: "hall-1"}})
+    places = look_at(Held({}, clock), clock, configured)
+    assert [place.state for place in places] == ["configured", "in use"]
+
+
+def test_a_bus_of_which_nobody_knows_which_addresses_are_taken_is_not_opened(clock: Clock) -> None:
+    bus = Bus({}, clock)
+    configured = Configured(addresses={"/dev/i2c-1": dict.fromkeys(range(128), "hall-1")})
+    (place,) = look_at(bus, clock, configured)
+    assert place.says == "configured as hall-1, all of it"
+    assert bus.asked == []
+
+
 def test_an_empty_bus_is_empty(clock: Clock) -> None:
     (place,) = look_at(Bus({}, clock), clock)
     assert (place.state, place.says) == ("free", "nobody answers")
