@@ -12,9 +12,10 @@ import math
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -43,6 +44,8 @@ TIME_UNKNOWN = "time unknown"
 TIME_STEPPED = "clock stepped"
 TIME_DISPUTED = "clock set by nobody who vouches for it"
 
+# What a driver hears an air temperature with: degC, and the boot time of its measurement.
+HearTemperature = Callable[[float, int], None]
 
 T = TypeVar("T", bound=Tally)
 
@@ -193,6 +196,18 @@ def _record(
     )
 
 
+def _tell_temperature(
+    observations: Sequence[Observation], listeners: Sequence[HearTemperature]
+) -> None:
+    """Pass on the latest air temperature: some devices need it, and have no thermometer."""
+    for observation in reversed(observations):
+        match observation:
+            case Reading(quantity="air_temperature_c", value=float() | int() as celsius):
+                for hear in listeners:
+                    hear(float(celsius), observation.at_boot_ns)
+                return
+
+
 class Pipeline:
     """The thread between the collectors and the spool; `run` is its body."""
 
@@ -211,9 +226,11 @@ class Pipeline:
         rewind: Callable[[], None],
         book: AlertBook,
         version: str = "",
+        listeners: Mapping[str, Sequence[HearTemperature]] = MappingProxyType({}),
     ) -> None:
-        """Wire it up. Raises SpoolError."""
+        """Wire it up; `listeners` are told each sensor's air temperature. Raises SpoolError."""
         self._channels = channels
+        self._listeners = listeners
         self._inbox = inbox
         self._spool = spool
         self._clock = clock

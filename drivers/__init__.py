@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DRIVERS = {
     "beam-pair": "drivers.beam_pair:BeamPair",
     "bme280": "drivers.bme280:Bme280",
+    "campbell-sr50a": "drivers.sr50a:Sr50a",
     "contact": "drivers.contact:Contact",
     "ds18b20": "drivers.ds18b20:Ds18b20",
     "grideye-amg88xx": "drivers.grideye:GridEye",

@@ -19,6 +19,7 @@ from drivers.base import Reason
 EMULATIONS = {
     "beam-pair": "hil.devices.beams:EMULATION",
     "bme280": "hil.devices.bme280:EMULATION",
+    "campbell-sr50a": "hil.devices.sr50a:EMULATION",
     "contact": "hil.devices.contact:EMULATION",
     "ds18b20": "hil.devices.ds18b20:EMULATION",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
