@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from drivers.base import Direction, Fix, Quantity, Reason
+from drivers.base import AIR_TEMPERATURE, Direction, Fix, Observation, Quantity, Reading, Reason
 
 from .aggregate import Measured
 from .alerts import AlertBook
@@ -202,7 +202,9 @@ def _tell_temperature(
     """Pass on the latest air temperature: some devices need it, and have no thermometer."""
     for observation in reversed(observations):
         match observation:
-            case Reading(quantity="air_temperature_c", value=float() | int() as celsius):
+            case Reading(quantity=name, value=float() | int() as celsius, reasons=()) if (
+                name == AIR_TEMPERATURE
+            ):
                 for hear in listeners:
                     hear(float(celsius), observation.at_boot_ns)
                 return

@@ -27,15 +27,13 @@ from config.load import (
     validate,
 )
 from config.model import BusTable, SensorTable
-from drivers.base import Driver, LineSettings, Options
+from drivers.base import AIR_TEMPERATURE, Driver, LineSettings, Options
 
 from .privacy.policy import Policy
 
 DEFAULT_WINDOW_S = 60
 LEAST_PEOPLE_WINDOW_S = 900
 DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is published of it
-
-AIR = "air_temperature_c"
 
 BusKind = Literal["serial", "i2c", "gpio", "w1", "system", "simulated"]
 
@@ -245,7 +243,7 @@ def _unheard(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
         source = sensor.options.listens_to()
         if source is None or source in able:
             continue
-        what = f'"{source}" does not measure air_temperature_c'
+        what = f'"{source}" does not measure {AIR_TEMPERATURE}'
         if source not in names:
             what = f'there is no sensor "{source}"'
         where: Where = ("sensors", index, "options", "temperature_from")
@@ -262,7 +260,11 @@ def _may_know_the_air(sensor: PlannedSensor) -> bool:
     if sensor.counts_people:
         return False
     named = {quantity.name for quantity in spec.quantities}
-    return not named or AIR in named or _names(sensor.options.model_dump(), AIR)
+    return (
+        not named
+        or AIR_TEMPERATURE in named
+        or _names(sensor.options.model_dump(), AIR_TEMPERATURE)
+    )
 
 
 def _names(value: object, name: str) -> bool:
