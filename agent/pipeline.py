@@ -348,6 +348,8 @@ class Pipeline:
             channel.add(observation, at_ns, now_ns=now_ns)
             if isinstance(observation, Fix):
                 self._take_fix(collected.sensor_id, observation, at_ns, now_ns)
+        if listeners := self._listeners.get(collected.sensor_id):
+            _tell_temperature(collected.observations, listeners)
 
     def _take_fix(self, sensor_id: str, fix: Fix, at_ns: int, now_ns: int) -> None:
         """Tell the other sensors' windows where they are, and the clock what time it is."""

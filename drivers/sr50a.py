@@ -83,7 +83,7 @@ _TEXT = re.compile(rb"[\x20-\x7e\r\n]*")
 # The manual shows it without a checksum and speaks of one; it only says who answers.
 _INFO = re.compile(
     rb"\x02([0-9A-Fa-f]{2});(\w{1,8});(\d+\.\d+);(\d+\.\d+);(\w{1,8});(\w{1,8})"
-    rb"(?:;[0-9A-Fa-f]{2})?\r\n\x03",
+    rb"(;[0-9A-Fa-f]{2})?\r\n\x03",
     re.ASCII,
 )
 
@@ -160,7 +160,7 @@ def believable(celsius: float) -> float | None:
 def identity_of(frame: bytes) -> str:
     """Return who an answer to the question "i" comes from; "" if `frame` is none."""
     match = _INFO.fullmatch(frame)
-    if match is None:
+    if match is None or (match[7] and not _is_proven(frame)):
         return ""
     serial, hardware, firmware = (match[n].decode("ascii") for n in (2, 3, 4))
     return f"SR50A serial {serial}, hardware {hardware}, firmware {firmware}"

@@ -55,6 +55,7 @@ class Sr50aDevice:
         self.no_echo_share = no_echo_share
         self.thermometer_works = has_thermometer
         self.diagnostics = "11111"
+        self.turnaround_s = turnaround_s
         self.asked = 0  # questions for a measurement
         self._mount_height_cm = mount_height_cm
         self._address = address
@@ -62,7 +63,6 @@ class Sr50aDevice:
         self._fields = tuple(fields)
         self._noise_mm = noise_mm
         self._boot_s = boot_s
-        self._turnaround_s = turnaround_s
         self._serial = serial
         self._random = Random(seed)
         self._powered_s: float | None = None
@@ -90,7 +90,7 @@ class Sr50aDevice:
             command, value = asked[1].lower(), asked[3]
             if command == "p" and value is None:
                 self.asked += 1
-                done_s = now_s + self._random.uniform(*self._turnaround_s)
+                done_s = now_s + self._random.uniform(*self.turnaround_s)
                 self._answers.append((done_s, self._measurement(done_s)))
             elif command == "i" and value is None:
                 information = f"{self._address};{self._serial};1.0;1.7;0A1B2;3C4D5"
