@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DRIVERS = {
     "beam-pair": "drivers.beam_pair:BeamPair",
     "grideye-amg88xx": "drivers.grideye:GridEye",
+    "hlk-ld2450": "drivers.ld2450:Ld2450",
     "lufft-umb": "drivers.lufft_umb:LufftUmb",
     "maxbotix-hrxl": "drivers.maxbotix:MaxBotix",
 }

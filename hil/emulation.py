@@ -19,6 +19,7 @@ from drivers.base import Reason
 EMULATIONS = {
     "beam-pair": "hil.devices.beams:EMULATION",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
+    "hlk-ld2450": "hil.devices.ld2450:EMULATION",
     "lufft-umb": "hil.devices.lufft:EMULATION",
     "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",
 }
