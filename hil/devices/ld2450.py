@@ -270,9 +270,9 @@ class Ld2450Device:
         people = self.passage.look(at_s - (self._begun_s or 0.0))
         self._assign(people)
         # Always the same number of draws, so that one fault does not change the others.
+        draw = self._random
         dice = [
-            (self._random.random(), self._random.random(), self._random.random())
-            + (self._random.gauss(0.0, _TREMBLE_MM), self._random.gauss(0.0, _TREMBLE_MM))
+            (*(draw.random() for _ in range(3)), *(draw.gauss(0.0, _TREMBLE_MM) for _ in range(2)))
             for _ in self._slots
         ]
         if self._is_frozen:
