@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DRIVERS = {
     "beam-pair": "drivers.beam_pair:BeamPair",
+    "benewake-tf": "drivers.benewake_tf:BenewakeTf",
+    "benewake-tf-pair": "drivers.benewake_pair:BenewakePair",
     "grideye-amg88xx": "drivers.grideye:GridEye",
     "hlk-ld2450": "drivers.ld2450:Ld2450",
     "lufft-umb": "drivers.lufft_umb:LufftUmb",

@@ -18,6 +18,8 @@ from drivers.base import Reason
 
 EMULATIONS = {
     "beam-pair": "hil.devices.beams:EMULATION",
+    "benewake-tf": "hil.devices.benewake:EMULATION",
+    "benewake-tf-pair": "hil.devices.benewake:PAIR",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
     "hlk-ld2450": "hil.devices.ld2450:EMULATION",
     "lufft-umb": "hil.devices.lufft:EMULATION",
