@@ -72,7 +72,7 @@ class TfDevice:
         self._frozen: bytes | None = None
         self._freezes = False
         self._begun_s: float | None = None
-        self._next_s = 0.0
+        self._next_s = self._booted_s = 0.0
         self._heard = bytearray()
         self._replies: list[tuple[float, bytes]] = []
 
@@ -85,15 +85,15 @@ class TfDevice:
         self._begin(now_s)
         self.rate_hz, self._in_mm = self._saved
         self._freezes, self._frozen = False, None
-        self._next_s = now_s + off_s + _BOOT_S
+        self._next_s = self._booted_s = now_s + off_s + _BOOT_S
         self._heard.clear()
         self._replies.clear()
 
     def hear(self, data: bytes, now_s: float) -> None:
         """Take commands: 5A, length, id, ..., sum."""
         self._begin(now_s)
-        if not self.obeys or self._next_s - now_s > 1.0 / max(1, self.rate_hz):
-            return  # booting
+        if not self.obeys or now_s < self._booted_s:
+            return
         self._heard += data
         while True:
             begin = self._heard.find(b"\x5a")
