@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("| driver | us a frame | frames a second | % of one core |")
         print("|---|---|---|---|")
     for cost in costs:
-        row = (f"{cost.frame_us:.1f}", f"{cost.frames_per_s:.2f}", f"{cost.core_percent:.3f}")
+        frame_us = f"{cost.frame_us:.1f}" if cost.frames_per_s else "-"
+        row = (frame_us, f"{cost.frames_per_s:.2f}", f"{cost.core_percent:.3f}")
         if arguments.markdown:
             print(f"| `{cost.driver}` | {' | '.join(row)} |")
         else:

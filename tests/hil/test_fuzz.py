@@ -80,6 +80,5 @@ def test_a_planted_defect_is_found(
 def test_a_rig_hears_its_device_and_nothing_fails(name: str) -> None:
     rig = Rig(name)
     seen = rig.run(60.0)
-    assert seen
-    assert rig.driver.frames > 0
+    assert seen, "not even a sign of life"
     assert rig.failures == 0
