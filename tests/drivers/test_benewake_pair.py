@@ -98,7 +98,7 @@ class Bench:
         return seen
 
 
-def bench(far: Iterable[Callable[[float], float]], *, model: Any = "tfmini-plus", **given: Any):  # type: ignore[no-untyped-def]
+def bench(far: Iterable[Callable[[float], float]], *, model: Any = "tfmini-plus", **given: Any):
     a, b = (TfDevice(each, model=model, seed=i) for i, each in enumerate(far))
     return Bench(a, b, model=model, **given)
 
@@ -306,7 +306,7 @@ def test_a_lidar_that_repeats_itself_is_restarted(which: int) -> None:
 def test_an_open_way_where_nothing_trembles_is_healthy() -> None:
     rig = bench([steps((0.0, inf)), steps((0.0, inf))])
     for device in rig.devices:
-        device._random.randint = lambda *_: 0  # type: ignore[method-assign]
+        device._random.randint = lambda *_: 0
     seen = rig.run(120.0)
     assert rig.errors == []
     assert sum(isinstance(each, Alive) for each in seen) > 100
