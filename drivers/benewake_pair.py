@@ -169,7 +169,7 @@ class BenewakePairOptions(base.Options):
 class BenewakePair:
     """Two lidars on two ports: `bus.a` is beam A, `bus.b` beam B.
 
-    `feed` takes one stream, that of beam A: with beam B unknown nobody crosses.
+    `feed` takes the stream of beam A, `feed_b` that of beam B.
     """
 
     spec: ClassVar[Spec] = Spec(
@@ -204,6 +204,7 @@ class BenewakePair:
         source=SOURCE,
         line=LineSettings(115200),
         talks=True,
+        example={"model": "tfmini-s", "port_b": "/dev/serial/by-path/..."},
     )
     Options: ClassVar[type[base.Options]] = BenewakePairOptions
 
@@ -280,12 +281,20 @@ class BenewakePair:
         return seen
 
     def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
-        """Decode what beam A said."""
-        if self._beams[Beams.A].useful_ns is None:
+        """Decode what beam A said; while beam B is unknown nobody crosses."""
+        return self._fed(Beams.A, chunk, at_boot_ns)
+
+    def feed_b(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+        """Decode what beam B said."""
+        return self._fed(Beams.B, chunk, at_boot_ns)
+
+    def _fed(self, beam: Beams, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+        if all(each.useful_ns is None for each in self._beams.values()):
             self._warmup.restart(at_boot_ns)
-        self._take(Beams.A, self._ports[Beams.A].decode(chunk), at_boot_ns)
+        self._take(beam, self._ports[beam].decode(chunk), at_boot_ns)
         self._tell()
-        return self._observe(at_boot_ns, [self._beams[Beams.A]])
+        heard = [each for each in self._beams.values() if each.useful_ns is not None]
+        return self._observe(at_boot_ns, heard or [self._beams[beam]])
 
     def close(self) -> None:
         """Forget who was in the beams; the lidars go on talking."""

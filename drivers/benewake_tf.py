@@ -416,6 +416,7 @@ class BenewakeTf:
         source=SOURCE,
         line=LineSettings(115200),
         talks=True,
+        example={"model": "tf-luna", "mount_height_cm": 350.0},
     )
     Options: ClassVar[type[base.Options]] = BenewakeTfOptions
 

@@ -357,6 +357,7 @@ class Sr50a:
         "calculated one; no recorded bytes, and not beside a device",
         source="Campbell Scientific, manuals SR50A Series and SR50AT Series, appendix D",
         line=LineSettings(9600),
+        example={"model": "sr50at", "mount_height_cm": 350.0},
         bauds=(1200, 2400, 4800, 19200, 38400),
         shares_bus=True,
     )
