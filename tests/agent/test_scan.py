@@ -19,7 +19,7 @@ from agent.plan import plan_of
 from agent.propose import proposal
 from agent.scan import Candidate, Machine, Place, Report, scan
 from drivers import nodes
-from drivers.base import BusError, LineSettings
+from drivers.base import BusError, LineSettings, Options
 from drivers.buses import LinuxSerial
 from drivers.gpio import boot_ns
 from hil import emulation
@@ -105,6 +105,33 @@ def test_devices_that_must_be_asked_are_asked(clock: Clock) -> None:
     place = look(clock, irs31pro(), shm31())
     assert {each.driver for each in place.found} == {"lufft-umb"}
     assert len(place.found) == 2
+
+
+def on_lines() -> list[str]:
+    import drivers
+
+    return [
+        name
+        for name in emulation.emulated()
+        if drivers.load(name).spec.bus == "serial"
+        and (drivers.load(name).spec.talks or hasattr(drivers.load(name), "discover"))
+        and drivers.load(name).Options.second_port is Options.second_port
+    ]
+
+
+@pytest.mark.parametrize("driver", on_lines())
+def test_every_device_on_a_line_is_found_among_all_the_others(driver: str, clock: Clock) -> None:
+    import drivers
+
+    made = emulation.load(driver)
+    options: Any = drivers.load(driver).Options.model_validate(dict(made.options))
+    clock.advance(1.0)
+    device = made.build(options, 3)
+    device.speak(clock.s())  # its power comes before the scan
+    clock.advance(made.measures_after_s)
+    place = look(clock, device)
+    assert driver in {each.driver for each in place.found}, place
+    assert clock.s() < 2.0 + made.measures_after_s + 31.0
 
 
 def test_a_silent_port_takes_no_longer_than_it_may(clock: Clock) -> None:
