@@ -339,7 +339,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hil.fuzz", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--megabytes", type=float, default=FULL_BYTES / 1e6, metavar="N")
-    parser.add_argument("--driver", action="append", metavar="NAME", help="only this (repeatable)")
+    parser.add_argument(
+        "--driver",
+        action="append",
+        metavar="NAME",
+        choices=fuzzable(),
+        help="only this, on a serial line or I2C (repeatable)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guided", type=int, metavar="SECONDS", help="coverage-guided, instead")
     given = parser.parse_args(arguments)
