@@ -45,6 +45,8 @@ class Emulation:
     truth: Mapping[str, tuple[float, float] | frozenset[str]] = field(default_factory=dict)
     measures_after_s: float = 0.0  # its warm-up and boot
     complaints: Mapping[str, Complaint] = field(default_factory=dict)  # by what it says
+    # Makes the device repeat itself for ever, where repeating its bytes would not be that.
+    freeze: Callable[[Any], object] | None = None
 
 
 def emulated() -> list[str]:
