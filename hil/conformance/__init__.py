@@ -28,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Collect the battery, beside whatever paths were given."""
     if not (config.getoption("--driver") or config.getoption("--drivers")):
         return
-    given = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
+    # Where nobody named a path, pytest's own choice would be every test below this folder.
+    nobody = config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR
     config.option.pyargs = True
-    config.args = [*given, BATTERY]
+    config.args = [*([] if nobody else config.args), BATTERY]

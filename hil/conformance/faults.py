@@ -110,8 +110,10 @@ def test_a_slow_line_reads_the_same(subject: Subject) -> None:
         pytest.skip("not on a serial line")
     rig = Rig(subject)
     rig.replace(partial(Slow, bytes_per_s=line.baud / 10))
-    rig.measure("bytes that come one by one at the line's speed are not measured: read() returns "
-                "what there is, so go on reading until the frame is whole or the time is over")  # fmt: skip
+    rig.measure(
+        "bytes that come one by one at the line's speed are not measured: read() returns what "
+        "there is, so go on reading until the frame is whole or the time is over"
+    )
     healthy = Rig(subject)
     healthy.measure()
     slow_polls, healthy_polls = rig.run(0.0, at_least=10), healthy.run(0.0, at_least=10)
