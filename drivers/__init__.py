@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 DRIVERS = {
     "beam-pair": "drivers.beam_pair:BeamPair",
+    "contact": "drivers.contact:Contact",
+    "ds18b20": "drivers.ds18b20:Ds18b20",
     "grideye-amg88xx": "drivers.grideye:GridEye",
     "lufft-umb": "drivers.lufft_umb:LufftUmb",
     "maxbotix-hrxl": "drivers.maxbotix:MaxBotix",
+    "pi-health": "drivers.pi_health:PiHealth",
+    "pulse-counter": "drivers.pulse_counter:PulseCounter",
 }
 
 

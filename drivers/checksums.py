@@ -17,6 +17,7 @@ def _reflected_table(polynomial: int) -> tuple[int, ...]:
 
 
 _CRC16_CCITT_REFLECTED = _reflected_table(0x8408)
+_CRC8_MAXIM_REFLECTED = _reflected_table(0x8C)
 
 
 def crc16_mcrf4xx(message: bytes) -> int:
@@ -24,4 +25,12 @@ def crc16_mcrf4xx(message: bytes) -> int:
     crc = 0xFFFF
     for byte in message:
         crc = (crc >> 8) ^ _CRC16_CCITT_REFLECTED[(crc ^ byte) & 0xFF]
+    return crc
+
+
+def crc8_maxim(message: bytes) -> int:
+    """CRC-8/MAXIM-DOW, as 1-Wire devices use it; check value 0xA1."""
+    crc = 0
+    for byte in message:
+        crc = _CRC8_MAXIM_REFLECTED[crc ^ byte]
     return crc

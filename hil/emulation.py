@@ -18,9 +18,13 @@ from drivers.base import Reason
 
 EMULATIONS = {
     "beam-pair": "hil.devices.beams:EMULATION",
+    "contact": "hil.devices.contact:EMULATION",
+    "ds18b20": "hil.devices.ds18b20:EMULATION",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
     "lufft-umb": "hil.devices.lufft:EMULATION",
     "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",
+    "pi-health": "hil.devices.board:EMULATION",
+    "pulse-counter": "hil.devices.pulses:EMULATION",
 }
 
 PERSONS_PER_MINUTE = 20.0  # of every emulated people counter
