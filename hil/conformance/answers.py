@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from .rig import SEED, Poll, Rig, Subject, expect, values_of
+from .trial import SEED, Poll, Subject, Trial, expect, values_of
 
 FLIPS_MOST = 400
 POLLS_BETWEEN_FLIPS = 3
@@ -29,10 +29,10 @@ def _asks(subject: Subject) -> None:
 @cache
 def _healthy(subject: Subject) -> tuple[Poll, int]:
     """Return the first whole poll after the first value, and how many bytes it heard."""
-    rig = Rig(subject)
-    rig.measure()
-    poll = rig.poll()
-    return poll, rig.tap.answered_bytes
+    trial = Trial(subject)
+    trial.measure()
+    poll = trial.poll()
+    return poll, trial.tap.answered_bytes
 
 
 def _sampled(bits: int) -> Iterator[tuple[int, int]]:
@@ -56,12 +56,12 @@ def test_a_flipped_bit_in_an_answer_is_no_wrong_value(subject: Subject) -> None:
     proven = subject.spec.checksum and subject.spec.bus in ("serial", "i2c")
     good = set(values_of(healthy.observations))
     for byte, bit in _sampled(8 * heard_bytes):
-        rig = Rig(subject)
-        rig.measure()
-        rig.is_healthy = False
-        rig.tap.flip = (byte, bit)
-        poll = rig.poll()
-        rig.tap.flip = None
+        trial = Trial(subject)
+        trial.measure()
+        trial.is_healthy = False
+        trial.tap.flip = (byte, bit)
+        poll = trial.poll()
+        trial.tap.flip = None
         made_up = [value for value in values_of(poll.observations) if value not in good]
         expect(
             not (proven and made_up),
@@ -72,24 +72,24 @@ def test_a_flipped_bit_in_an_answer_is_no_wrong_value(subject: Subject) -> None:
 
 def _flip_people(subject: Subject) -> None:
     """Flip bits in one run: a picture of persons has no value that could be wrong."""
-    rig = Rig(subject)
-    rig.measure()
-    rig.is_healthy = False
+    trial = Trial(subject)
+    trial.measure()
+    trial.is_healthy = False
     _, heard_bytes = _healthy(subject)
     for byte, bit in _sampled(8 * heard_bytes):
-        errors = rig.driver.frame_errors
-        rig.tap.flip = (byte, bit)
-        poll = rig.poll()
-        rig.tap.flip = None
-        noticed = poll.error is not None or rig.driver.frame_errors > errors
+        errors = trial.driver.frame_errors
+        trial.tap.flip = (byte, bit)
+        poll = trial.poll()
+        trial.tap.flip = None
+        noticed = poll.error is not None or trial.driver.frame_errors > errors
         expect(
-            noticed or not subject.spec.checksum or rig.tap.answered_bytes <= byte,
+            noticed or not subject.spec.checksum or trial.tap.answered_bytes <= byte,
             f"bit {bit} of byte {byte} of a picture flipped, and nobody noticed: check "
             f"{subject.spec.checksum} before decoding",
         )
         for _ in range(POLLS_BETWEEN_FLIPS):
-            rig.poll()
-    rig.measure("after single damaged answers it does not measure any more")
+            trial.poll()
+    trial.measure("after single damaged answers it does not measure any more")
 
 
 def test_a_flipped_bit_while_opening_is_a_driver_error_at_most(subject: Subject) -> None:
@@ -97,15 +97,15 @@ def test_a_flipped_bit_while_opening_is_a_driver_error_at_most(subject: Subject)
     _asks(subject)
     if subject.spec.bus in ("w1", "system"):
         pytest.skip("files need no opening")
-    rig = Rig(subject)
-    rig.poll()  # opens, and asks once
-    opening_bytes = rig.tap.answered_bytes
+    trial = Trial(subject)
+    trial.poll()  # opens, and asks once
+    opening_bytes = trial.tap.answered_bytes
     for byte, bit in _sampled(8 * opening_bytes):
-        rig = Rig(subject, is_healthy=False)
-        rig.tap.flip = (byte, bit)
-        rig.poll()
-        rig.tap.flip = None
-        rig.run(0.0, at_least=2)
+        trial = Trial(subject, is_healthy=False)
+        trial.tap.flip = (byte, bit)
+        trial.poll()
+        trial.tap.flip = None
+        trial.run(0.0, at_least=2)
 
 
 _RANDOM = Random(SEED)
@@ -127,18 +127,18 @@ def test_nonsense_answers_leave_the_range_never(subject: Subject) -> None:
     for name, nonsense in _NONSENSE.items():
         if subject.spec.bus == "i2c" and name in ("half an answer", "nothing"):
             continue  # the adapter returns as many bytes as were asked for
-        rig = Rig(subject)
-        rig.measure()
-        rig.is_healthy = False
-        rig.tap.tamper = nonsense
-        errors = rig.driver.frame_errors
-        polls = rig.run(0.0, at_least=EXTREME_POLLS)
+        trial = Trial(subject)
+        trial.measure()
+        trial.is_healthy = False
+        trial.tap.tamper = nonsense
+        errors = trial.driver.frame_errors
+        polls = trial.run(0.0, at_least=EXTREME_POLLS)
         noticed = any(poll.error is not None or not poll.measures for poll in polls)
-        rig.tap.tamper = None
+        trial.tap.tamper = None
         expect(
-            noticed or rig.driver.frame_errors > errors or not subject.spec.checksum,
+            noticed or trial.driver.frame_errors > errors or not subject.spec.checksum,
             f"{name} in place of each answer, and it measured on: check {subject.spec.checksum}",
         )
-        rig.run(0.0, at_least=2)
-        rig.is_healthy = True
-        rig.measure(f"after a time with {name} in place of answers it does not measure any more")
+        trial.run(0.0, at_least=2)
+        trial.is_healthy = True
+        trial.measure(f"after a time with {name} in place of answers it does not measure any more")

@@ -16,9 +16,9 @@ from hil import emulation
 from .answers import *  # noqa: F403
 from .faults import *  # noqa: F403
 from .manners import *  # noqa: F403
-from .rig import Subject
 from .says import *  # noqa: F403
 from .stream import *  # noqa: F403
+from .trial import Subject
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from .rig import Rig, Subject, broken, expect
 from .stream import cuts
 from .taps import Slow
+from .trial import Subject, Trial, broken, expect
 
 SILENCE_S = 60.0  # until a talker that says nothing is called silent
 POLL_S = 5.0  # the longest that one poll may hold the bus
@@ -32,23 +32,23 @@ def _has_wire(subject: Subject) -> None:
 def test_silence_is_a_bus_error_soon_and_asked_once(subject: Subject) -> None:
     """A device that does not answer any more: one time-out, no second question, no old value."""
     _has_wire(subject)
-    rig = Rig(subject)
-    rig.measure()
-    rig.poll()
-    rig.silence()
+    trial = Trial(subject)
+    trial.measure()
+    trial.poll()
+    trial.silence()
     if subject.is_serial:
-        rig.poll()  # takes what was on its way
-    _expect_silent(subject, rig, "after it had measured")
-    mute = Rig(subject)
+        trial.poll()  # takes what was on its way
+    _expect_silent(subject, trial, "after it had measured")
+    mute = Trial(subject)
     mute.silence()
     _expect_silent(subject, mute, "from the beginning")
 
 
-def _expect_silent(subject: Subject, rig: Rig, when: str) -> None:
-    patience_s = max(SILENCE_S, 4 * rig.driver.interval_s)
-    until_s = rig.clock() + patience_s
+def _expect_silent(subject: Subject, trial: Trial, when: str) -> None:
+    patience_s = max(SILENCE_S, 4 * trial.driver.interval_s)
+    until_s = trial.clock() + patience_s
     while True:
-        poll = rig.poll()
+        poll = trial.poll()
         where = f"nobody answers {when}"
         expect(not poll.measures, f"{where}, and poll() measured: {poll}; forget old values")
         expect(
@@ -56,7 +56,7 @@ def _expect_silent(subject: Subject, rig: Rig, when: str) -> None:
             f"{where}: one poll took {poll.took_s:.1f} s; the bus is everybody's, ask once and "
             f"wait less than {POLL_S:g} s",
         )
-        asked = rig.tap.failed_questions if rig.tap.failed_questions else rig.tap.questions
+        asked = trial.tap.failed_questions if trial.tap.failed_questions else trial.tap.questions
         again = [question for question, count in Counter(asked).items() if count > 1]
         expect(
             not again,
@@ -70,7 +70,7 @@ def _expect_silent(subject: Subject, rig: Rig, when: str) -> None:
             )
             return
         expect(
-            rig.clock() < until_s,
+            trial.clock() < until_s,
             f"{where}, and no BusError in {patience_s:.0f} s: the collector opens the bus again "
             f"on BusError only. Last: {poll}",
         )
@@ -79,28 +79,30 @@ def _expect_silent(subject: Subject, rig: Rig, when: str) -> None:
 def test_after_unplugging_it_measures_again(subject: Subject) -> None:
     """The adapter or the plug pulled out and put back: BusError, then values."""
     _has_wire(subject)
-    rig = Rig(subject)
-    rig.measure()
-    rig.unplug()
-    patience_s = max(SILENCE_S, 4 * rig.driver.interval_s)
-    rig.until(lambda poll: poll.error, patience_s, "the wire was pulled out, and no BusError came")
-    rig.heal()
-    rig.measure("plugged in again, it does not measure any more")
+    trial = Trial(subject)
+    trial.measure()
+    trial.unplug()
+    patience_s = max(SILENCE_S, 4 * trial.driver.interval_s)
+    trial.until(
+        lambda poll: poll.error, patience_s, "the wire was pulled out, and no BusError came"
+    )
+    trial.heal()
+    trial.measure("plugged in again, it does not measure any more")
 
 
 def test_each_transaction_may_fail_once(subject: Subject) -> None:
     """A NACK at any transaction, opening included: an error or none, then values again."""
-    counting = Rig(subject)
+    counting = Trial(subject)
     counting.measure()
     counting.run(0.0, at_least=2)
     count = counting.tap.transactions
     for number in range(0, count, max(1, -(-count // NACKS_MOST))):
-        rig = Rig(subject)
-        rig.tap.fail_at = number
-        rig.measure(f"transaction {number} failed once, and it never measured")
-        while rig.tap.transactions <= number:
-            rig.poll()
-        rig.measure(f"transaction {number} failed once, and it does not measure any more")
+        trial = Trial(subject)
+        trial.tap.fail_at = number
+        trial.measure(f"transaction {number} failed once, and it never measured")
+        while trial.tap.transactions <= number:
+            trial.poll()
+        trial.measure(f"transaction {number} failed once, and it does not measure any more")
 
 
 def test_a_slow_line_reads_the_same(subject: Subject) -> None:
@@ -108,15 +110,15 @@ def test_a_slow_line_reads_the_same(subject: Subject) -> None:
     line = subject.options().line() or subject.spec.line
     if not subject.is_serial or line is None:
         pytest.skip("not on a serial line")
-    rig = Rig(subject)
-    rig.replace(partial(Slow, bytes_per_s=line.baud / 10))
-    rig.measure(
+    trial = Trial(subject)
+    trial.replace(partial(Slow, bytes_per_s=line.baud / 10))
+    trial.measure(
         "bytes that come one by one at the line's speed are not measured: read() returns what "
         "there is, so go on reading until the frame is whole or the time is over"
     )
-    healthy = Rig(subject)
+    healthy = Trial(subject)
     healthy.measure()
-    slow_polls, healthy_polls = rig.run(0.0, at_least=10), healthy.run(0.0, at_least=10)
+    slow_polls, healthy_polls = trial.run(0.0, at_least=10), healthy.run(0.0, at_least=10)
     lost = sum(p.error is not None for p in slow_polls) - sum(
         p.error is not None for p in healthy_polls
     )
@@ -133,26 +135,26 @@ def test_a_late_answer_is_not_taken_for_another(subject: Subject) -> None:
         slow.append(Slow(device, bytes_per_s=1e9))
         return slow[-1]
 
-    rig = Rig(subject)
-    rig.replace(wrap)
-    rig.measure()
+    trial = Trial(subject)
+    trial.replace(wrap)
+    trial.measure()
     slow[0].late_s = LATE_S
-    rig.poll()
+    trial.poll()
     slow[0].late_s = 0.0
-    rig.run(3 * LATE_S)
-    rig.measure("after one late answer it does not measure any more")
+    trial.run(3 * LATE_S)
+    trial.measure("after one late answer it does not measure any more")
 
 
 def test_a_device_that_was_switched_off_and_on_measures_again(subject: Subject) -> None:
     """Power comes back behind the driver's back: settings are gone, and values come again."""
-    rig = Rig(subject)
-    rig.measure()
-    rig.poll()
-    rig.power_cycle()
-    rig.poll()
+    trial = Trial(subject)
+    trial.measure()
+    trial.poll()
+    trial.power_cycle()
+    trial.poll()
     how = "notice that its settings are gone and make them again, or raise to be opened anew"
-    rig.measure(f"switched off and on, it does not measure any more: {how}")
-    steady = rig.run(0.0, at_least=20)
+    trial.measure(f"switched off and on, it does not measure any more: {how}")
+    steady = trial.run(0.0, at_least=20)
     failed = sum(poll.error is not None for poll in steady[5:])
     expect(failed == 0, f"switched off and on, {failed} of 15 later polls failed: {how}")
 
@@ -161,7 +163,7 @@ def test_a_frozen_device_is_noticed(subject: Subject) -> None:
     """A device that repeats itself measures nothing: stuck, or for people a FrameError."""
     _has_wire(subject)
     if subject.is_people:
-        rig, patience_s = Rig(subject), PEOPLE_FROZEN_S
+        trial, patience_s = Trial(subject), PEOPLE_FROZEN_S
     elif not subject.has_option("stuck_s"):
         if subject.spec.kind in ("road", "snow", "weather"):
             broken(
@@ -170,48 +172,48 @@ def test_a_frozen_device_is_noticed(subject: Subject) -> None:
             )
         pytest.skip("no option stuck_s: what it measures may stand still")
     else:
-        rig, stuck_s = _with_stuck_s(subject)
-        patience_s = 2 * stuck_s + 20 * rig.driver.interval_s
-    rig.measure()
-    rig.poll()
-    rig.is_healthy = False
-    _freeze(subject, rig)
+        trial, stuck_s = _with_stuck_s(subject)
+        patience_s = 2 * stuck_s + 20 * trial.driver.interval_s
+    trial.measure()
+    trial.poll()
+    trial.is_healthy = False
+    _freeze(subject, trial)
     if subject.is_people:
-        rig.until(
+        trial.until(
             lambda poll: poll.error or "frame_error" in poll.reasons,
             patience_s,
             "the same picture for ever, and neither a FrameError nor a reset",
         )
         return
-    rig.until(
+    trial.until(
         lambda poll: "stuck" in poll.reasons,
         patience_s,
         'the same raw answer for ever, and no reading without value, reason "stuck"',
     )
-    for poll in rig.run(0.0, at_least=5):
+    for poll in trial.run(0.0, at_least=5):
         stuck = {seen.quantity for seen in poll.readings if "stuck" in seen.reasons}
         both = sorted(stuck & set(poll.values))
         expect(not both, f"{both} are stuck, and have a value in the same poll")
         expect(stuck, f"once stuck it is stuck until its answer changes: {poll}")
 
 
-def _with_stuck_s(subject: Subject) -> tuple[Rig, float]:
+def _with_stuck_s(subject: Subject) -> tuple[Trial, float]:
     for stuck_s in STUCK_TRIED_S:
         try:
-            return Rig(subject, subject.options(stuck_s=float(stuck_s))), stuck_s
+            return Trial(subject, subject.options(stuck_s=float(stuck_s))), stuck_s
         except ValueError:
             continue  # out of the option's bounds
     default = subject.driver.Options.model_fields["stuck_s"].default
-    return Rig(subject), float(default)
+    return Trial(subject), float(default)
 
 
-def _freeze(subject: Subject, rig: Rig) -> None:
+def _freeze(subject: Subject, trial: Trial) -> None:
     if subject.emulation.freeze is not None:
-        subject.emulation.freeze(rig.device)
+        subject.emulation.freeze(trial.device)
         return
-    rig.tap.is_frozen = True
-    if rig.frozen is not None:
+    trial.tap.is_frozen = True
+    if trial.frozen is not None:
         # What is in the picture of a people sensor must not be empty: nobody at all looks frozen.
         talks = subject.spec.talks
         fullest = max(cuts(subject)[2:], key=lambda cut: len(set(cut.raw))) if talks else None
-        rig.frozen.freeze(fullest.raw if fullest else b"")
+        trial.frozen.freeze(fullest.raw if fullest else b"")

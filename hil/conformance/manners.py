@@ -15,8 +15,9 @@ from drivers import base
 from drivers.base import BusError, DriverError, Found, FrameError
 from hil import emulation
 from hil.buses import SimulatedI2c, SimulatedSerial
+from hil.rig import Now
 
-from .rig import SEED, Clock, Rig, Subject, broken, expect, held_bytes
+from .trial import SEED, Subject, Trial, broken, expect, held_bytes
 
 MEMORY_POLLS = 1500
 GROWTH_BYTES = 64 * 1024
@@ -30,12 +31,12 @@ _ATTRIBUTES = ("interval_s", "rate_hz", "frames", "frame_errors", "identity", "q
 
 def test_many_polls_hold_no_more_memory(subject: Subject) -> None:
     """A gateway runs for years: what a driver keeps is bounded."""
-    rig = Rig(subject)
-    rig.measure()
+    trial = Trial(subject)
+    trial.measure()
     held = []
     for _ in range(2):
-        rig.run(0.0, at_least=MEMORY_POLLS)
-        held.append(held_bytes(rig.driver, beside=(rig.clock, rig.wire, rig.device, rig)))
+        trial.run(0.0, at_least=MEMORY_POLLS)
+        held.append(held_bytes(trial.driver, beside=(trial.clock, trial.wire, trial.device, trial)))
     expect(
         held[1] - held[0] < GROWTH_BYTES,
         f"{MEMORY_POLLS} more polls, and the driver holds {held[1] - held[0]} bytes more: "
@@ -46,15 +47,15 @@ def test_many_polls_hold_no_more_memory(subject: Subject) -> None:
 def test_it_closes_cleanly(subject: Subject) -> None:
     """Closing never raises, twice or before opening; nothing is left running or open."""
     threads, files = set(threading.enumerate()), set(_FILES.iterdir())
-    rig = Rig(subject)
-    _close(rig, "before it was opened")
-    rig.measure()
-    _close(rig, "while it measured")
-    _close(rig, "a second time")
-    rig.close()
+    trial = Trial(subject)
+    _close(trial, "before it was opened")
+    trial.measure()
+    _close(trial, "while it measured")
+    _close(trial, "a second time")
+    trial.close()
     if subject.spec.bus not in ("w1", "system"):
         try:
-            rig.driver.poll()
+            trial.driver.poll()
         except DriverError:
             pass
         except Exception as exc:
@@ -67,13 +68,13 @@ def test_it_closes_cleanly(subject: Subject) -> None:
     expect(not left, f"threads are left running: {left}; a driver starts none")
     still = set(_FILES.iterdir()) - files
     expect(len(still) <= 1, f"file descriptors are left open: {still}")  # listing opens one
-    fresh = Rig(subject)
+    fresh = Trial(subject)
     fresh.measure("another of the same driver does not measure after the first was closed")
 
 
-def _close(rig: Rig, when: str) -> None:
+def _close(trial: Trial, when: str) -> None:
     try:
-        rig.driver.close()
+        trial.driver.close()
     except Exception as exc:
         raise AssertionError(
             f"close() {when} raised {type(exc).__name__}: {exc}; it never raises"
@@ -82,19 +83,19 @@ def _close(rig: Rig, when: str) -> None:
 
 def test_building_it_touches_nothing(subject: Subject) -> None:
     """A driver does no I/O before `open`, and has what every driver has."""
-    rig = Rig(subject)
-    expect(rig.tap.transactions == 0, "it talked to its bus before open()")
+    trial = Trial(subject)
+    expect(trial.tap.transactions == 0, "it talked to its bus before open()")
     for name in _ATTRIBUTES:
-        expect(hasattr(rig.driver, name), f"it has no attribute `{name}` (drivers.base.Driver)")
+        expect(hasattr(trial.driver, name), f"it has no attribute `{name}` (drivers.base.Driver)")
     if subject.is_serial:
-        expect(isinstance(rig.driver, base.SerialDriver), "a serial driver has feed()")
+        expect(isinstance(trial.driver, base.SerialDriver), "a serial driver has feed()")
     low_s, high_s = POLLED_EACH_S
-    interval_s, rate_hz = rig.driver.interval_s, rig.driver.rate_hz
+    interval_s, rate_hz = trial.driver.interval_s, trial.driver.rate_hz
     expect(low_s <= interval_s <= high_s, f"interval_s = {interval_s}: between {low_s}, {high_s}")
     expect(0.0001 <= rate_hz <= 1000, f"rate_hz = {rate_hz}: valid samples a second, nominally")
     if subject.is_people:
         expect(rate_hz == 1.0, f"rate_hz = {rate_hz}; of people sensors it is the seconds alive: 1")
-        expect(not rig.driver.quantities, "a people sensor has no quantities: it counts")
+        expect(not trial.driver.quantities, "a people sensor has no quantities: it counts")
 
 
 def test_the_spec_says_what_a_technician_must_know(subject: Subject) -> None:
@@ -222,10 +223,10 @@ def _how(subject: Subject) -> str:
 
 def _scanned(subject: Subject, other: Subject) -> list[Found]:
     """Scan as the driver of `subject` does where the device of `other` is."""
-    options, clock = other.options(), Clock()
+    options, clock = other.options(), Now()
     device: Any = other.emulation.build(options, SEED)
     if options.second_port() is not None:
-        device = device.a
+        device = device[0]
     if subject.spec.bus == "i2c":
         return _recognised(subject, other, device, clock)
     line = subject.options().line() or subject.spec.line
@@ -256,7 +257,7 @@ def _scanned(subject: Subject, other: Subject) -> list[Found]:
     return [Found(subject.spec.title, {})] if heard else []
 
 
-def _recognised(subject: Subject, other: Subject, device: Any, clock: Clock) -> list[Found]:
+def _recognised(subject: Subject, other: Subject, device: Any, clock: Now) -> list[Found]:
     expect(hasattr(subject.driver, "recognise"), f"a scan cannot find it ({_how(subject)})")
     own = getattr(other.options(), "address", None)
     addresses = [own] if subject is other else list(subject.spec.addresses)

@@ -10,7 +10,7 @@ import pytest
 
 from drivers.base import Alive, Crossing, Quantity, Trouble
 
-from .rig import SEED, Poll, Rig, Subject, broken, expect
+from .trial import SEED, Poll, Subject, Trial, broken, expect
 
 HEALTHY_POLLS = 30
 COMPLAINT_POLLS = 120
@@ -32,22 +32,22 @@ _UCUM = re.compile(rf"{_ATOM}-?[1-9]?(?:[./]{_ATOM}-?[1-9]?)*")
 
 def test_a_healthy_device_is_measured(subject: Subject) -> None:
     """Every quantity, within the truth, and no error."""
-    rig = Rig(subject)
-    rig.measure(
+    trial = Trial(subject)
+    trial.measure(
         f"a healthy device is not measured within measures_after_s = "
         f"{subject.emulation.measures_after_s:g} s and some polls"
     )
-    polls = rig.run(2 * max(1.0, rig.driver.interval_s), at_least=HEALTHY_POLLS)
+    polls = trial.run(2 * max(1.0, trial.driver.interval_s), at_least=HEALTHY_POLLS)
     errors = [poll for poll in polls if poll.error is not None]
     expect(not errors, f"{len(errors)} of {len(polls)} polls of a healthy device: {errors[:1]}")
     named = {seen.quantity for poll in polls for seen in poll.readings}
-    missing = sorted(set(rig.driver.quantities) - named)
+    missing = sorted(set(trial.driver.quantities) - named)
     expect(not missing, f"`quantities` names {missing}, and no poll reports them")
     valued = {name for poll in polls for name in poll.values}
     lost = sorted(set(subject.emulation.truth) - valued)
     expect(not lost, f"a healthy device says {lost}, and they have no value: {polls[-1]}")
     if not subject.is_people and subject.spec.kind != "position":
-        untold = sorted(set(rig.driver.quantities) - set(subject.emulation.truth) - valued)
+        untold = sorted(set(trial.driver.quantities) - set(subject.emulation.truth) - valued)
         expect(not untold, f"{untold} never have a value, and EMULATION.truth leaves them out")
 
 
@@ -56,21 +56,21 @@ def test_what_the_device_says_in_place_of_a_value_is_no_value(subject: Subject) 
     if not subject.emulation.complaints:
         pytest.skip("EMULATION.complaints is empty: the device never says an error in-band")
     for name, complaint in subject.emulation.complaints.items():
-        rig = Rig(subject)
-        rig.measure()
-        rig.poll()
-        complaint.make(rig.device)
-        rig.is_healthy = subject.spec.bus != "serial"  # what was sent before may be on its way
-        polls = [rig.poll()]
+        trial = Trial(subject)
+        trial.measure()
+        trial.poll()
+        complaint.make(trial.device)
+        trial.is_healthy = subject.spec.bus != "serial"  # what was sent before may be on its way
+        polls = [trial.poll()]
         while complaint.reason not in polls[-1].reasons:
             expect(
                 len(polls) < COMPLAINT_POLLS,
                 f'the device says "{name}", and no reading has the reason "{complaint.reason}" in '
                 f"{len(polls)} polls; last: {polls[-1]}",
             )
-            polls.append(rig.poll())
+            polls.append(trial.poll())
         concerned = _concerned(polls[-1], complaint.reason)
-        for poll in rig.run(0.0, at_least=AFTER_COMPLAINT_POLLS):
+        for poll in trial.run(0.0, at_least=AFTER_COMPLAINT_POLLS):
             wrong = sorted(concerned & set(poll.values))
             expect(
                 not wrong,
@@ -82,11 +82,11 @@ def test_what_the_device_says_in_place_of_a_value_is_no_value(subject: Subject) 
                 f'the device still says "{name}", and the reason "{complaint.reason}" is gone: '
                 f"{poll}",
             )
-        rig.power_cycle()
-        rig.is_healthy = False
-        rig.poll()
-        rig.is_healthy = True
-        rig.until(
+        trial.power_cycle()
+        trial.is_healthy = False
+        trial.poll()
+        trial.is_healthy = True
+        trial.until(
             lambda poll, concerned=concerned: concerned <= set(poll.values) and poll.measures,  # type: ignore[misc]
             subject.budget_s,
             f'after "{name}" a healthy device is not measured any more',
@@ -112,8 +112,8 @@ def test_while_it_warms_up_there_is_no_value(subject: Subject) -> None:
             options, warmup_s = subject.options(warmup_s=tried_s), tried_s
         except ValueError:
             continue  # out of the option's bounds
-    rig = Rig(subject, options)
-    polls = rig.run(max(0.0, warmup_s - 0.5 - rig.driver.interval_s))
+    trial = Trial(subject, options)
+    polls = trial.run(max(0.0, warmup_s - 0.5 - trial.driver.interval_s))
     for poll in polls:
         early = [seen for seen in poll.observations if isinstance(seen, (Alive, Crossing))]
         expect(
@@ -126,12 +126,12 @@ def test_while_it_warms_up_there_is_no_value(subject: Subject) -> None:
         f'{warmup_s:g} s of warm-up and no Trouble("warmup") or reading with that reason: nobody '
         f"knows why there is no value; first: {polls[0]}",
     )
-    rig.until(lambda poll: poll.measures, warmup_s + subject.budget_s, "it never gets warm")
+    trial.until(lambda poll: poll.measures, warmup_s + subject.budget_s, "it never gets warm")
 
 
 def test_every_unit_is_known_and_ends_the_name(subject: Subject) -> None:
     """`surface_temperature_c` in Cel: who reads a record needs no table."""
-    quantities = dict(Rig(subject).driver.quantities)
+    quantities = dict(Trial(subject).driver.quantities)
     quantities |= {quantity.name: quantity for quantity in subject.spec.quantities}
     for name, quantity in quantities.items():
         expect(name == quantity.name, f"`quantities` calls {quantity.name} {name}")
@@ -170,9 +170,9 @@ def _people(subject: Subject) -> None:
 def test_people_are_crossings_that_cannot_be_told(subject: Subject) -> None:
     """Somebody crosses in the emulation; what leaves neither prints nor serialises."""
     _people(subject)
-    rig = Rig(subject)
-    rig.measure()
-    polls = rig.run(PEOPLE_S)
+    trial = Trial(subject)
+    trial.measure()
+    polls = trial.run(PEOPLE_S)
     crossings = [s for poll in polls for s in poll.observations if isinstance(s, Crossing)]
     expect(crossings, f"people walked through for {PEOPLE_S:g} s and nobody was counted")
     for crossing in crossings[:3]:
@@ -183,9 +183,9 @@ def test_people_are_crossings_that_cannot_be_told(subject: Subject) -> None:
             continue
         broken("a crossing can be serialised")
     expect(
-        not rig.printed,
+        not trial.printed,
         "the driver printed or logged something while people walked through: a people sensor "
-        f"says nothing but its observations ({len(rig.printed)} characters, withheld)",
+        f"says nothing but its observations ({len(trial.printed)} characters, withheld)",
     )
 
 
@@ -194,13 +194,13 @@ def test_alive_does_not_depend_on_persons(subject: Subject) -> None:
     _people(subject)
     alive = []
     for seed in (SEED, SEED + 1):
-        rig = Rig(subject, seed=seed)
-        polls = rig.until(
+        trial = Trial(subject, seed=seed)
+        polls = trial.until(
             lambda poll: any(isinstance(seen, Alive) for seen in poll.observations),
             subject.budget_s,
             "a people sensor that works says Alive once a second",
         )
-        polls = rig.run(ALIVE_S)
+        polls = trial.run(ALIVE_S)
         seconds = [
             s.at_boot_ns // 10**9 for p in polls for s in p.observations if isinstance(s, Alive)
         ]
@@ -224,16 +224,16 @@ def test_no_error_text_tells_what_was_seen(subject: Subject) -> None:
     _people(subject)
     dice = Random(SEED)
     texts: set[str] = set()
-    rig = Rig(subject)
-    rig.measure()
-    rig.is_healthy = False
+    trial = Trial(subject)
+    trial.measure()
+    trial.is_healthy = False
     for _ in range(200):
-        rig.tap.tamper = lambda said: bytes(
+        trial.tap.tamper = lambda said: bytes(
             byte ^ dice.randrange(256) if dice.random() < 0.2 else byte for byte in said
         )
-        poll = rig.poll()
-        rig.tap.tamper = None
-        rig.poll()
+        poll = trial.poll()
+        trial.tap.tamper = None
+        trial.poll()
         if poll.error is not None:
             texts.add(str(poll.error))
     expect(
@@ -241,10 +241,10 @@ def test_no_error_text_tells_what_was_seen(subject: Subject) -> None:
         f"{len(texts)} different error texts for damaged pictures of persons: a text that changes "
         "with the picture carries it into the log; say what kind of damage it was, no more",
     )
-    polls = rig.run(0.0, at_least=5)
+    polls = trial.run(0.0, at_least=5)
     told = [seen for poll in polls for seen in poll.observations if isinstance(seen, Trouble)]
     expect(
         all(seen.reason == "warmup" or seen.reason.endswith("error") for seen in told),
         f"{told[:1]} after damaged pictures: they are errors of the bus, or of frames",
     )
-    expect(not rig.printed, "the driver printed or logged something about a damaged picture")
+    expect(not trial.printed, "the driver printed or logged something about a damaged picture")

@@ -17,8 +17,8 @@ import pytest
 
 from drivers.base import Observation
 
-from .rig import SEED, Passive, Rig, Subject, expect, held_bytes, values_of
 from .taps import SerialTap
+from .trial import SEED, Passive, Subject, Trial, expect, held_bytes, values_of
 
 FRAMES_WANTED = 24
 CAPTURE_S = 900.0  # at most
@@ -41,14 +41,14 @@ class Cut:
 @cache
 def captured(subject: Subject) -> Moments:
     """Return what the device says to its driver, until there are enough frames of it."""
-    rig = Rig(subject, is_healthy=False)
-    if not isinstance(rig.tap, SerialTap):
+    trial = Trial(subject, is_healthy=False)
+    if not isinstance(trial.tap, SerialTap):
         return ()
-    rig.tap.heard = []
-    end_s = rig.clock() + CAPTURE_S
-    while rig.driver.frames < FRAMES_WANTED and rig.clock() < end_s:
-        rig.poll()
-    return rig.tap.heard
+    trial.tap.heard = []
+    end_s = trial.clock() + CAPTURE_S
+    while trial.driver.frames < FRAMES_WANTED and trial.clock() < end_s:
+        trial.poll()
+    return trial.tap.heard
 
 
 @cache

@@ -1,6 +1,6 @@
 """One driver, one emulated device and a wire between them, in simulated time.
 
-A `Subject` is what the battery examines; a `Rig` is one of it that runs. The rig polls as the
+A `Subject` is what the battery examines; a `Trial` is one of it that runs. The trial polls as the
 collector does: it opens what is closed, closes the driver after a BusError and after ten
 FrameErrors in a row, and looks at everything that a driver says: nothing unlawful passes.
 """
@@ -40,10 +40,10 @@ from hil import emulation
 from hil.buses import SimulatedFiles, SimulatedI2c, SimulatedSerial
 from hil.emulation import Emulation
 from hil.pins import SimulatedPins
+from hil.rig import Now
 
 from .taps import TAPS, Frozen, PairTap, SerialTap, Tap
 
-START_S = 1000.0  # of the boot clock; no multiple of a window, no time at which drivers begin
 REOPEN_AFTER_FRAME_ERRORS = 10  # the collector's patience
 RETRY_S = 1.0  # the collector's first wait after a BusError
 PATIENCE_S = 60.0  # to measure, besides warm-up and boot
@@ -66,29 +66,6 @@ def expect(is_so: object, otherwise: str) -> None:
     __tracebackhide__ = True
     if not is_so:
         broken(otherwise)
-
-
-class Clock:
-    """A clock that only goes when it is told to."""
-
-    def __init__(self, start_s: float = START_S) -> None:
-        self._ns = round(start_s * 1e9)
-
-    def __call__(self) -> float:
-        """Return the boot-time clock, seconds."""
-        return self._ns / 1e9
-
-    def ns(self) -> int:
-        """Return the boot-time clock, nanoseconds."""
-        return self._ns
-
-    def set_ns(self, now_ns: int) -> None:
-        """Let it be `now_ns`."""
-        self._ns = now_ns
-
-    def advance(self, by_s: float) -> None:
-        """Let time pass."""
-        self._ns += round(by_s * 1e9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +111,7 @@ class Subject:
     def budget_s(self) -> float:
         """Return how long a healthy device may take to measure, however slow its driver polls."""
         warmup_s = float(getattr(self.options(), "warmup_s", 0.0))
-        interval_s = float(self.build(None, self.options(), Clock().ns).interval_s)
+        interval_s = float(self.build(None, self.options(), Now().ns).interval_s)
         boot_s = max(self.emulation.measures_after_s, warmup_s)
         return boot_s + PATIENCE_S + PATIENCE_POLLS * interval_s
 
@@ -152,14 +129,14 @@ class Passive:
 
     def __init__(self, subject: Subject, options: Options) -> None:
         self._subject = subject
-        self._clock = Clock()
+        self._clock = Now()
         port = SimulatedSerial([], self._clock, wait_s=self._clock.advance)
-        bus = port if options.second_port() is None else PairTap(SerialTap(port, Clock().ns), port)
+        bus = port if options.second_port() is None else PairTap(SerialTap(port, Now().ns), port)
         self.driver = subject.build(bus, options, self._clock.ns)
 
     def feed(self, chunk: bytes, at_ns: int) -> list[Observation]:
         """Feed it, and look at what it says."""
-        self._clock.set_ns(at_ns)
+        self._clock.s = at_ns / 1e9
         try:
             found = list(self.driver.feed(chunk, at_ns))
         except Exception as exc:
@@ -218,7 +195,7 @@ class Poll:
 
 
 @dataclass
-class Rig:
+class Trial:
     """A subject that runs."""
 
     subject: Subject
@@ -230,7 +207,7 @@ class Rig:
     def __post_init__(self) -> None:
         if type(self.options) is Options:
             self.options = self.subject.options()
-        self.clock = Clock()
+        self.clock = Now()
         self.device = self._new_device(self.seed)
         self.wire = self._wire()
         self.tap: Tap
@@ -264,8 +241,8 @@ class Rig:
             if line is None:
                 broken(f"{spec.name}: a serial driver has Spec.line, or Options.line()")
             if self.options.second_port() is not None:
-                self.second = self._port(self.device.b, line.baud)
-                return self._port(self.device.a, line.baud)
+                self.second = self._port(self.device[1], line.baud)
+                return self._port(self.device[0], line.baud)
             return self._port(self._on_wire, line.baud)
         if spec.bus == "i2c":
             address = getattr(self.options, "address", None)
@@ -290,7 +267,7 @@ class Rig:
         if self.subject.spec.bus == "i2c":
             self.wire.devices = dict.fromkeys(self.wire.devices, self.device)
         elif self.subject.is_serial and self.options.second_port() is not None:
-            self.wire.line.devices, self.second.line.devices = (self.device.a,), (self.device.b,)
+            self.wire.line.devices, self.second.line.devices = ((each,) for each in self.device)
         elif self.subject.is_serial:
             self.wire.line.devices = (self._on_wire,)
         else:
