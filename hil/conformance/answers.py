@@ -109,6 +109,16 @@ def test_a_flipped_bit_while_opening_is_a_driver_error_at_most(subject: Subject)
 
 
 _RANDOM = Random(SEED)
+_DAMAGED_SHARE = 0.25
+
+
+def _damaged(said: bytes) -> bytes:
+    """Return an answer that still looks like one here and there."""
+    return bytes(
+        _RANDOM.randrange(256) if _RANDOM.random() < _DAMAGED_SHARE else byte for byte in said
+    )
+
+
 _NONSENSE: dict[str, Callable[[bytes], bytes]] = {
     "all bits 0": lambda said: bytes(len(said)),
     "all bits 1": lambda said: b"\xff" * len(said),
@@ -116,6 +126,7 @@ _NONSENSE: dict[str, Callable[[bytes], bytes]] = {
     "80 00": lambda said: (b"\x80\x00" * len(said))[: len(said)],
     "FF 7F": lambda said: (b"\xff\x7f" * len(said))[: len(said)],
     "random bytes": lambda said: _RANDOM.randbytes(len(said)),
+    "damaged answers": _damaged,
     "half an answer": lambda said: said[: len(said) // 2],
     "nothing": lambda _: b"",
 }

@@ -17,7 +17,7 @@ from hil import emulation
 from hil.buses import SimulatedI2c, SimulatedSerial
 from hil.rig import Now
 
-from .trial import SEED, Subject, Trial, broken, expect, held_bytes
+from .trial import SEED, BrokenPromiseError, Subject, Trial, broken, expect, held_bytes
 
 MEMORY_POLLS = 1500
 GROWTH_BYTES = 64 * 1024
@@ -59,7 +59,7 @@ def test_it_closes_cleanly(subject: Subject) -> None:
         except DriverError:
             pass
         except Exception as exc:
-            raise AssertionError(
+            raise BrokenPromiseError(
                 f"poll() after close() raised {type(exc).__name__}: {exc}; a BusError is right"
             ) from exc
         else:
@@ -76,7 +76,7 @@ def _close(trial: Trial, when: str) -> None:
     try:
         trial.driver.close()
     except Exception as exc:
-        raise AssertionError(
+        raise BrokenPromiseError(
             f"close() {when} raised {type(exc).__name__}: {exc}; it never raises"
         ) from exc
 

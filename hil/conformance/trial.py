@@ -218,7 +218,10 @@ class Trial:
                 bus = PairTap(bus, self.second)
         else:
             self.tap = bus = TAPS[self.subject.spec.bus](self.wire)
-        self.driver = self.subject.build(bus, self.options, self.clock.ns)
+        try:
+            self.driver = self.subject.build(bus, self.options, self.clock.ns)
+        except DriverError as exc:
+            broken(f"building it raised {exc}: a driver does no I/O before open()")
         self._is_open = False
         self._bus_is_open = False
         self._garbled = 0
