@@ -30,7 +30,7 @@ class I2cBus(Protocol):
     """Transactions with 7-bit addresses; each raises BusError when it fails."""
 
     def read(self, address: int, write: bytes, length: int) -> bytes:
-        """Write `write`, repeat START, read `length` bytes."""
+        """Write `write`, repeat START, read `length` bytes; with b"" to write, only read."""
         ...
 
     def write(self, address: int, data: bytes) -> None:
@@ -101,12 +101,13 @@ class LinuxI2c:
                 bus.close()
 
     def read(self, address: int, write: bytes, length: int) -> bytes:
-        """Write, repeated START, read. Raises BusError."""
+        """Write, repeated START, read; only read if there is nothing to write. Raises BusError."""
         import smbus2
 
-        asked = smbus2.i2c_msg.write(address, write)
         answer = smbus2.i2c_msg.read(address, length)
-        self._transfer(address, asked, answer)
+        # A write of no bytes is a transaction of its own, which some adapters refuse.
+        asked = [smbus2.i2c_msg.write(address, write)] if write else []
+        self._transfer(address, *asked, answer)
         return bytes(answer)
 
     def write(self, address: int, data: bytes) -> None:

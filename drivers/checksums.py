@@ -34,3 +34,30 @@ def crc8_maxim(message: bytes) -> int:
     for byte in message:
         crc = _CRC8_MAXIM_REFLECTED[crc ^ byte]
     return crc
+
+
+# CRC-8/SMBUS: the packet error code (PEC) of SMBus devices.
+
+
+def _table(polynomial: int) -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc << 1) & 0xFF ^ polynomial if crc & 0x80 else crc << 1
+        table.append(crc)
+    return tuple(table)
+
+
+_CRC8_SMBUS = _table(0x07)
+
+
+def crc8_smbus(message: bytes) -> int:
+    """CRC-8/SMBUS, the PEC of MLX90614 and Omron D6T; check value 0xF4.
+
+    It covers the address bytes as they are on the wire (7-bit address * 2, + 1 for reading).
+    """
+    crc = 0
+    for byte in message:
+        crc = _CRC8_SMBUS[crc ^ byte]
+    return crc

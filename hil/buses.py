@@ -45,8 +45,12 @@ class SerialDevice(Protocol):
         ...
 
 
+class NackError(Exception):
+    """An I2C device does not acknowledge: it is booting, or does not know what was written."""
+
+
 class I2cDevice(Protocol):
-    """A device at one I2C address."""
+    """A device at one I2C address; either call may raise NackError."""
 
     def write(self, data: bytes, now_s: float) -> None:
         """Take one write transaction, a register pointer first."""
@@ -348,13 +352,19 @@ class SimulatedI2c:
     def read(self, address: int, write: bytes, length: int) -> bytes:
         """Write `write`, then read `length` bytes. Raises BusError."""
         device = self._addressed(address)
-        if write:
-            device.write(write, self._now_s())
-        return device.read(length, self._now_s())
+        try:
+            if write:
+                device.write(write, self._now_s())
+            return device.read(length, self._now_s())
+        except NackError:
+            raise self._unanswered(address) from None
 
     def write(self, address: int, data: bytes) -> None:
         """Write in one transaction. Raises BusError."""
-        self._addressed(address).write(data, self._now_s())
+        try:
+            self._addressed(address).write(data, self._now_s())
+        except NackError:
+            raise self._unanswered(address) from None
 
     def _addressed(self, address: int) -> I2cDevice:
         where = f"{self._path} 0x{address:02x}"
@@ -364,8 +374,11 @@ class SimulatedI2c:
             raise BusError(f"{where}: {os.strerror(errno.ETIMEDOUT)}")
         device = self.devices.get(address)
         if device is None or address in self._nacked:
-            raise BusError(f"{where}: {os.strerror(errno.EREMOTEIO)}")
+            raise self._unanswered(address)
         return device
+
+    def _unanswered(self, address: int) -> BusError:
+        return BusError(f"{self._path} 0x{address:02x}: {os.strerror(errno.EREMOTEIO)}")
 
 
 class SimulatedFiles:

@@ -18,11 +18,15 @@ from drivers.base import Reason
 
 EMULATIONS = {
     "beam-pair": "hil.devices.beams:EMULATION",
+    "bme280": "hil.devices.bme280:EMULATION",
     "contact": "hil.devices.contact:EMULATION",
     "ds18b20": "hil.devices.ds18b20:EMULATION",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
+    "ina219": "hil.devices.ina219:EMULATION",
     "lufft-umb": "hil.devices.lufft:EMULATION",
     "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",
+    "mlx90614": "hil.devices.mlx90614:EMULATION",
+    "omron-d6t": "hil.devices.d6t:EMULATION",
     "pi-health": "hil.devices.board:EMULATION",
     "pulse-counter": "hil.devices.pulses:EMULATION",
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from smbus2 import i2c_msg
 
 from drivers.base import BusError, LineSettings
 from drivers.buses import LinuxI2c, LinuxSerial
@@ -131,4 +132,40 @@ def test_a_missing_i2c_bus_is_a_bus_error_in_the_systems_words(tmp_path: Path) -
         bus.open()
     with pytest.raises(BusError, match="0x68: bus is not open"):
         bus.read(0x68, b"\x80", 2)
+    bus.close()
+
+
+class Kernel:
+    """What smbus2 would hand to the kernel, and bytes that count up in return."""
+
+    transfers: list[list[tuple[int, int, bytes]]]
+
+    def __init__(self, path: str) -> None:
+        Kernel.transfers = []
+
+    def i2c_rdwr(self, *messages: i2c_msg) -> None:
+        self.transfers.append([(m.addr, m.flags & 1, bytes(m)) for m in messages])
+        for message in messages:
+            if message.flags & 1:
+                for at in range(message.len):
+                    message.buf[at] = at + 1
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_i2c_read_writes_what_is_asked_first_and_nothing_if_nothing_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("smbus2.SMBus", Kernel)
+    bus = LinuxI2c("/dev/i2c-1")
+    bus.open()
+    assert bus.read(0x5A, b"\x07", 3) == b"\x01\x02\x03"
+    bus.write(0x0A, b"\x4c")
+    assert bus.read(0x0A, b"", 2) == b"\x01\x02"
+    assert Kernel.transfers == [
+        [(0x5A, 0, b"\x07"), (0x5A, 1, bytes(3))],
+        [(0x0A, 0, b"\x4c")],
+        [(0x0A, 1, bytes(2))],
+    ]
     bus.close()
