@@ -211,6 +211,12 @@ def test_a_scan_leaves_other_devices_to_their_drivers(subject: Subject) -> None:
             f"a {name} was taken for a {subject.name}: {found}; look at what only yours says "
             "(an identity, a checksum, reserved bits)",
         )
+    if kind == "i2c":
+        for byte in (0x00, 0xFF):
+            found = _ask(subject, _Same(byte), subject.spec.addresses[0], Now())
+            expect(
+                not found, f"one that says nothing but {byte:02X} was taken for a {subject.name}"
+            )
 
 
 def _how(subject: Subject) -> str:
@@ -258,17 +264,38 @@ def _scanned(subject: Subject, other: Subject) -> list[Found]:
 
 
 def _recognised(subject: Subject, other: Subject, device: Any, clock: Now) -> list[Found]:
-    expect(hasattr(subject.driver, "recognise"), f"a scan cannot find it ({_how(subject)})")
+    """Ask at the other's address: the own one, or each at which both can be."""
     own = getattr(other.options(), "address", None)
-    addresses = [own] if subject is other else list(subject.spec.addresses)
+    both = set(subject.spec.addresses) & set(other.spec.addresses)
     found = []
-    for address in addresses:
-        bus = SimulatedI2c({int(str(address)): device}, clock)
-        bus.open()
+    for address in [int(str(own))] if subject is other else sorted(both):
         clock.advance(max(1.0, other.emulation.measures_after_s))
-        with contextlib.suppress(BusError, FrameError):
-            found.append(subject.driver.recognise(bus, address))
-        clock.advance(1.0)
-        with contextlib.suppress(BusError, FrameError):  # it may have been booting
-            found.append(subject.driver.recognise(bus, address))
-    return [each for each in found if each is not None]
+        for _ in range(2):  # the first may find it booting
+            found += _ask(subject, device, address, clock)
+            clock.advance(1.0)
+    return found
+
+
+def _ask(subject: Subject, device: Any, address: int, clock: Now) -> list[Found]:
+    expect(hasattr(subject.driver, "recognise"), f"a scan cannot find it ({_how(subject)})")
+    bus = SimulatedI2c({address: device}, clock)
+    bus.open()
+    try:
+        found = subject.driver.recognise(bus, address)
+    except (BusError, FrameError):
+        return []
+    return [] if found is None else [found]
+
+
+class _Same:
+    """An I2C device that says one byte whatever it is asked: a bus held low, an empty memory."""
+
+    def __init__(self, byte: int) -> None:
+        self._byte = byte
+
+    def write(self, data: bytes, now_s: float) -> None:
+        """Take anything."""
+
+    def read(self, length: int, now_s: float) -> bytes:
+        """Say the byte."""
+        return bytes((self._byte,)) * length
