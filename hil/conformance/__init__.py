@@ -3,6 +3,9 @@
     pytest -p hil.conformance --driver NAME      one driver, or several
     pytest -p hil.conformance --drivers all      every driver that has an emulation
 
+A test module with `DRIVERS = ["NAME"]` and `from hil.conformance.battery import *` holds the same
+tests without the plugin.
+
 It needs the driver and its emulation, each under the driver's name: in `drivers.DRIVERS` and
 `hil.emulation.EMULATIONS`, or in the entry point groups `yukimi.drivers` and `yukimi.emulations`.
 Time is simulated, and nothing sleeps. A failure says what to do.
@@ -28,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Collect the battery, beside whatever paths were given."""
     if not (config.getoption("--driver") or config.getoption("--drivers")):
         return
-    # Where nobody named a path, pytest's own choice would be every test below this folder.
-    nobody = config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR
+    # Where nobody named a path, pytest's own choice would be all the tests there are.
+    given = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
     config.option.pyargs = True
-    config.args = [*([] if nobody else config.args), BATTERY]
+    config.args = [*given, BATTERY]

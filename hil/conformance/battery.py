@@ -1,7 +1,8 @@
 """The battery as pytest collects it: every promise, for every driver that was asked for.
 
 `pytest -p hil.conformance --driver NAME` runs it anywhere. A test module that says
-`from hil.conformance.battery import *` holds it too, over every driver that has an emulation.
+`from hil.conformance.battery import *` holds it too: over the drivers that its `DRIVERS` names, or
+over every one that has an emulation.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from .trial import Subject
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each promise each driver."""
     if "subject" in metafunc.fixturenames:
-        metafunc.parametrize("subject", chosen(metafunc.config), indirect=True)
+        metafunc.parametrize("subject", chosen(metafunc), indirect=True)
 
 
-def chosen(config: pytest.Config) -> Sequence[str]:
-    """Return the drivers that were asked for: all that have an emulation, unless named."""
-    named: list[str] = config.getoption("--driver", default=None) or []
+def chosen(metafunc: pytest.Metafunc) -> Sequence[str]:
+    """Return the drivers that were asked for."""
+    config = metafunc.config
+    named: Sequence[str] = getattr(metafunc.module, "DRIVERS", ())
+    named = named or config.getoption("--driver", default=None) or ()
     if named and not config.getoption("--drivers", default=None):
         return named
     known = set(drivers.names())

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hil.conformance import battery
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).parent / "third_party"
 YUKIMI = ("-c", "import sys, agent.cli; sys.exit(agent.cli.main())")
@@ -85,11 +87,20 @@ def test_a_wrong_option_of_it_is_explained(installed: Path, tmp_path: Path) -> N
         run(*YUKIMI, "config", "check", "--config", str(config), beside=installed)
 
 
-def test_it_passes_the_battery(installed: Path) -> None:
-    # Its own pyproject.toml loads the plugin and names the driver.
-    told = run("-m", "pytest", "-q", "-p", "no:cacheprovider", beside=installed, cwd=EXAMPLE)
+@pytest.mark.parametrize(
+    ("arguments", "own_tests"),
+    [((), 5), (("-p", "hil.conformance", "--driver", "ti-tmp117"), 0)],
+    ids=["by its own test file", "by the plugin"],
+)
+def test_it_passes_the_battery(installed: Path, arguments: tuple[str, ...], own_tests: int) -> None:
+    told = run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments), beside=installed, cwd=EXAMPLE
+    )
     (passed,) = re.findall(r"(\d+) passed", told)
-    assert int(passed) >= 20
+    promises = [name for name in vars(battery) if name.startswith("test_")]
+    (skipped,) = re.findall(r"(\d+) skipped", told)
+    assert int(passed) + int(skipped) == len(promises) + own_tests
+    assert int(passed) >= 18
 
 
 def test_a_name_without_an_emulation_is_said(installed: Path) -> None:

@@ -1,9 +1,13 @@
-"""What only a TMP117 can get wrong; all that every driver promises is in the battery."""
+"""What every driver promises, and what only a TMP117 can get wrong."""
 
 from __future__ import annotations
 
 import pytest
 from yukimi_tmp117 import temperature_c
+
+from hil.conformance.battery import *  # noqa: F403
+
+DRIVERS = ["ti-tmp117"]
 
 
 @pytest.mark.parametrize(
