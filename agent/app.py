@@ -281,12 +281,14 @@ class Gateway:
         )
 
     def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel[Any]:
+        moves = any(each.driver.spec.kind == "position" for each in self._plan.sensors)
         if sensor.counts_people:
             return PeopleChannel(
                 sensor.table.id,
                 policy=self._plan.policy,
                 directions=directions_of(driver),
                 now_ns=self._utc_ns(),
+                moves=moves,
             )
         return MeasuredChannel(
             sensor.table.id,
@@ -295,6 +297,7 @@ class Gateway:
             rate_hz=driver.rate_hz,
             quantities=driver.quantities,
             now_ns=self._utc_ns(),
+            moves=moves,
         )
 
     def _sensor_birth(self, sensor: PlannedSensor, driver: Driver) -> dict[str, object]:
