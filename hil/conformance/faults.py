@@ -18,6 +18,7 @@ from .trial import Subject, Trial, broken, expect
 
 SILENCE_S = 60.0  # until a talker that says nothing is called silent
 POLL_S = 5.0  # the longest that one poll may hold the bus
+OPENING_S = 15.0  # the same of opening, where a speed may have to be found out
 NACKS_MOST = 80
 STUCK_TRIED_S = (30, 60, 600)
 PEOPLE_FROZEN_S = 120.0
@@ -55,6 +56,10 @@ def _expect_silent(subject: Subject, trial: Trial, when: str) -> None:
             poll.took_s <= POLL_S,
             f"{where}: one poll took {poll.took_s:.1f} s; the bus is everybody's, ask once and "
             f"wait less than {POLL_S:g} s",
+        )
+        expect(
+            poll.opening_s <= OPENING_S,
+            f"{where}: open() took {poll.opening_s:.1f} s; more than {OPENING_S:g} s is too long",
         )
         asked = trial.tap.failed_questions if trial.tap.failed_questions else trial.tap.questions
         again = [question for question, count in Counter(asked).items() if count > 1]

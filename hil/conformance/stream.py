@@ -219,10 +219,12 @@ def test_a_flipped_bit_is_no_wrong_value(subject: Subject) -> None:
                 f"{where}: {unharmed.driver.frames - fed.driver.frames} frames were lost: "
                 "a damaged frame costs itself and at most one neighbour",
             )
+            lost = unharmed.driver.frames - fed.driver.frames
+            # Without a checksum, a length that was damaged may fit over the next frame.
+            told = fed.driver.frame_errors - unharmed.driver.frame_errors
             expect(
-                fed.driver.frames == unharmed.driver.frames
-                or fed.driver.frame_errors > unharmed.driver.frame_errors,
-                f"{where}: a frame was lost and `frame_errors` does not tell",
+                told > 0 or lost <= (0 if subject.spec.checksum else 1),
+                f"{where}: {lost} frames were lost and `frame_errors` does not tell",
             )
 
 

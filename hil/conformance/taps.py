@@ -83,7 +83,8 @@ class SerialTap(Tap):
         self._port.discard_input()
 
     def set_baud(self, baud: int) -> None:
-        """Set the speed."""
+        """Set the speed; what is asked at another is another question."""
+        self.questions.clear()
         self._port.set_baud(baud)
 
 

@@ -163,7 +163,8 @@ class Poll:
     """What one poll brought, or why it brought nothing."""
 
     at_s: float
-    took_s: float
+    took_s: float  # poll() alone
+    opening_s: float  # before it, where the driver was closed
     observations: Sequence[Observation] = ()
     error: DriverError | None = None
 
@@ -312,13 +313,15 @@ class Trial:
 
     def poll(self) -> Poll:
         """Ask once, as the collector does, and let time pass until the next time."""
-        began_s, self.tap_began = self.clock(), self.tap.transactions
+        began_s = self.clock()
+        opened_s: float | None = None
         self.tap.listen()
         observations: Sequence[Observation] = ()
         error: DriverError | None = None
         with self._overheard():
             try:
                 self._open()
+                opened_s = self.clock()
                 observations = list(self.driver.poll())
                 self._garbled = 0 if observations else self._garbled
             except FrameError as exc:
@@ -336,7 +339,8 @@ class Trial:
                     "is a bug that restarts its whole bus"
                 ) from exc
         ended_s = self.clock()
-        found = Poll(began_s, ended_s - began_s, observations, error)
+        opened_s = ended_s if opened_s is None else opened_s
+        found = Poll(began_s, ended_s - opened_s, opened_s - began_s, observations, error)
         expect_lawful(self.subject, observations, self.clock.ns(), self.driver.quantities)
         if error is not None:
             expect(str(error).strip(), f"{type(error).__name__} without a text: say what is wrong")
