@@ -180,7 +180,8 @@ class WaitsForEver(Gauge):
         try:
             return super().ask(letter)
         except BusError:
-            self._bus.read(20.0)
+            if letter == b"I":
+                self._bus.read(20.0)
             raise
 
 
