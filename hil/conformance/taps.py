@@ -183,6 +183,7 @@ class Frozen:
         self._due: list[tuple[float, bytes]] = []
         self._owed_bytes = 0
         self._is_frozen = False
+        self._is_known = False
         self._frame = b""
         if hasattr(device, "baud"):
             self.baud = device.baud
@@ -194,7 +195,8 @@ class Frozen:
 
     def hear(self, data: bytes, now_s: float) -> None:
         """Take a question."""
-        if self._is_frozen and data in self._answers:
+        self._is_known = data in self._answers
+        if self._is_frozen and self._is_known:
             self._due.append((now_s + LATE_S, self._answers[data]))
             return
         self._question = data
@@ -208,6 +210,8 @@ class Frozen:
             if self._question:
                 self._answers[self._question] += said
             return said
+        if said and not self._frame and not self._is_known:
+            return said  # to a question that it was never asked: it cannot repeat itself
         if self._frame:
             self._owed_bytes += len(said)
             times, self._owed_bytes = divmod(self._owed_bytes, len(self._frame))
