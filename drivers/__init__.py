@@ -18,6 +18,7 @@ DRIVERS = {
     "benewake-tf": "drivers.benewake_tf:BenewakeTf",
     "benewake-tf-pair": "drivers.benewake_pair:BenewakePair",
     "bme280": "drivers.bme280:Bme280",
+    "campbell-sr50a": "drivers.sr50a:Sr50a",
     "contact": "drivers.contact:Contact",
     "ds18b20": "drivers.ds18b20:Ds18b20",
     "grideye-amg88xx": "drivers.grideye:GridEye",

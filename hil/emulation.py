@@ -21,6 +21,7 @@ EMULATIONS = {
     "benewake-tf": "hil.devices.benewake:EMULATION",
     "benewake-tf-pair": "hil.devices.benewake:PAIR",
     "bme280": "hil.devices.bme280:EMULATION",
+    "campbell-sr50a": "hil.devices.sr50a:EMULATION",
     "contact": "hil.devices.contact:EMULATION",
     "ds18b20": "hil.devices.ds18b20:EMULATION",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
