@@ -12,7 +12,8 @@ from random import Random
 
 import pytest
 
-from .trial import SEED, Poll, Subject, Trial, expect, values_of
+from .lawful import expect, values_of
+from .trial import SEED, Poll, Subject, Trial
 
 FLIPS_MOST = 400
 POLLS_BETWEEN_FLIPS = 3

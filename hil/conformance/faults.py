@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from .lawful import broken, expect
 from .stream import FRAMES_WANTED, cuts
 from .taps import Slow
-from .trial import Subject, Trial, broken, expect
+from .trial import Subject, Trial
 
 SILENCE_S = 60.0  # until a talker that says nothing is called silent
 POLL_S = 5.0  # the longest that one poll may hold the bus

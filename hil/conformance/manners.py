@@ -17,7 +17,8 @@ from hil import emulation
 from hil.buses import SimulatedI2c, SimulatedSerial
 from hil.rig import Now
 
-from .trial import SEED, BrokenPromiseError, Subject, Trial, broken, expect, held_bytes
+from .lawful import BrokenPromiseError, broken, expect
+from .trial import SEED, Subject, Trial, held_bytes
 
 MEMORY_POLLS = 1500
 GROWTH_BYTES = 64 * 1024

@@ -10,7 +10,8 @@ import pytest
 
 from drivers.base import Alive, Crossing, Quantity, Trouble
 
-from .trial import SEED, Poll, Subject, Trial, broken, expect
+from .lawful import broken, expect
+from .trial import SEED, Poll, Subject, Trial
 
 HEALTHY_POLLS = 30
 COMPLAINT_POLLS = 120

@@ -17,8 +17,9 @@ import pytest
 
 from drivers.base import Observation
 
+from .lawful import expect, values_of
 from .taps import SerialTap
-from .trial import SEED, Passive, Subject, Trial, expect, held_bytes, values_of
+from .trial import SEED, Passive, Subject, Trial, held_bytes
 
 FRAMES_WANTED = 24
 CAPTURE_S = 900.0  # at most

@@ -10,22 +10,18 @@ from __future__ import annotations
 import gc
 import io
 import logging
-import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import drivers
 from drivers.base import (
-    PEOPLE_REASONS,
-    REASONS,
     Alive,
     BusError,
-    Crossing,
     DriverError,
     Fix,
     FrameError,
@@ -42,6 +38,7 @@ from hil.emulation import Emulation
 from hil.pins import SimulatedPins
 from hil.rig import Now
 
+from .lawful import BrokenPromiseError, broken, expect, expect_lawful
 from .taps import TAPS, Frozen, PairTap, SerialTap, Tap
 
 REOPEN_AFTER_FRAME_ERRORS = 10  # the collector's patience
@@ -49,23 +46,6 @@ RETRY_S = 1.0  # the collector's first wait after a BusError
 PATIENCE_S = 60.0  # to measure, besides warm-up and boot
 PATIENCE_POLLS = 20
 SEED = 11
-
-
-class BrokenPromiseError(AssertionError):
-    """A driver does not do what every driver does. The text says what to do about it."""
-
-
-def broken(what: str) -> NoReturn:
-    """Say what is wrong, and what to do."""
-    __tracebackhide__ = True  # pytest shows who said it
-    raise BrokenPromiseError(what)
-
-
-def expect(is_so: object, otherwise: str) -> None:
-    """Break off with `otherwise` unless it is so."""
-    __tracebackhide__ = True
-    if not is_so:
-        broken(otherwise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +125,7 @@ class Passive:
                 "count what is no frame in frame_errors, and go on with the next byte. "
                 f"The last chunk was {chunk[-60:].hex(' ')}"
             ) from exc
-        expect_lawful(self._subject, found, at_ns, self.quantities)
+        expect_lawful(self._subject.spec, found, at_ns, self.quantities)
         return found
 
     def feed_all(self, moments: Sequence[tuple[int, bytes]]) -> list[Observation]:
@@ -341,7 +321,7 @@ class Trial:
         ended_s = self.clock()
         opened_s = ended_s if opened_s is None else opened_s
         found = Poll(began_s, ended_s - opened_s, opened_s - began_s, observations, error)
-        expect_lawful(self.subject, observations, self.clock.ns(), self.driver.quantities)
+        expect_lawful(self.subject.spec, observations, self.clock.ns(), self.driver.quantities)
         if error is not None:
             expect(str(error).strip(), f"{type(error).__name__} without a text: say what is wrong")
         if self.is_healthy:
@@ -429,97 +409,6 @@ class Trial:
         finally:
             log.removeHandler(handler)
             self.printed += paper.getvalue()
-
-
-def expect_lawful(
-    subject: Subject,
-    observations: Sequence[Observation],
-    now_ns: int,
-    quantities: Mapping[str, Quantity],
-) -> None:
-    """Look at what no driver may say, whatever its device does."""
-    for seen in observations:
-        expect(
-            seen.at_boot_ns <= now_ns,
-            f"{seen} is in the future: take the time just before the bus transaction",
-        )
-        if subject.is_people:
-            expect(
-                type(seen) in (Crossing, Alive, Trouble),
-                f"a people sensor reported a {type(seen).__name__}: nothing but Crossing, Alive "
-                "and Trouble may leave it",
-            )
-            if isinstance(seen, Trouble):
-                expect(
-                    seen.reason in PEOPLE_REASONS,
-                    f'a people sensor gave the reason "{seen.reason}", which tells of persons: '
-                    f"only {', '.join(sorted(PEOPLE_REASONS))} are allowed",
-                )
-            if isinstance(seen, Crossing):
-                expect(
-                    seen.direction in subject.spec.directions,
-                    "a crossing in a direction that Spec.directions does not name",
-                )
-            continue
-        match seen:
-            case Reading():
-                _expect_lawful_reading(subject, seen, quantities)
-            case Trouble():
-                expect(seen.reason in REASONS, f'"{seen.reason}" is none of the fixed reasons')
-            case Fix():
-                lawful = abs(seen.latitude_deg) <= 90 and abs(seen.longitude_deg) <= 180
-                expect(lawful, f"{seen} is nowhere on earth")
-            case _:
-                broken(f"{subject.spec.kind} is not people, and it reported {seen}")
-
-
-def _expect_lawful_reading(
-    subject: Subject, seen: Reading, quantities: Mapping[str, Quantity]
-) -> None:
-    strange = [reason for reason in seen.reasons if reason not in REASONS]
-    expect(not strange, f"{seen}: {strange} are none of the fixed reasons")
-    if seen.value is None:
-        expect(seen.reasons, f"{seen}: a reading without a value says why it has none")
-    quantity = quantities.get(seen.quantity)
-    if quantity is None:
-        expect(
-            subject.is_serial and seen.quantity.startswith("channel_"),
-            f"{seen}: `quantities` does not name it, so nobody knows its unit",
-        )
-        return
-    if seen.value is None:
-        return
-    if quantity.is_class:
-        expect(
-            seen.value in quantity.classes,
-            f"{seen}: it is a class, and Quantity.classes does not name {seen.value!r}",
-        )
-        return
-    expect(
-        isinstance(seen.value, (int, float)) and math.isfinite(seen.value),
-        f"{seen}: a value is a finite number; NaN, infinity and texts become value None",
-    )
-    low = -math.inf if quantity.low is None else quantity.low
-    high = math.inf if quantity.high is None else quantity.high
-    expect(
-        low <= float(seen.value) <= high,
-        f"{seen}: outside the {low:g} to {high:g} that Spec.quantities gives; such a value becomes "
-        'Reading(quantity, None, at, ("out_of_range",))',
-    )
-
-
-def values_of(observations: Sequence[Observation]) -> list[tuple[str, object]]:
-    """Return what was measured, without its time: names and values, places."""
-    found: list[tuple[str, object]] = []
-    for seen in observations:
-        match seen:
-            case Reading(value=value) if value is not None:
-                found.append((seen.quantity, value))
-            case Crossing():
-                found.append(("crossing", seen.direction))
-            case Fix():
-                found.append(("fix", (seen.latitude_deg, seen.longitude_deg)))
-    return found
 
 
 def held_bytes(driver: object, *, beside: Sequence[object]) -> int:

@@ -31,7 +31,8 @@ from drivers.base import (
 from drivers.grideye import GridEye
 from hil import emulation
 from hil.conformance import battery
-from hil.conformance.trial import BrokenPromiseError, Subject
+from hil.conformance.lawful import BrokenPromiseError
+from hil.conformance.trial import Subject
 from hil.devices import grideye
 from hil.emulation import Emulation
 
