@@ -251,9 +251,11 @@ EMULATION = Emulation(
         "too strong": Complaint(lambda device: _set(device, "is_saturated"), "out_of_range"),
         "sunlight": Complaint(lambda device: _set(device, "is_blinded"), "weak_signal"),
     },
+    freeze=TfDevice.freeze,
 )
 PAIR = Emulation(
     _build_pair,
     options={"model": "tfmini-s", "port_b": "/dev/ttyUSB1"},
     measures_after_s=13.0,
+    freeze=lambda pair: [device.freeze() for device in pair],
 )
