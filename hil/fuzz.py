@@ -4,8 +4,8 @@
     python -m hil.fuzz --megabytes 1 --driver lufft-umb
     python -m hil.fuzz --guided 60              # seconds of coverage-guided input, where it pays
 
-Random bytes, and as many mutated real frames: those of the emulated device, cut, joined, repeated
-and with bits turned. Whatever comes in, no exception may come out, no reading outside of what the
+Random bytes, and as many mutated real frames: those of the emulated device, and of a recording
+where there is one ($YUKIMI_RECORDINGS), cut, joined, repeated and with bits turned. Whatever comes in, no exception may come out, no reading outside of what the
 device can say, no observation that a people sensor may not make; memory stays bounded, time linear;
 and the first good frames afterwards are understood.
 
@@ -46,6 +46,7 @@ from drivers.base import (
 )
 
 from . import emulation
+from .recordings import CAPTURES
 from .rig import Rig
 
 FULL_BYTES = 10_000_000
@@ -54,6 +55,12 @@ CHUNK_BYTES = 512  # what a port gives at a time, at most
 GROWTH_LIMIT_BYTES = 4 * 2**20  # of the process, from the first tenth to the end
 RARE_ANSWERS = 10  # a question that was asked less often was one of `open`
 TRUE_SHARE = 0.9  # of the answers to those
+# Where other people's devices were recorded: driver -> (kind of capture, file).
+RECORDED = {
+    "hlk-ld2450": ("ld2450", "ld2450/office-desk-30s.bin"),
+    "lufft-umb": ("umb", "umb/ws10_dialogue.txt"),
+    "nmea-gnss": ("nmea", "nmea/neo-m8n.log"),
+}
 GUIDED = ("hlk-ld2450", "lufft-umb", "nmea-gnss", "vaisala-md30")
 
 
@@ -153,6 +160,16 @@ class Fuzzed:
     frame_errors: int
 
 
+def recorded(name: str) -> list[bytes]:
+    """Return what a real device of `name` was recorded to say; nothing where nobody recorded."""
+    kind, path = RECORDED.get(name, ("", ""))
+    file = Path(os.environ.get("YUKIMI_RECORDINGS", "../shared/recordings")) / path
+    if not kind or not file.is_file():
+        return []
+    entries = CAPTURES[kind](file.read_bytes())
+    return [bytes.fromhex(entry["rx"]) for entry in entries if "rx" in entry]
+
+
 def fuzz(name: str, *, amount: int = FULL_BYTES, seed: int = 0) -> Fuzzed:
     """Fuzz one driver with `amount` bytes of each kind. Raises FuzzError."""
     began_s = time.monotonic()
@@ -173,7 +190,7 @@ def passive(name: str, options: Any) -> tuple[Driver, Callable[[bytes, int], Any
 
 
 def _fuzz_stream(name: str, rig: Rig, amount: int, seed: int) -> int:
-    said = [chunk for _, chunk in rig.heard]
+    said = [chunk for _, chunk in rig.heard] + recorded(name)
     kinds: dict[str, Callable[[Random], Iterator[bytes]]] = {
         "random bytes": lambda dice: noise(dice, amount),
         "mutated frames": lambda dice: mutated(dice, said, amount),
