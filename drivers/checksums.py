@@ -61,3 +61,35 @@ def crc8_smbus(message: bytes) -> int:
     for byte in message:
         crc = _CRC8_SMBUS[crc ^ byte]
     return crc
+
+
+_CRC16_A001 = _reflected_table(0xA001)
+
+
+def crc16_modbus(message: bytes) -> int:
+    """CRC-16/MODBUS, sent low byte first; check value 0x4B37."""
+    crc = 0xFFFF
+    for byte in message:
+        crc = (crc >> 8) ^ _CRC16_A001[(crc ^ byte) & 0xFF]
+    return crc
+
+
+def _plain_table(polynomial: int) -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte << 8
+        for _ in range(8):
+            crc = (crc << 1) ^ polynomial if crc & 0x8000 else crc << 1
+        table.append(crc & 0xFFFF)
+    return tuple(table)
+
+
+_CRC16_CCITT = _plain_table(0x1021)
+
+
+def crc16_ibm3740(message: bytes) -> int:
+    """CRC-16/IBM-3740 ("CCITT-FALSE"), as Vaisala's MD30 uses it; check value 0x29B1."""
+    crc = 0xFFFF
+    for byte in message:
+        crc = ((crc << 8) & 0xFFFF) ^ _CRC16_CCITT[(crc >> 8) ^ byte]
+    return crc

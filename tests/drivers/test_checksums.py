@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.checksums import crc8_maxim, crc8_smbus, crc16_mcrf4xx
+from drivers.checksums import (
+    crc8_maxim,
+    crc8_smbus,
+    crc16_ibm3740,
+    crc16_mcrf4xx,
+    crc16_modbus,
+)
 
 
 def test_crc16_mcrf4xx_gives_the_catalogues_check_value() -> None:
@@ -42,3 +48,15 @@ def test_crc8_smbus_of_nothing_is_its_initial_value() -> None:
 )
 def test_crc8_smbus_is_what_the_makers_put_on_the_wire(on_the_wire: str, pec: int) -> None:
     assert crc8_smbus(bytes.fromhex(on_the_wire)) == pec
+
+
+def test_crc16_modbus_gives_the_catalogues_check_value_and_the_published_frames() -> None:
+    assert crc16_modbus(b"123456789") == 0x4B37
+    request = bytes.fromhex("01 03 00 00 00 0A C5 CD")
+    assert crc16_modbus(request[:-2]).to_bytes(2, "little") == request[-2:]
+
+
+def test_crc16_ibm3740_gives_the_catalogues_check_value_and_the_published_frames() -> None:
+    assert crc16_ibm3740(b"123456789") == 0x29B1
+    request = bytes.fromhex("AB 00 01 20 0E 02 00 00 00 97 9E")
+    assert crc16_ibm3740(request[1:-2]).to_bytes(2, "little") == request[-2:]
