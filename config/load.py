@@ -248,7 +248,8 @@ def _keys(model: type[BaseModel], where: Where) -> list[str]:
             continue
         info = current.model_fields.get(step)
         current = _model_in(info.annotation) if info is not None else None
-    return list(current.model_fields) if current is not None else []
+    fields = {} if current is None else current.model_fields
+    return [info.alias or name for name, info in fields.items()]
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
