@@ -31,6 +31,7 @@ DRIVERS = {
     "omron-d6t": "drivers.d6t:D6t",
     "pi-health": "drivers.pi_health:PiHealth",
     "pulse-counter": "drivers.pulse_counter:PulseCounter",
+    "vaisala-md30": "drivers.md30:Md30",
 }
 
 

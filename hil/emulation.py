@@ -34,6 +34,7 @@ EMULATIONS = {
     "omron-d6t": "hil.devices.d6t:EMULATION",
     "pi-health": "hil.devices.board:EMULATION",
     "pulse-counter": "hil.devices.pulses:EMULATION",
+    "vaisala-md30": "hil.devices.md30:EMULATION",
 }
 
 PERSONS_PER_MINUTE = 20.0  # of every emulated people counter
