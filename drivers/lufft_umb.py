@@ -61,6 +61,7 @@ DEVICE_INFO = 0x2D
 INFO_NAME = 0x10
 CHANNELS_PER_REQUEST = 20
 
+SCANNED_CLASSES = (0x1, 0xB, 0x7, 0x8, *range(0x2, 0x7), 0x9, 0xA, *range(0xC, 0xF))  # known first
 SCANNED_DEVICES = (1, 2, 3)  # numbers within a class: what devices leave the factory with, or near
 SCAN_TIMEOUT_S = 0.2
 
@@ -547,7 +548,7 @@ class LufftUmb:
         """Ask for a name at the first device numbers of every class; yield who answers."""
         framer = UmbFramer()
         for device in SCANNED_DEVICES:
-            for number in range(1, 0xF):
+            for number in SCANNED_CLASSES:
                 if now_ns() + SCAN_TIMEOUT_S * 1e9 > until_ns:
                     return
                 address = number << 12 | device
