@@ -27,6 +27,7 @@ DRIVERS = {
     "lufft-umb": "drivers.lufft_umb:LufftUmb",
     "maxbotix-hrxl": "drivers.maxbotix:MaxBotix",
     "mlx90614": "drivers.mlx90614:Mlx90614",
+    "modbus-rtu": "drivers.modbus_rtu:ModbusRtu",
     "nmea-gnss": "drivers.nmea:NmeaGnss",
     "omron-d6t": "drivers.d6t:D6t",
     "pi-health": "drivers.pi_health:PiHealth",

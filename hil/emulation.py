@@ -30,6 +30,7 @@ EMULATIONS = {
     "lufft-umb": "hil.devices.lufft:EMULATION",
     "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",
     "mlx90614": "hil.devices.mlx90614:EMULATION",
+    "modbus-rtu": "hil.devices.modbus:EMULATION",
     "nmea-gnss": "hil.devices.gnss:EMULATION",
     "omron-d6t": "hil.devices.d6t:EMULATION",
     "pi-health": "hil.devices.board:EMULATION",
