@@ -5,9 +5,10 @@
     python -m hil.fuzz --guided 60              # seconds of coverage-guided input, where it pays
 
 Random bytes, and as many mutated real frames: those of the emulated device, and of a recording
-where there is one ($YUKIMI_RECORDINGS), cut, joined, repeated and with bits turned. Whatever comes in, no exception may come out, no reading outside of what the
-device can say, no observation that a people sensor may not make; memory stays bounded, time linear;
-and the first good frames afterwards are understood.
+where there is one ($YUKIMI_RECORDINGS), cut, joined, repeated and with bits turned. Whatever comes
+in, no exception may come out, no reading outside of what the device can say, no observation that a
+people sensor may not make; memory stays bounded, time linear; and the first good frames afterwards
+are understood.
 
 I2C devices have no stream: there the answers to the driver's questions are random, or mutated.
 The guided run needs atheris (the extra `fuzz`).
