@@ -291,7 +291,7 @@ CONDITION_CODE = Quantity(
     "condition_code",
     "1",
     "the device's own code of the condition",
-    classes=tuple(str(code) for code in CONDITIONS),
+    classes=tuple(str(code) for code in range(256)),
 )
 
 IRS31PRO = (
@@ -328,6 +328,9 @@ def readings(
             found += _lost(channel, number, at_boot_ns)
         elif channel.quantity is CONDITION:
             code = round(number)
+            if str(code) not in CONDITION_CODE.classes:
+                found += _lost(channel, "out_of_range", at_boot_ns)
+                continue
             found.append(Reading(CONDITION.name, CONDITIONS.get(code, "unknown"), at_boot_ns))
             found.append(Reading(CONDITION_CODE.name, str(code), at_boot_ns))
         else:

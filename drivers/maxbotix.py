@@ -194,6 +194,9 @@ class MaxBotix:
             return [Reading(name, None, at_boot_ns, (reason,)) for name in self.quantities]
         found = [Reading(DISTANCE.name, distance / 10, at_boot_ns)]
         if self._options.mount_height_cm is not None:
-            depth_mm = self._options.mount_height_cm * 10 - distance
-            found.append(Reading(DEPTH.name, depth_mm / 10, at_boot_ns))
+            depth_cm = (self._options.mount_height_cm * 10 - distance) / 10
+            if (DEPTH.low or 0.0) <= depth_cm:
+                found.append(Reading(DEPTH.name, depth_cm, at_boot_ns))
+            else:  # the distance may be true: it looks into a ditch
+                found.append(Reading(DEPTH.name, None, at_boot_ns, ("out_of_range",)))
         return found

@@ -105,6 +105,14 @@ def test_a_distance_that_never_moves_is_stuck_until_it_does() -> None:
     assert of("distance_cm", list(driver.feed(b"R1235\r", 601 * 10**9))) == [123.5]
 
 
+def test_what_lies_far_below_the_ground_is_a_distance_and_no_depth() -> None:
+    driver = passive(mount_height_cm=100.0)
+    assert driver.feed(b"R1600\r", 0) == [
+        Reading("distance_cm", 160.0, 0),
+        Reading("depth_cm", None, 0, ("out_of_range",)),
+    ]
+
+
 def test_an_empty_sky_may_last() -> None:
     driver = passive(stuck_s=600.0)
     driver.feed(b"R5000\r", 0)
