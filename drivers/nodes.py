@@ -85,7 +85,7 @@ def _has_serial_number(node: str) -> bool:
 
 def _lockers(path: str) -> Iterator[int]:
     with suppress(OSError):
-        node = os.stat(path)
+        node = Path(path).stat()
         where = f"{os.major(node.st_dev):02x}:{os.minor(node.st_dev):02x}:{node.st_ino}"
         for line in (PROC / "locks").read_text(encoding="ascii").splitlines():
             # "1: FLOCK  ADVISORY  WRITE 1234 00:05:88 0 EOF"; "->" in the second place waits.
@@ -99,5 +99,5 @@ def _openers(path: str) -> Iterator[int]:
     with suppress(OSError):
         for link in islice(PROC.glob("[0-9]*/fd/*"), OPEN_FILES_LOOKED_AT):
             with suppress(OSError):
-                if os.readlink(link) == node:
+                if str(link.readlink()) == node:
                     yield int(link.parts[-3])
