@@ -2,8 +2,7 @@
 
 A driver's bug stays with its sensor (`collector`). A collector that dies of a bug of its own is
 started again with backoff: the other buses never notice. A bug anywhere else ends the process, and
-systemd starts it again. The watchdog is fed only
-while the pipeline and the uplink make progress.
+systemd starts it again. The watchdog is fed only while the pipeline and the uplink make progress.
 """
 
 from __future__ import annotations

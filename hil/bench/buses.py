@@ -8,9 +8,9 @@ schedule_overrun_percent    the longest time between two polls of a sensor beyon
                             percent of it, the worst sensor of all, while all is well: 99 of 100
                             polls are no later.
 schedule_overrun_worst_percent  the same, the worst of all polls.
-neighbour_delay_timeouts    while a device is dead, the longest delay of a poll of any other on its
-                            bus beyond that sensor's worst while all was well, in time-outs: the
-                            longest that a poll of the dead one took, 0.1 s at least.
+neighbour_delay_timeouts    while a device is dead, the longest that a poll of any other on its bus,
+                            when it was due, waited for polls of the dead one; in time-outs: the
+                            longest that one of these took, 0.1 s at least.
 lost_polls                  of devices that nobody had cut off.
 cpu_percent                 processor time of this process, in percent of one core, while all is
                             well: the simulated devices and wires included.
@@ -87,9 +87,20 @@ SITE: Fleet = {
 class Turn:
     """One time that a driver was asked."""
 
+    due_s: float
     started_s: float
     took_s: float
-    failed: bool
+    failure: str  # what the driver said; "" if it answered
+
+    @property
+    def failed(self) -> bool:
+        """Whether the device was asked in vain."""
+        return bool(self.failure)
+
+    @property
+    def ended_s(self) -> float:
+        """When the bus was free again."""
+        return self.started_s + self.took_s
 
 
 class Watched:
@@ -99,6 +110,7 @@ class Watched:
         self._driver = driver
         self._now_ns = now_ns
         self._began_s: float | None = None  # its opening is part of its turn
+        self.station: Station | None = None
         self.turns: list[Turn] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -109,8 +121,8 @@ class Watched:
         self._began_s = self._now_ns() / 1e9
         try:
             self._driver.open()
-        except DriverError:
-            self._end(failed=True)
+        except DriverError as exc:
+            self._end(str(exc))
             raise
 
     def poll(self) -> Sequence[Observation]:
@@ -119,15 +131,16 @@ class Watched:
             self._began_s = self._now_ns() / 1e9
         try:
             found: Sequence[Observation] = self._driver.poll()
-        except DriverError:
-            self._end(failed=True)
+        except DriverError as exc:
+            self._end(str(exc))
             raise
-        self._end(failed=False)
+        self._end("")
         return found
 
-    def _end(self, *, failed: bool) -> None:
+    def _end(self, failure: str) -> None:
         began_s, self._began_s = self._began_s or 0.0, None
-        self.turns.append(Turn(began_s, self._now_ns() / 1e9 - began_s, failed))
+        due_s = min(began_s, self.station.due_s if self.station else began_s)
+        self.turns.append(Turn(due_s, began_s, self._now_ns() / 1e9 - began_s, failure))
 
 
 class Line:
@@ -159,6 +172,8 @@ class Line:
             Station(sensor, driver, "retry", self.health.sensor(sensor))  # type: ignore[arg-type]
             for sensor, driver in self.watched.items()
         ]
+        for station, driver in zip(stations, self.watched.values(), strict=True):
+            driver.station = station
         return Collector(
             self.name,
             self.bus,
@@ -219,25 +234,21 @@ class Line:
             found.setdefault(name, []).append(100 * over_s / self.watched[name].interval_s)
         return {name: sorted(percents) for name, percents in found.items()}
 
-    def usual_s(self, from_s: float, until_s: float) -> dict[str, float]:
-        """Return each sensor's longest overrun while all is well: its neighbours' own jitter."""
-        usual: dict[str, float] = {}
-        for name, over_s in self.overruns(from_s, until_s):
-            usual[name] = max(over_s, usual.get(name, 0.0))
-        return usual
-
-    def neighbour_delay(
-        self, victim: str, from_s: float, until_s: float, usual_s: Mapping[str, float]
-    ) -> float:
-        """Return another's longest delay beyond the usual, in time-outs of the dead `victim`."""
-        took_s = [turn.took_s for turn in self.failed(from_s, until_s)[victim]]
-        timeout_s = max([STUCK_S, *took_s])
-        late_s = [
-            over_s - usual_s.get(name, 0.0)
-            for name, over_s in self.overruns(from_s, until_s)
+    def neighbour_delay(self, victim: str, from_s: float, until_s: float) -> float:
+        """Return how long another at most waited for the dead `victim`, in its time-outs."""
+        in_vain = self.failed(from_s, until_s)[victim]
+        timeout_s = max([STUCK_S, *(turn.took_s for turn in in_vain)])
+        waited_s = [
+            sum(
+                max(0.0, min(turn.started_s, dead.ended_s) - max(turn.due_s, dead.started_s))
+                for dead in in_vain
+            )
+            for name, driver in self.watched.items()
             if name != victim
+            for turn in driver.turns
+            if from_s <= turn.due_s < until_s
         ]
-        return max([0.0, *late_s]) / timeout_s
+        return max(waited_s, default=0.0) / timeout_s
 
 
 class _Nowhere(queue.Queue[Collected | None]):
@@ -263,7 +274,6 @@ def measure(well_s: float, cut_s: float, say: Callable[[str], None]) -> dict[str
         time.sleep(well_s)
         well_until_s = boot_ns() / 1e9
         cpu_s = time.process_time() - cpu_s
-        usual_s = {line.name: line.usual_s(well_from_s, well_until_s) for line in lines}
         say("cutting them off, one on each bus at a time")
         delays = []
         for turn in range(max(len(line.cuttable()) for line in lines)):
@@ -277,7 +287,7 @@ def measure(well_s: float, cut_s: float, say: Callable[[str], None]) -> dict[str
             until_s = boot_ns() / 1e9
             for line, victim in victims:
                 line.heal(victim)
-                delays.append(line.neighbour_delay(victim, from_s, until_s, usual_s[line.name]))
+                delays.append(line.neighbour_delay(victim, from_s, until_s))
             time.sleep(cut_s)  # the dead one may be looked for as late as this
     finally:
         stopping.set()
@@ -286,14 +296,19 @@ def measure(well_s: float, cut_s: float, say: Callable[[str], None]) -> dict[str
     percents = [
         each for line in lines for each in line.overrun_percents(well_from_s, well_until_s).values()
     ]
-    lost = sum(
-        len(turns) for line in lines for turns in line.failed(well_from_s, well_until_s).values()
-    )
+    lost = [
+        f"{name}: {turn.failure}"
+        for line in lines
+        for name, turns in line.failed(well_from_s, well_until_s).items()
+        for turn in turns
+    ]
+    for each in lost:
+        say(each)
     return {
         "schedule_overrun_percent": max(0.0, *(p[math.ceil(0.99 * len(p)) - 1] for p in percents)),
         "schedule_overrun_worst_percent": max(0.0, *(p[-1] for p in percents)),
         "neighbour_delay_timeouts": max(delays),
-        "lost_polls": lost,
+        "lost_polls": len(lost),
         "cpu_percent": 100 * cpu_s / (well_until_s - well_from_s),
     }
 

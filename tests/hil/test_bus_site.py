@@ -77,12 +77,11 @@ def test_a_bus_keeps_its_schedule_whoever_dies_on_it(name: str) -> None:
     assert set(percents) == set(line.watched)
     assert max(each[-1] for each in percents.values()) <= OVERRUN_PERCENT
     assert not any(line.failed(well_from_s, well_until_s).values())
-    usual_s = line.usual_s(well_from_s, well_until_s)
     for victim, from_s, until_s in spans:
         failed = line.failed(from_s, until_s)
         assert failed[victim], f"{victim} was not cut off"
         assert {name for name, turns in failed.items() if turns} == {victim}
-        assert line.neighbour_delay(victim, from_s, until_s, usual_s) <= 1.0
+        assert line.neighbour_delay(victim, from_s, until_s) <= 1.0
     assert set(line.health.states().values()) <= {"ok", "warmup"}
 
 
