@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench powercut chaos clean
+.PHONY: demo test lint schemas lock footprint bench powercut chaos fuzz clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -38,6 +38,11 @@ powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is los
 
 chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at random: nothing is missing
 	$(BIN)/python -m hil.chaos --minutes 10
+
+fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into every decoder, then a guided search
+	$(BIN)/pip install -q -e '.[fuzz]'
+	$(BIN)/python -m hil.fuzz
+	$(BIN)/python -m hil.fuzz --guided 120
 
 lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
 	$(PYTHON) -m venv $(VENV)-lock

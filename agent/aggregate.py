@@ -24,9 +24,12 @@ MAX_SAMPLES = 360_000
 
 
 class Measured:
-    """What a window of a measuring sensor gathers: samples by quantity, and why others failed."""
+    """What a window of a measuring sensor gathers: samples by quantity, and why others failed.
 
-    __slots__ = ("classes", "failed", "numbers", "troubles")
+    Beside them the latest fix, and how many there were: where the gateway was at the window's end.
+    """
+
+    __slots__ = ("classes", "failed", "fix", "fixes", "numbers", "troubles")
 
     def __init__(self, quantities: Mapping[str, Quantity]) -> None:
         self.numbers = {name: array("d") for name, q in quantities.items() if not q.is_class}
@@ -35,6 +38,8 @@ class Measured:
         }
         self.failed: dict[str, Counter[Reason]] = {name: Counter() for name in quantities}
         self.troubles: Counter[Reason] = Counter()
+        self.fix: Fix | None = None
+        self.fixes = 0
 
     def add(self, observation: Observation) -> None:
         """Take a reading, or note why there is none."""
@@ -50,7 +55,10 @@ class Measured:
                 self.failed[name].update(reasons)
             case Trouble(reason=reason):
                 self.troubles[reason] += 1
-            case Reading() | Crossing() | Alive() | Fix():
+            case Fix():
+                self.fix = later(self.fix, observation)
+                self.fixes += 1
+            case Reading() | Crossing() | Alive():
                 pass  # not a quantity of this sensor
 
     def n(self, quantity: str) -> int:
@@ -73,6 +81,11 @@ class Measured:
         if quantity in self.numbers:
             return summarise(self.numbers[quantity])
         return shares(self.classes[quantity])
+
+
+def later(before: Fix | None, fix: Fix) -> Fix:
+    """Return the later one of two fixes."""
+    return fix if before is None or fix.at_boot_ns >= before.at_boot_ns else before
 
 
 def summarise(samples: array[float]) -> dict[str, object]:

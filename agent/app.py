@@ -19,7 +19,7 @@ import structlog
 
 from config.load import Problem
 from config.model import Text
-from drivers.base import Driver
+from drivers.base import Direction, Driver
 from drivers.buses import UNSTICK_CLOCKS, LinuxI2c, LinuxSerial, Openable, PairedSerial
 from drivers.files import LinuxFiles
 from drivers.gpio import GpiozeroPins, OpenDrain
@@ -281,12 +281,14 @@ class Gateway:
         )
 
     def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel[Any]:
+        moves = any(each.driver.spec.kind == "position" for each in self._plan.sensors)
         if sensor.counts_people:
             return PeopleChannel(
                 sensor.table.id,
                 policy=self._plan.policy,
-                directions=driver.spec.directions,
+                directions=directions_of(driver),
                 now_ns=self._utc_ns(),
+                moves=moves,
             )
         return MeasuredChannel(
             sensor.table.id,
@@ -295,12 +297,13 @@ class Gateway:
             rate_hz=driver.rate_hz,
             quantities=driver.quantities,
             now_ns=self._utc_ns(),
+            moves=moves,
         )
 
     def _sensor_birth(self, sensor: PlannedSensor, driver: Driver) -> dict[str, object]:
-        table, directions = sensor.table, sensor.table.directions
+        table, directions = sensor.table, directions_of(driver)
         units = {name: q.unit for name, q in driver.quantities.items()}
-        units |= dict.fromkeys(driver.spec.directions, "{person}")
+        units |= dict.fromkeys(directions, "{person}")
         birth: dict[str, object] = {
             "id": table.id,
             "driver": table.driver,
@@ -310,9 +313,9 @@ class Gateway:
             "location": _place(table.location),
             "label": _text(table.label),
         }
-        if driver.spec.directions:
+        if directions:
             birth["directions"] = {
-                name: _text(getattr(directions, name, None)) for name in driver.spec.directions
+                name: _text(getattr(table.directions, name, None)) for name in directions
             }
         return birth
 
@@ -338,6 +341,12 @@ def kind_of(driver: Driver) -> str:
     """Return the kind of a driver's records: its model's, unless its options choose."""
     kind: str = getattr(driver, "kind", driver.spec.kind)
     return kind
+
+
+def directions_of(driver: Driver) -> tuple[Direction, ...]:
+    """Return what a people sensor counts: its model's ways, unless its options choose of them."""
+    directions: tuple[Direction, ...] = getattr(driver, "directions", driver.spec.directions)
+    return directions
 
 
 def _open_bus(

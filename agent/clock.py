@@ -2,8 +2,9 @@
 
 Everything inside is stamped with the boot-time clock, which never steps. `Clock` holds the offset
 to UTC. It is believed when somebody vouches for it: the kernel, when it says that it is
-synchronised; a `Witness`, such as a battery-backed clock; or the configuration, which may say to
-believe the system always. Until then records are kept back, and put right once the time is known.
+synchronised; a `Witness`, such as a battery-backed clock or a GNSS receiver; or the configuration,
+which may say to believe the system always. Until then records are kept back, and put right once the
+time is known.
 Once known, the time stays known: where nobody vouches any more the boot-time clock runs on alone,
 its error bound grows, and a step of the system clock is not followed.
 
@@ -18,6 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from drivers.base import BUILT_NS as BUILT_NS  # no time before it is believed here either
+from drivers.base import Fix
+
 State = Literal["synced", "corrected", "estimated"]
 Event = Literal["synced", "stepped"]
 
@@ -30,12 +34,21 @@ STEP_S = 0.5
 # The crystals of computers stay below 50 ppm, those of temperature-compensated clocks below 5.
 DRIFT = 100e-6
 
-# No true time is earlier: this program did not exist. Moved forward with releases.
-BUILT_NS = 1_793_491_200 * 1_000_000_000  # 2026-11-01
-
 RTC_RESOLUTION_S = 1.0
 RTC_AGREES_S = 2.0  # with the system clock, which was set from it at boot
 RTC_FUTURE_NS = 10 * 366 * 86_400 * 1_000_000_000  # a longer sleep is a broken clock
+
+# A receiver computes, its burst takes up to a second at 4800 baud, and is fetched in turn: a fix is
+# up to so much older than it looks.
+GNSS_LATENCY_S = 1.0
+# Until it has received the almanac's leap seconds, 12.5 minutes after a cold start, a receiver uses
+# those of its firmware: three fewer in those of 2011, which are still sold.
+GNSS_LEAP_S = 3.0
+GNSS_ALMANAC_S = 750.0
+GNSS_AGREES_S = 1.0  # fixes in a row, of each other
+GNSS_FIXES = 5  # until they count
+GNSS_FIXES_REMEMBERED = 60
+GNSS_PAUSE_S = 600.0  # a longer one begins anew: a tunnel is shorter
 
 # Looks whose error is remembered: with one in 5 s, more than the longest window.
 LOOKS_REMEMBERED = 1000
@@ -94,7 +107,7 @@ class Clock:
         self._trust_system = trust_system
         self._heard: Witness | None = None
         self._known = False
-        self._offset_ns = first.utc_ns - first.boot_ns
+        self._offset_ns = self._system_ns = first.utc_ns - first.boot_ns
         self._error_s: float | None = None  # when somebody last vouched
         self._vouched_ns = first.boot_ns
         self._errors: deque[tuple[int, float | None]] = deque(maxlen=LOOKS_REMEMBERED)
@@ -129,13 +142,17 @@ class Clock:
             self._known = True
             self._offset_ns, self._error_s = told
             self._vouched_ns = look.boot_ns
+            self._system_ns = look.utc_ns - look.boot_ns
         elif not self._known and self.judge(look):
             self._offset_ns = look.utc_ns - look.boot_ns
         self._errors.append((look.boot_ns, self._error_at(look.boot_ns)))
 
     def disputes(self, look: Look) -> bool:
-        """Say whether somebody set the system clock and nobody vouches for it."""
-        moved_ns = look.utc_ns - look.boot_ns - self._offset_ns
+        """Say whether somebody set the system clock and nobody vouches for it.
+
+        It need not be right: a receiver may have told the time, which does not set it.
+        """
+        moved_ns = look.utc_ns - look.boot_ns - self._system_ns
         return self._known and not self._told(look) and abs(moved_ns) > STEP_S * 1e9
 
     def utc_ns(self, boot_ns: int) -> int:
@@ -204,6 +221,44 @@ def rtc_witness(rtc_s: int | None, look: Look, *, known_ns: int | None) -> Witne
         return None
     error_s = RTC_RESOLUTION_S + apart_s + DRIFT * max(0, age_ns) / 1e9
     return Witness("rtc", look.boot_ns, look.utc_ns, error_s)
+
+
+class GnssTime:
+    """Hears one receiver's fixes, and says when their time may be believed.
+
+    Its time comes over a serial line with a checksum of eight bits, so one fix counts for nothing:
+    several in a row must agree, each later than the one before, and be neither before this program
+    nor absurdly after. All come late and none early, so the one that was least late is right.
+    """
+
+    def __init__(self) -> None:
+        self._offsets_ns: deque[int] = deque(maxlen=GNSS_FIXES_REMEMBERED)
+        self._last: tuple[int, int] = (0, 0)  # boot time and UTC of the latest one
+        self._since_ns = 0  # boot time of the first one
+
+    def hear(self, fix: Fix) -> Witness | None:
+        """Take a fix; return what the receiver witnesses by now."""
+        utc_ns, boot_ns = fix.utc_ns, fix.at_boot_ns
+        if utc_ns is None:
+            return None
+        if not BUILT_NS <= utc_ns <= BUILT_NS + RTC_FUTURE_NS:
+            self._offsets_ns.clear()
+            return None
+        offset_ns = utc_ns - boot_ns
+        heard_ns, told_ns = self._last
+        self._last = (boot_ns, utc_ns)
+        farthest_ns = max((abs(offset_ns - each) for each in self._offsets_ns), default=0)
+        is_pause = boot_ns - heard_ns > GNSS_PAUSE_S * 1e9
+        if utc_ns <= told_ns or farthest_ns > GNSS_AGREES_S * 1e9 or is_pause:
+            self._offsets_ns.clear()
+        if not self._offsets_ns:
+            self._since_ns = boot_ns
+        self._offsets_ns.append(offset_ns)
+        if len(self._offsets_ns) < GNSS_FIXES:
+            return None
+        has_almanac = boot_ns - self._since_ns >= GNSS_ALMANAC_S * 1e9
+        error_s = GNSS_LATENCY_S + (0.0 if has_almanac else GNSS_LEAP_S)
+        return Witness("gnss", boot_ns, boot_ns + max(self._offsets_ns), error_s)
 
 
 @dataclass(frozen=True, slots=True)

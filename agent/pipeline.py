@@ -19,16 +19,16 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from drivers.base import Direction, Quantity, Reason
+from drivers.base import Direction, Fix, Quantity, Reason
 
 from .aggregate import Measured
 from .alerts import AlertBook
-from .clock import Change, Clock, Look, estimate
+from .clock import Change, Clock, GnssTime, Look, estimate
 from .collector import Collected
 from .phenomena.people import Counted
 from .privacy.policy import Policy
-from .quality import grade, grade_people, overall
-from .record import GATEWAY_STREAM, AlertRecord, Entry, Record
+from .quality import Quality, grade, grade_people, overall
+from .record import GATEWAY_STREAM, AlertRecord, Entry, Record, location
 from .spool import PreviousRun, Spool, SpoolError
 from .window import Tally, Window, Windower
 from .writer import Writer
@@ -48,10 +48,14 @@ T = TypeVar("T", bound=Tally)
 
 
 class Channel(ABC, Generic[T]):
-    """One sensor's way from observations to records."""
+    """One sensor's way from observations to records.
 
-    def __init__(self, windower: Windower[T]) -> None:
+    The records of one that `moves` say where the gateway was, by what another sensor told.
+    """
+
+    def __init__(self, windower: Windower[T], *, moves: bool) -> None:
         self._windower = windower
+        self.moves = moves
         self.add = windower.add
         self.cover = windower.cover
         self.next_close_ns = windower.next_close_ns
@@ -94,23 +98,36 @@ class MeasuredChannel(Channel[Measured]):
         rate_hz: float,
         quantities: Mapping[str, Quantity],
         now_ns: int,
+        moves: bool = False,
     ) -> None:
         self._stream, self._kind = stream, kind
         self._rate_hz = rate_hz
         self._quantities = quantities
-        super().__init__(Windower(window_s, lambda: Measured(quantities), now_ns=now_ns))
+        self._tells_place = kind == "position"  # by its own fixes, which it is graded by
+        super().__init__(
+            Windower(window_s, lambda: Measured(quantities), now_ns=now_ns),
+            moves=moves and not self._tells_place,
+        )
 
     def _record(self, window: Window[Measured], clock: Clock) -> Record:
         tally = window.tally
         expected = math.floor(self._rate_hz * window.length_s + 1e-6)
+        names = tally.heard_of()
+        if not names and not (self._tells_place and tally.fixes):  # it need not tell more
+            names = list(self._quantities)
         qualities = {
             name: grade(
                 tally.n(name), expected, tally.failed[name] + tally.troubles, window.reasons
             )
-            for name in tally.heard_of() or self._quantities
+            for name in names
         }
-        quality = overall(qualities)
+        place: dict[str, Quality] = {}
+        if self._tells_place:
+            place["location"] = grade(tally.fixes, expected, tally.troubles, window.reasons)
+        quality = overall(place | qualities)
         values: dict[str, object] = {}
+        if self._tells_place or self.moves:
+            values["location"] = location(tally.fix)
         for name, own in qualities.items():
             value = tally.value(name)
             if value is not None and own.flag != quality.flag:
@@ -123,12 +140,20 @@ class PeopleChannel(Channel[Counted]):
     """A sensor that counts people: nothing but the released figures comes out of it."""
 
     def __init__(
-        self, stream: str, *, policy: Policy, directions: tuple[Direction, ...], now_ns: int
+        self,
+        stream: str,
+        *,
+        policy: Policy,
+        directions: tuple[Direction, ...],
+        now_ns: int,
+        moves: bool = False,
     ) -> None:
         self._stream = stream
         self._policy = policy
         self._directions = directions
-        super().__init__(Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns))
+        super().__init__(
+            Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns), moves=moves
+        )
 
     def _record(self, window: Window[Counted], clock: Clock) -> Record:
         tally = window.tally
@@ -141,6 +166,8 @@ class PeopleChannel(Channel[Counted]):
             if tally.alive_s  # in a window of less than a second too
             else self._policy.withheld(self._directions)
         )
+        if self.moves:  # the gateway's place, which is no part of the release
+            values = {**values, "location": location(tally.fix)}
         return _record(self._stream, "people", window, clock, quality.json(), values)
 
 
@@ -195,6 +222,7 @@ class Pipeline:
         self._clock_wait_over = clock_wait_over
         self._rewind = rewind
         self._book = book
+        self._receivers: dict[str, GnssTime] = {}
         self._version = version
         self._trouble: str | None = None
         self._steady_at_ns = 0
@@ -299,6 +327,17 @@ class Pipeline:
         for observation in collected.observations:
             at_ns = self._clock.utc_ns(observation.at_boot_ns)
             channel.add(observation, at_ns, now_ns=now_ns)
+            if isinstance(observation, Fix):
+                self._take_fix(collected.sensor_id, observation, at_ns, now_ns)
+
+    def _take_fix(self, sensor_id: str, fix: Fix, at_ns: int, now_ns: int) -> None:
+        """Tell the other sensors' windows where they are, and the clock what time it is."""
+        for channel in self._channels.values():
+            if channel.moves:
+                channel.add(fix, at_ns, now_ns=now_ns)
+        witness = self._receivers.setdefault(sensor_id, GnssTime()).hear(fix)
+        if witness is not None:
+            self._clock.hear(witness)
 
     def _news(self, now_ns: int) -> list[AlertRecord]:
         """Return what is news of what was told, and of what waited for its time."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal
 
+from drivers.base import Fix
+
 from .clock import Stamp
 
 GATEWAY_STREAM = "gateway"
@@ -255,6 +257,21 @@ def utc_ns(text: str) -> int:
     """Return the time that `utc_text` wrote. Raises ValueError."""
     instant = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     return (instant - _EPOCH) // timedelta(milliseconds=1) * 1_000_000
+
+
+def location(fix: Fix | None) -> dict[str, float | None] | None:
+    """Return the contract's `location` object: where the gateway was; None where nobody knows.
+
+    Seven decimals of a degree are a centimetre.
+    """
+    if fix is None:
+        return None
+    return {
+        "latitude": round(fix.latitude_deg, 7),
+        "longitude": round(fix.longitude_deg, 7),
+        "speed_m_s": None if fix.speed_m_s is None else tidy(fix.speed_m_s),
+        "error_m": None if fix.error_m is None else tidy(fix.error_m),
+    }
 
 
 def tidy(value: float) -> float:

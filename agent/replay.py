@@ -22,6 +22,7 @@ from drivers.base import (
     BusError,
     Crossing,
     Driver,
+    Fix,
     FrameError,
     Observation,
     Reading,
@@ -29,6 +30,8 @@ from drivers.base import (
     Trouble,
 )
 from drivers.gpio import Edge, Pull
+
+from .record import location
 
 
 class RecordingError(Exception):
@@ -63,6 +66,11 @@ class Played:
                         values, reasons = {}, []
                     values[seen.quantity] = seen.value
                     reasons += [reason for reason in seen.reasons if reason not in reasons]
+                case Fix():
+                    if "location" in values:
+                        yield self._line(values, reasons)
+                        values, reasons = {}, []
+                    values["location"] = location(seen)
                 case Trouble():
                     reasons += [seen.reason] if seen.reason not in reasons else []
                 case Crossing():

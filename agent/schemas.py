@@ -80,6 +80,15 @@ class ClassSummary(Payload):
     reasons: list[Reason] = []
 
 
+class GatewayPlace(Payload):
+    """Where the gateway was at its last fix inside the window (WGS 84); never a person's place."""
+
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+    speed_m_s: float | None = Field(ge=0)
+    error_m: float | None = Field(ge=0, description="horizontal, one sigma")
+
+
 class Count(Payload):
     """A count of people after noise."""
 
@@ -96,6 +105,9 @@ class PeopleValues(Payload):
     epsilon: str = Field(pattern=r"^\d+(/\d+)?$", description="per crossing, an exact fraction")
     noise_sd: float
     ci95: int
+    location: GatewayPlace | None = Field(
+        default=None, description="of a moving gateway; null where it had no fix in the window"
+    )
 
 
 class PreviousRun(Payload):
@@ -123,7 +135,11 @@ class Record(Payload):
     end: UtcTime
     clock: ClockStamp
     quality: QualityMark
-    values: StartValues | PeopleValues | dict[str, NumberSummary | ClassSummary | float | None]
+    values: (
+        StartValues
+        | PeopleValues
+        | dict[str, NumberSummary | ClassSummary | GatewayPlace | float | None]
+    ) = Field(description="`location` stands in every record of a moving gateway, null without fix")
 
 
 class Gap(Payload):

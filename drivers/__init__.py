@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 
 DRIVERS = {
     "beam-pair": "drivers.beam_pair:BeamPair",
+    "bme280": "drivers.bme280:Bme280",
+    "contact": "drivers.contact:Contact",
+    "ds18b20": "drivers.ds18b20:Ds18b20",
     "grideye-amg88xx": "drivers.grideye:GridEye",
+    "ina219": "drivers.ina219:Ina219",
     "lufft-umb": "drivers.lufft_umb:LufftUmb",
     "maxbotix-hrxl": "drivers.maxbotix:MaxBotix",
+    "mlx90614": "drivers.mlx90614:Mlx90614",
+    "nmea-gnss": "drivers.nmea:NmeaGnss",
+    "omron-d6t": "drivers.d6t:D6t",
+    "pi-health": "drivers.pi_health:PiHealth",
+    "pulse-counter": "drivers.pulse_counter:PulseCounter",
 }
 
 

@@ -44,6 +44,9 @@ PEOPLE_REASONS: frozenset[Reason] = frozenset(
 
 Clock = Callable[[], int]  # the boot-time clock, nanoseconds
 
+# No true time is earlier: this program did not exist. Moved forward with releases.
+BUILT_NS = 1_793_491_200 * 1_000_000_000  # 2026-11-01
+
 
 class DriverError(Exception):
     """A device or its bus did not do what its specification says."""

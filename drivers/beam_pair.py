@@ -3,8 +3,8 @@
 Beams tell the direction only while a body breaks both at once, so they stand closer together
 than a body is deep. Two people abreast, or nose to tail, are one body to a beam.
 
-The upper half is pure: a `Debouncer` that believes a pin once it has kept its level, and a
-`BeamStateMachine` that follows the blocked beams through a passage. Times come with the edges.
+The upper half is pure: a `BeamStateMachine` follows the blocked beams through a passage. Times
+come with the edges.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from . import base
 from .base import Alive, BusError, Clock, Crossing, Direction, Observation, Quantity, Spec, Trouble
+from .debounce import LATENESS_NS, Debouncer
 from .gpio import Edge, PinBus, PinWatch, Pull
 
 Active = Literal["low", "high"]
@@ -44,44 +45,6 @@ _PASSAGES: Mapping[tuple[Beams, ...], Direction] = {
     (Beams.B, Beams.BOTH, Beams.A): "away",
 }
 _LONGEST_PASSAGE = 3
-
-# Edges reach us through lgpio's thread, late by a GIL switch or more. A level is believed only
-# when a later edge that contradicts it would have come by now.
-_LATENESS_NS = 100_000_000
-
-
-class Debouncer:
-    """Believes a pin's new level once it has held for `min_gap_ns`; the time stays the edge's.
-
-    Edges closer together than that reject each other, but the last one always stands: however
-    long a contact chatters, the level believed in the end is the true one. All pins wait
-    equally long, so the order of their edges is kept.
-    """
-
-    def __init__(self, levels: Mapping[int, int], min_gap_ns: int) -> None:
-        self._levels = dict(levels)
-        self._min_gap_ns = min_gap_ns
-        self._unsettled: dict[int, Edge] = {}  # the latest edge of a pin, oldest pin first
-
-    def take(self, edge: Edge) -> list[Edge]:
-        """Take one edge; return those that had settled by its time."""
-        settled = self.advance(edge.at_boot_ns)
-        self._unsettled.pop(edge.pin, None)
-        if edge.level != self._levels[edge.pin]:
-            self._unsettled[edge.pin] = edge
-        return settled
-
-    def advance(self, now_ns: int) -> list[Edge]:
-        """Return the edges that have settled by `now_ns`, oldest first."""
-        settled = [
-            edge
-            for edge in self._unsettled.values()
-            if now_ns - edge.at_boot_ns >= self._min_gap_ns
-        ]
-        for edge in settled:
-            del self._unsettled[edge.pin]
-            self._levels[edge.pin] = edge.level
-        return settled
 
 
 class BeamStateMachine:
@@ -158,10 +121,8 @@ class BeamCounter:
 
         A crossing's time is that of the edge that cleared the second beam.
         """
-        settled = [quiet for edge in edges for quiet in self.debouncer.take(edge)]
-        settled += self.debouncer.advance(now_ns - _LATENESS_NS)
         crossings = []
-        for edge in settled:
+        for edge in self.debouncer.settle(edges, now_ns):
             beam = Beams.A if edge.pin == self.pin_a else Beams.B
             if edge.level == self.blocked_level:
                 self.beams |= beam
@@ -170,7 +131,7 @@ class BeamCounter:
             direction = self.machine.take(self.beams, edge.at_boot_ns)
             if direction is not None:
                 crossings.append((direction, edge.at_boot_ns))
-        self.machine.advance(now_ns - _LATENESS_NS)
+        self.machine.advance(now_ns - LATENESS_NS)
         return crossings
 
 
@@ -223,6 +184,11 @@ class BeamPair:
         bus="gpio",
         quantities=(),
         directions=("towards", "away"),
+        header=(
+            ("output of beam A", "any free GPIO, such as pin 11 (GPIO 17): pin_a = 17"),
+            ("output of beam B", "any free GPIO, such as pin 13 (GPIO 27): pin_b = 27"),
+            ("0 V of both receivers", "pin 9 (GND)"),
+        ),
         wiring=(
             "Pins take 3.3 V and no more: never connect an output that carries 5, 12 or 24 V.",
             "Open collector or dry contact: output to the pin, its ground to the Pi's ground.",
@@ -232,6 +198,17 @@ class BeamPair:
             "Prefer light-on receivers (active = 'high'): a cut cable then looks blocked; with "
             "dark-on ones a dead receiver looks like an empty street for ever.",
             "A Pi 5 needs lgpio; RPi.GPIO and pigpio do not work there.",
+        ),
+        quirks=(
+            "Outputs bounce: a level is believed once it has held for min_gap_ms, and a crossing "
+            "keeps the kernel's time of its last edge.",
+            "Who turns back, or reaches through one beam, counts as nobody.",
+            "Two people abreast or nose to tail are one body to a beam: expect fewer than passed "
+            "where the way is wider than one person.",
+            "A passage longer than timeout_s (a trolley, snow on a lens) counts nobody, and "
+            "counting begins again once both beams are clear.",
+            "A covered beam and an empty street look alike from outside: what the beams do is "
+            "never reported but as crossings, since it would tell of persons.",
         ),
         evidence="data sheet only",
         evidence_note="The sequence of states was checked with simulated walkers, bounce and "

@@ -162,6 +162,7 @@ class LinuxI2c:
         import smbus2
 
         answer = smbus2.i2c_msg.read(address, length)
+        # A write of no bytes is a transaction of its own, which some adapters refuse.
         asked = [smbus2.i2c_msg.write(address, write)] if write else []
         self._transfer(address, len(write) + length, *asked, answer)
         return bytes(answer)

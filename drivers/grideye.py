@@ -3,6 +3,13 @@
 One frame is one transaction: the 128 bytes of registers 0x80..0xFF, ten times a second. Whatever
 is seen of a person stays in this process: a crossing leaves, a frame does not, and no error's
 text says what was in one.
+
+It has no register that says what it is, and at 0x68 it shares its address with the commonest
+clocks. Those are known by their time of day, before anything is written to them.
+
+Sources: Panasonic Grid-EYE characteristics specification; adafruit_amg88xx.py of Adafruit's
+CircuitPython_AMG88xx (registers); DS3231 data sheet (the clock's registers). [K]: 50 ms from
+power-up to the first transaction, 15 s until the output is stable.
 """
 
 from __future__ import annotations
@@ -16,10 +23,13 @@ from pydantic import Field
 from . import base
 from .base import (
     Alive,
+    BusError,
     Clock,
     Crossing,
     Direction,
+    Found,
     FrameError,
+    IdentityError,
     Observation,
     Quantity,
     Spec,
@@ -29,6 +39,8 @@ from .base import (
 from .buses import I2cBus
 from .tracking import Background, LineCounter, Passage, PixelField, find_people
 
+FIRST_REGISTER = b"\x00"
+THERMISTOR_REGISTER = b"\x0e"
 FIRST_PIXEL_REGISTER = b"\x80"
 FRAME_BYTES = 128
 SIDE = 8  # pixels
@@ -39,6 +51,13 @@ LOWEST_C, HIGHEST_C = -20.0, 100.0  # what the coldest and the hottest of the fa
 NORMAL_MODE = bytes((0x00, 0x00))
 INITIAL_RESET = bytes((0x01, 0x3F))
 TEN_FRAMES_A_SECOND = bytes((0x02, 0x00))
+
+# Read back after they were written; the reset register holds nothing.
+SETTINGS = (("power control", NORMAL_MODE), ("frame rate", TEN_FRAMES_A_SECOND))
+
+CLOCK_ADDRESS = 0x68
+CLOCK_REGISTERS = 0x13
+POWER_MODES = (0x00, 0x10, 0x20, 0x21)  # normal, sleep, stand-by of 60 s and of 10 s
 
 BAD_FRAMES_BEFORE_RESET = 3
 
@@ -85,6 +104,33 @@ def thermistor_c(raw: int) -> float:
     return -magnitude_c if raw & 0x800 else magnitude_c
 
 
+def is_clock(registers: bytes) -> bool:
+    """Tell whether `registers`, from 0x00 on, are a DS3231's or DS1307's: a time of day in BCD.
+
+    A Grid-EYE cannot be taken for one: where the clock has the weekday, the day and the month,
+    from 1 on, it has interrupts, its status and a register that reads as 0.
+    """
+    if len(registers) < 7:
+        return False
+    second, minute, hour, weekday, day, month, year = registers[:7]
+    # Bit 7 of the second stops a DS1307; bit 6 of the hour means 12 hours and bit 5 then noon;
+    # bit 7 of the month is the century.
+    is_12_hours = bool(hour & 0x40)
+    times = (
+        (second & 0x7F, 0, 59),
+        (minute, 0, 59),
+        (hour & (0x1F if is_12_hours else 0xFF), int(is_12_hours), 12 if is_12_hours else 23),
+        (weekday, 1, 7),
+        (day, 1, 31),
+        (month & 0x7F, 1, 12),
+        (year, 0, 99),
+    )
+    return all(
+        raw & 0x0F <= 9 and low <= (raw >> 4) * 10 + (raw & 0x0F) <= high
+        for raw, low, high in times
+    )
+
+
 class GridEye:
     """The sensor on its bus. The column index increases "towards", after `rotate`."""
 
@@ -95,6 +141,13 @@ class GridEye:
         bus="i2c",
         quantities=(),
         directions=("towards", "away"),
+        header=(
+            ("VDD", "pin 1 (3.3 V)"),
+            ("SDA", "pin 3 (GPIO 2)"),
+            ("SCL", "pin 5 (GPIO 3)"),
+            ("GND", "pin 6 (GND)"),
+            ("AD_SELECT", "pin 1 (3.3 V) for address 0x69, pin 6 (GND) for 0x68"),
+        ),
         wiring=(
             "Supply and I2C lines are 3.3 V (AMG8833, AMG8834), never 5 V.",
             "AD_SELECT high gives address 0x69, low gives 0x68.",
@@ -102,6 +155,18 @@ class GridEye:
             "The bus may run at up to 400 kHz.",
             "It looks straight down and people walk along the rows of pixels; the field is "
             "60 degrees wide, which is 2.9 m at a distance of 2.5 m.",
+        ),
+        quirks=(
+            "It has no identity: a scan can only say that something looks like one. A clock at "
+            "0x68 is known by its time and named, and nothing is written to it.",
+            "The first 15 s after power-up are not stable: nobody is counted in them (warmup_s).",
+            "After a brown-out it can lock up and answer one value for ever; after three such "
+            "frames, or the same frame for 10 s, it is reset.",
+            "There is no checksum and no sign of a new frame: a frame outside -20 to 100 degC or "
+            "with all pixels equal is refused, and one that is read twice changes nothing.",
+            "Pixels are two's complement, the sensor's own thermistor is sign and magnitude.",
+            "Where the picture's rows lie depends on the mounting: set rotate and flip, and walk "
+            "through once in each direction.",
         ),
         evidence="recorded bytes",
         evidence_note=(
@@ -114,6 +179,7 @@ class GridEye:
             "Panasonic Grid-EYE characteristics specification; registers as in Adafruit's "
             "CircuitPython_AMG88xx"
         ),
+        addresses=(0x69, 0x68),
     )
 
     class Options(base.Options):
@@ -160,10 +226,51 @@ class GridEye:
         """None: it counts."""
         return {}
 
+    @classmethod
+    def recognise(cls, bus: I2cBus, address: int) -> Found | None:
+        """Say whether what answers at `address` looks like a Grid-EYE; there is no surer way.
+
+        It does if its registers are no clock's, hold settings that it knows and zeros where it
+        has them, a thermistor and a picture that can be, and the two within 40 K of each other.
+        Raises BusError if nobody answers.
+        """
+        registers = bus.read(address, FIRST_REGISTER, CLOCK_REGISTERS)
+        if is_clock(registers) or registers[0x00] not in POWER_MODES or registers[0x02] > 1:
+            return None
+        thermistor = int.from_bytes(bus.read(address, THERMISTOR_REGISTER, 2), "little")
+        image = bus.read(address, FIRST_PIXEL_REGISTER, FRAME_BYTES)
+        if thermistor > 0xFFF or any(high > 0x0F for high in image[1::2]):
+            return None
+        own_c = thermistor_c(thermistor)
+        try:
+            away_k = abs(float(np.median(decode_frame(image))) - own_c)
+        except FrameError:
+            return None
+        if not LOWEST_C <= own_c <= HIGHEST_C or away_k > 40.0:
+            return None
+        # The thermistor is the chip's own warmth: it tells of nobody.
+        what = f"looks like a Grid-EYE AMG88xx (it has no identity), itself at {own_c:.1f} degC"
+        return Found(what, {"address": address})
+
     def open(self) -> None:
-        """Reset the sensor and let it run at 10 frames a second. Raises BusError."""
+        """Reset the sensor and let it run at 10 frames a second; read that back.
+
+        Raises BusError, IdentityError if a clock answers, FrameError if it did not take what was
+        written.
+        """
+        address = self._options.address
+        if address == CLOCK_ADDRESS:
+            self._refuse_clock()
         for command in (NORMAL_MODE, INITIAL_RESET, TEN_FRAMES_A_SECOND):
-            self._bus.write(self._options.address, command)
+            self._bus.write(address, command)
+        for name, (register, value) in SETTINGS:
+            answer = self._settings(register, 1)
+            if answer and answer[0] != value:
+                self.frame_errors += 1
+                raise FrameError(
+                    f"0x{address:02x}: wrote 0x{value:02x} to register 0x{register:02x} ({name}), "
+                    f"0x{answer[0]:02x} came back: is it a Grid-EYE, and its supply steady?"
+                )
         self._start_afresh()
         self._warmup.restart(self._now_ns())
 
@@ -197,6 +304,25 @@ class GridEye:
     def close(self) -> None:
         """Forget whom it saw; the sensor itself needs nothing."""
         self._start_afresh()
+
+    def _refuse_clock(self) -> None:
+        """Raise IdentityError if a clock answers in the sensor's place."""
+        if is_clock(self._settings(FIRST_REGISTER[0], CLOCK_REGISTERS)):
+            raise IdentityError(
+                f"0x{CLOCK_ADDRESS:02x}: a real-time clock (DS3231 or DS1307) answers, not a "
+                "Grid-EYE: connect the Grid-EYE's AD_SELECT to 3.3 V and set address = 0x69"
+            )
+
+    def _settings(self, register: int, length: int) -> bytes:
+        """Read registers; nothing where that fails.
+
+        A sensor that has gone fails the frame that is asked for next; a recording need not hold
+        what was read besides frames.
+        """
+        try:
+            return self._bus.read(self._options.address, bytes((register,)), length)
+        except BusError:
+            return b""
 
     def _refuse_frozen(self, image: bytes, at_ns: int) -> None:
         if image != self._image:

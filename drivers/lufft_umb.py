@@ -34,7 +34,17 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from . import base
-from .base import BusError, DriverError, FrameError, Kind, LineSettings, Quantity, Reading, Reason
+from .base import (
+    BusError,
+    DriverError,
+    FrameError,
+    IdentityError,
+    Kind,
+    LineSettings,
+    Quantity,
+    Reading,
+    Reason,
+)
 from .buses import SerialPort
 from .checksums import crc16_mcrf4xx
 
@@ -47,7 +57,12 @@ INVALID_CHANNEL = 0x24
 
 READ_CHANNEL = 0x23
 READ_CHANNELS = 0x2F
+DEVICE_INFO = 0x2D
+INFO_NAME = 0x10
 CHANNELS_PER_REQUEST = 20
+
+SCANNED_DEVICES = (1, 2, 3)  # numbers within a class: what devices leave the factory with, or near
+SCAN_TIMEOUT_S = 0.2
 
 HEAD_BYTES = 8  # SOH, version, to, from, length, STX
 OVERHEAD_BYTES = 12  # the head, ETX, two of CRC, EOT
@@ -129,6 +144,20 @@ def request(address: int, channels: Sequence[int]) -> bytes:
     """Return the question of the master for 1 to 20 `channels` of the device at `address`."""
     payload = struct.pack(f"<B{len(channels)}H", len(channels), *channels)
     return encode(Frame(address, MASTER, READ_CHANNELS, COMMAND_VERSION, payload))
+
+
+def name_request(address: int) -> bytes:
+    """Return the master's question for the name of the device at `address`."""
+    payload = bytes((INFO_NAME,))
+    return encode(Frame(address, MASTER, DEVICE_INFO, COMMAND_VERSION, payload))
+
+
+def device_name(frame: Frame) -> str:
+    """Return the name that an answer to `name_request` holds; "" from one that tells none."""
+    if frame.command != DEVICE_INFO or frame.payload[:2] != bytes((0, INFO_NAME)):
+        return ""
+    name = frame.payload[2:].split(b"\0")[0].decode("latin-1").strip()
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def decode(frame: Frame) -> Answer:
@@ -297,7 +326,7 @@ def readings(
         if isinstance(number, str):
             found += _lost(channel, number, at_boot_ns)
         elif channel.quantity is CONDITION:
-            code = int(number)
+            code = round(number)
             found.append(Reading(CONDITION.name, CONDITIONS.get(code, "unknown"), at_boot_ns))
             found.append(Reading(CONDITION_CODE.name, str(code), at_boot_ns))
         else:
@@ -312,7 +341,10 @@ def _number(said: ChannelValue, channel: Channel) -> float | Reason:
     if said.raw == channel.invalid:
         return "weak_signal"
     number = said.raw * channel.scale
-    return number if math.isfinite(number) else "out_of_range"
+    low, high = channel.quantity.low, channel.quantity.high
+    if not math.isfinite(number) or (low is not None and number < low):
+        return "out_of_range"
+    return number if high is None or number <= high else "out_of_range"
 
 
 def _lost(channel: Channel, reason: Reason, at_boot_ns: int) -> list[Reading]:
@@ -362,7 +394,12 @@ class LufftUmbOptions(base.Options):
     )
     interval_s: float = Field(default=10.0, ge=1.0, description="time between two questions")
     timeout_s: float = Field(default=0.5, gt=0.0, description="how long to wait for an answer")
-    retries: int = Field(default=2, ge=0, le=10, description="questions repeated without answer")
+    stuck_s: float | None = Field(
+        default=None,
+        ge=0.0,
+        description="the same answer for so long is no measurement any more; 0 = never; "
+        "default 21600 for irs31pro, 3600 for shm31, 0 for generic",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -375,6 +412,11 @@ class LufftUmbOptions(base.Options):
         if len(set(numbers)) < len(numbers) or len(set(names)) < len(names):
             raise ValueError("channels: each channel and each quantity can be given once")
         return self
+
+    @property
+    def still_s(self) -> float:
+        """How long one answer may last."""
+        return self.stuck_s if self.stuck_s is not None else _STUCK_S.get(self.model, 0.0)
 
     @property
     def target(self) -> int | None:
@@ -395,8 +437,15 @@ class LufftUmbOptions(base.Options):
         return [] if self.target is None else [f"UMB address 0x{self.target:04X}"]
 
 
+# A laser's last digits never rest. A road at the melting point of its ice stays at 0.0 degC for
+# hours, with everything else unchanged; of an unknown device nobody knows.
+_STUCK_S = {"irs31pro": 21600.0, "shm31": 3600.0}
+
+
 # Class 1 for the IRS31Pro is [K]: where it stays silent, read its class off the device.
 _ADDRESSES = {"irs31pro": 0x1001, "shm31": 0xB001}
+# What a device's name must not hold where another model is configured.
+_NAMES = {"irs31pro": "IRS", "shm31": "SHM"}
 _KINDS: dict[str, Kind] = {"irs31pro": "road", "shm31": "snow"}
 
 
@@ -415,16 +464,32 @@ class LufftUmb:
         kind="road",
         bus="serial",
         quantities=(*(c.quantity for c in IRS31PRO), CONDITION_CODE, *(c.quantity for c in SHM31)),
+        header=(
+            ("A and B", "A and B of a USB RS-485 adapter on any USB port"),
+            ("signal ground", "ground of the adapter"),
+            ("supply", "24 V DC of its own, never the Pi's pins"),
+        ),
         wiring=(
             "RS-485, two wires: A to A, B to B, and the common ground; several devices share them.",
+            "120 ohm between A and B at both ends of a line longer than a few metres.",
+            "An adapter with automatic direction; one that must be switched by RTS is not driven.",
             "Each device on the line needs an address of its own, set with the maker's tool.",
             "The device must speak UMB-binary (the default), at 19200 8N1.",
         ),
+        quirks=(
+            "Two-wire adapters echo each question: the echo is a master's frame and is dropped.",
+            "An answer takes up to 175 ms; the driver waits timeout_s, and asks once in a poll.",
+            "A device that is switched on is busy for some time: its values are missing (warmup).",
+            "A device that lacks a channel of its model's table says so, and is not asked to have "
+            "it: that quantity is not in its records.",
+        ),
+        checksum="CRC-16/MCRF4XX",
         evidence="recorded bytes",
         evidence_note="framing, CRC and value types on a recorded dialogue with a Lufft WS10; "
         "SHM31 on one vector; the IRS31Pro's channels from its manual only",
         source="Lufft UMB protocol; manuals IRS31Pro-UMB V10 01.2020 and SHM31",
         line=LineSettings(19200),
+        bauds=(9600, 28800, 57600, 38400),
         shares_bus=True,
     )
     Options: ClassVar[type[base.Options]] = LufftUmbOptions
@@ -438,7 +503,9 @@ class LufftUmb:
         self._table = {channel.number: channel for channel in _channels(options)}
         self._framer = UmbFramer()
         self._misbuilt = 0
+        self._stillness = base.Stillness(options.still_s)
         self.kind: Kind = _KINDS.get(options.model) or options.kind or "road"
+        self._timeout_ns = round(options.timeout_s * 1e9)
         self.interval_s = options.interval_s
         self.rate_hz = 1.0 / options.interval_s
         self.frames = 0
@@ -454,7 +521,48 @@ class LufftUmb:
         return found
 
     def open(self) -> None:
-        """Do nothing: a UMB device needs no configuration, and the first poll finds it."""
+        """Ask the device for its name.
+
+        Raises BusError if nobody answers, FrameError if only damaged answers came, IdentityError
+        if it calls itself another model.
+        """
+        self._stillness.forget()
+        address = self._address()
+        errors_before = self.frame_errors
+        until_ns = self._begin(name_request(address))
+        for frame in self._hear(address, until_ns):
+            if frame.command != DEVICE_INFO:
+                continue  # a late answer to an earlier question
+            self.frames += 1
+            self.identity = device_name(frame)
+            self._refuse_another(address)
+            return
+        raise self._unanswered(address, errors_before)
+
+    @classmethod
+    def discover(
+        cls, port: SerialPort, now_ns: Callable[[], int], until_ns: int
+    ) -> Iterator[base.Found]:
+        """Ask for a name at the first device numbers of every class; yield who answers."""
+        framer = UmbFramer()
+        for device in SCANNED_DEVICES:
+            for number in range(1, 0xF):
+                if now_ns() + SCAN_TIMEOUT_S * 1e9 > until_ns:
+                    return
+                address = number << 12 | device
+                port.discard_input()
+                port.write(name_request(address))
+                answer_ns = now_ns() + round(SCAN_TIMEOUT_S * 1e9)
+                answers: list[Frame] = []
+                while not answers and (left_ns := answer_ns - now_ns()) > 0:
+                    heard = framer.feed(port.read(left_ns / 1e9))
+                    answers = [f for f in heard if f.is_from_device and f.sender == address]
+                framer.flush()
+                for frame in answers:
+                    name = device_name(frame) or "UMB device"
+                    model = next((m for m, n in _NAMES.items() if n in name.upper()), "generic")
+                    what = f"{name} (UMB address 0x{address:04X})"
+                    yield base.Found(what, {"model": model, "address": address})
 
     def close(self) -> None:
         """Do nothing: the device waits to be asked."""
@@ -466,87 +574,125 @@ class LufftUmb:
         questions of several were answered, the others' channels are readings without a value.
         """
         found: list[Reading] = []
+        lost: Reason | None = None
+        raw: list[float | None] = []
         channels = list(self._table.values())
         for first in range(0, len(channels), CHANNELS_PER_REQUEST):
             asked = channels[first : first + CHANNELS_PER_REQUEST]
-            try:
-                found += self._ask([channel.number for channel in asked])
-            except DriverError as exc:
-                if not found:
-                    raise
-                reason: Reason = "bus_error" if isinstance(exc, BusError) else "frame_error"
-                at_boot_ns = self._now_ns()
-                for channel in asked:
-                    found += _lost(channel, reason, at_boot_ns)
+            if lost is None:
+                try:
+                    at_boot_ns, said = self._ask([channel.number for channel in asked])
+                except DriverError as exc:
+                    if not found:
+                        raise
+                    lost = "bus_error" if isinstance(exc, BusError) else "frame_error"
+                else:
+                    raw += [value.raw for value in said]
+                    present = [value for value in said if not self._is_absent(value)]
+                    found += readings(present, self._table, at_boot_ns)
+                    continue
+            # The rest is not asked for: the line belongs to others, too.
+            for channel in asked:
+                found += _lost(channel, lost, self._now_ns())
+        if lost is None and self._stillness.lasts(raw, self._now_ns()):
+            return [Reading(each.quantity, None, each.at_boot_ns, ("stuck",)) for each in found]
         return found
 
     def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[base.Observation]:
         """Decode the answers that `chunk` completes: of every device, unless an address is set."""
         found: list[base.Observation] = []
-        for answer in self._answers(self._framer.feed(chunk), self._options.address):
+        for frame in self._from_device(self._framer.feed(chunk), self._options.address):
+            answer = self._decoded(frame)
             if answer.status:
                 # An answer alone does not say which channels the question was for.
                 found.append(base.Trouble(reason_of(answer.status), at_boot_ns))
             found += readings(answer.values, self._table, at_boot_ns)
         return found
 
-    def _ask(self, numbers: Sequence[int]) -> list[Reading]:
-        """Return what the device says about up to 20 channels.
+    def _ask(self, numbers: Sequence[int]) -> tuple[int, Sequence[ChannelValue]]:
+        """Return when was asked, and what the device says about up to 20 channels.
 
-        Asks again where no good answer came: that costs half a second here, and would cost a
-        whole interval if it were left to the collector. Raises BusError or FrameError.
+        Raises BusError or FrameError.
         """
-        address = self._options.target
-        if address is None:
-            raise BusError("no UMB address is set")
-        question = request(address, numbers)
-        self._answers(self._framer.flush(), address)  # what the last question left behind
+        address = self._address()
         errors_before = self.frame_errors
-        for _ in range(1 + self._options.retries):
-            self._bus.discard_input()
-            at_boot_ns = self._now_ns()
-            self._bus.write(question)
-            for answer in self._hear(address, at_boot_ns + round(self._options.timeout_s * 1e9)):
-                values = answer.values
-                if answer.status:
-                    values = tuple(ChannelValue(each, answer.status, None) for each in numbers)
-                if [each.channel for each in values] == numbers:
-                    present = [v for v in values if not self._is_absent(v)]
-                    return readings(present, self._table, at_boot_ns)
-                # Else a late answer to an earlier question.
-        where = f"UMB address 0x{address:04X} (class {address >> 12}, device {address & 0xFFF})"
+        until_ns = self._begin(request(address, numbers))
+        at_boot_ns = until_ns - self._timeout_ns
+        for frame in self._hear(address, until_ns):
+            answer = self._decoded(frame)
+            values = answer.values
+            if answer.status:
+                values = tuple(ChannelValue(each, answer.status, None) for each in numbers)
+            if [each.channel for each in values] == numbers:
+                return at_boot_ns, values
+            # Else a late answer to an earlier question.
+        raise self._unanswered(address, errors_before)
+
+    def _begin(self, question: bytes) -> int:
+        """Ask; return until when an answer may come."""
+        self._framer.flush()  # what the last question left behind
+        self._bus.discard_input()
+        at_boot_ns = self._now_ns()
+        self._bus.write(question)
+        return at_boot_ns + self._timeout_ns
+
+    def _address(self) -> int:
+        if self._options.target is None:
+            raise BusError("no UMB address is set")
+        return self._options.target
+
+    def _unanswered(self, address: int, errors_before: int) -> DriverError:
         if self.frame_errors > errors_before:
-            raise FrameError(
-                f"only damaged answers from {where}: check termination, ground, "
+            return FrameError(
+                f"only damaged answers from {_where(address)}: check termination, ground, "
                 "and that no two devices share an address"
             )
-        raise BusError(f"nobody answers at {where}: check power, A/B wires, baud 19200 8N1")
+        return BusError(
+            f"nobody answers at {_where(address)}: check power, A/B wires, baud 19200 8N1"
+        )
+
+    def _refuse_another(self, address: int) -> None:
+        own = _NAMES.get(self._options.model)
+        name = self.identity.upper()
+        if own is not None and own not in name:
+            others = [model for model, part in _NAMES.items() if part in name]
+            if others:
+                raise IdentityError(
+                    f'{_where(address)} calls itself "{self.identity}": that is a {others[0]}, '
+                    f"not the {self._options.model} of the configuration"
+                )
 
     def _is_absent(self, said: ChannelValue) -> bool:
         return self._options.model != "generic" and said.status == INVALID_CHANNEL
 
-    def _hear(self, address: int, until_ns: int) -> Iterator[Answer]:
-        """Yield the answers of the device at `address` as they come, until `until_ns`."""
+    def _hear(self, address: int, until_ns: int) -> Iterator[Frame]:
+        """Yield the frames of the device at `address` as they come, until `until_ns`."""
         while (left_ns := until_ns - self._now_ns()) > 0:
             chunk = self._bus.read(left_ns / 1e9)
             if not chunk:
                 break
-            yield from self._answers(self._framer.feed(chunk), address)
-        yield from self._answers(self._framer.flush(), address)
+            yield from self._from_device(self._framer.feed(chunk), address)
+        yield from self._from_device(self._framer.flush(), address)
 
-    def _answers(self, frames: Iterable[Frame], address: int | None) -> list[Answer]:
-        """Decode and count the frames that devices sent; only one device's if `address` is set."""
-        answers = []
-        for frame in frames:
-            if not frame.is_from_device or address not in (None, frame.sender):
-                continue
-            try:
-                answers.append(decode(frame))
-                self.frames += 1
-            except FrameError:
-                self._misbuilt += 1
+    def _from_device(self, frames: Iterable[Frame], address: int | None) -> list[Frame]:
+        """Leave out what masters sent, and other devices than the one at `address`, if given."""
         self.frame_errors = self._framer.errors + self._misbuilt
-        return answers
+        return [f for f in frames if f.is_from_device and address in (None, f.sender)]
+
+    def _decoded(self, frame: Frame) -> Answer:
+        """Decode and count a device's frame; one that is misbuilt is an empty answer."""
+        try:
+            answer = decode(frame)
+            self.frames += 1
+        except FrameError:
+            self._misbuilt += 1
+            self.frame_errors += 1
+            return Answer()
+        return answer
+
+
+def _where(address: int) -> str:
+    return f"UMB address 0x{address:04X} (class {address >> 12}, device {address & 0xFFF})"
 
 
 def _channels(options: LufftUmbOptions) -> Sequence[Channel]:

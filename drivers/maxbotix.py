@@ -62,6 +62,13 @@ class MaxBotixOptions(base.Options):
     min_cm: float = Field(
         default=50.0, ge=0.0, description="values up to this are 'too close': 50 for WRS, 30 for WR"
     )
+    # A millimetre is coarse and the sensor's own filter strong: a calm night repeats itself, but
+    # not for hours, because the air's temperature moves the reading by more.
+    stuck_s: float = Field(
+        default=21600.0,
+        ge=0.0,
+        description="the same distance for so long is no measurement any more; 0 = never",
+    )
     rate_hz: float = Field(default=6.0, gt=0.0, description="frames a second, nominally")
 
     def missing_to_measure(self) -> list[str]:
@@ -84,15 +91,29 @@ class MaxBotix:
         kind="snow",
         bus="serial",
         quantities=(DISTANCE, DEPTH),
+        header=(
+            ("TX (pin 5), TTL variant", "pin 10 (GPIO 15, RXD)"),
+            ("V+ (pin 6)", "pin 1 (3.3 V) for TTL on the header; 5 V only with an adapter"),
+            ("GND (pin 7)", "pin 6 (ground)"),
+        ),
         wiring=(
             "RS-232 variants give inverted levels: use an RS-232 adapter, never a bare UART pin.",
             "TTL variants go to a 3.3 V UART only when powered from 3.3 V.",
             "Mount it level over flat ground, the beam free of poles and walls.",
         ),
+        quirks=(
+            "The greatest number means that nothing came back, not that far away: it is no value.",
+            "Anything nearer than the minimum is reported as the minimum: it is no value.",
+            "Some units slip a byte 0xFF in, and all print a banner at power-up: both are counted "
+            "as strange lines and dropped.",
+            "It corrects the speed of sound with its own thermometer, which the sun heats: a shade "
+            "helps, a second correction would be wrong and is not made.",
+        ),
         evidence="data sheet only",
         evidence_note="no recorded bytes were found; frames from the data sheet, faults injected",
         source="MaxBotix HRXL-MaxSonar-WRS data sheet",
         line=LineSettings(9600),
+        talks=True,
     )
     Options: ClassVar[type[base.Options]] = MaxBotixOptions
 
@@ -107,6 +128,7 @@ class MaxBotix:
         self._framer = LineFramer(end=b"\r", max_bytes=64)
         self._heard_ns: int | None = None
         self._strange_lines = 0
+        self._stillness = base.Stillness(options.stuck_s)
         self.rate_hz = options.rate_hz
         self.frames = 0
         self.frame_errors = 0  # lines that were no frame
@@ -121,6 +143,7 @@ class MaxBotix:
     def open(self) -> None:
         """Start to count silence: the sensor needs nothing."""
         self._heard_ns = self._now_ns()
+        self._stillness.forget()
 
     def close(self) -> None:
         """Do nothing: the sensor goes on by itself."""
@@ -163,6 +186,9 @@ class MaxBotix:
             min_mm=self._options.min_cm * 10,
             no_target_mm=NO_TARGET_MM[self._options.range_m],
         )
+        # A sensor without an echo repeats itself rightly.
+        if reason is None and self._stillness.lasts(distance, at_boot_ns):
+            reason = "stuck"
         if reason is not None:
             return [Reading(name, None, at_boot_ns, (reason,)) for name in self.quantities]
         found = [Reading(DISTANCE.name, distance / 10, at_boot_ns)]

@@ -67,6 +67,11 @@ class Background:
         self._level_c: PixelField = np.empty(0)
         self._sampled_s = -np.inf
 
+    @property
+    def level_c(self) -> PixelField | None:
+        """The field without people as it is known so far; None before the first field."""
+        return self._level_c if self._samples else None
+
     def excess_k(self, field_c: PixelField, at_s: float) -> PixelField:
         """Return how much warmer each pixel is than its background, having learnt from it.
 
@@ -79,11 +84,11 @@ class Background:
         return field_c - self._level_c
 
 
-def find_people(excess_k: PixelField) -> list[Point]:
+def find_people(excess_k: PixelField, least_pixels: int = PERSON_PIXELS) -> list[Point]:
     """Return the centre of each person in a field: along = column, across = row, in pixels.
 
     `excess_k`: shape (rows, columns), K above the background. A person is a summit of
-    PERSON_PIXELS or more that stands PERSON_K above the background, and SADDLE_K above the saddle
+    `least_pixels` or more that stands PERSON_K above the background, and SADDLE_K above the saddle
     to any warmer summit. Pixels are taken from the warmest down and join the summit of their
     warmest neighbour; where summits meet, one that does not stand out falls to the warmest.
     """
@@ -110,7 +115,7 @@ def find_people(excess_k: PixelField) -> list[Point]:
         home = owner[max(near, key=heights_k.__getitem__)]
         owner[at] = home
         summits[home].append(at)
-    return [_centre(pixels, heights_k) for pixels in summits if len(pixels) >= PERSON_PIXELS]
+    return [_centre(pixels, heights_k) for pixels in summits if len(pixels) >= least_pixels]
 
 
 def _centre(pixels: Sequence[tuple[int, ...]], heights_k: dict[tuple[int, ...], float]) -> Point:

@@ -48,8 +48,12 @@ class SerialDevice(Protocol):
         ...
 
 
+class NackError(Exception):
+    """An I2C device does not acknowledge: it is booting, or does not know what was written."""
+
+
 class I2cDevice(Protocol):
-    """A device at one I2C address."""
+    """A device at one I2C address; either call may raise NackError."""
 
     def write(self, data: bytes, now_s: float) -> None:
         """Take one write transaction, a register pointer first."""
@@ -452,9 +456,12 @@ class SimulatedI2c:
     def read(self, address: int, write: bytes, length: int) -> bytes:
         """Write `write`, then read `length` bytes. Raises BusError."""
         device = self._addressed(address, len(write) + length)
-        if write:
-            device.write(write, self._now_s())
-        answer = device.read(length, self._now_s())
+        try:
+            if write:
+                device.write(write, self._now_s())
+            answer = device.read(length, self._now_s())
+        except NackError:
+            raise self._unanswered(address) from None
         self._reads += 1
         bit = self._flip_at.pop(self._reads, None)
         if bit is None:
@@ -465,7 +472,10 @@ class SimulatedI2c:
 
     def write(self, address: int, data: bytes) -> None:
         """Write in one transaction. Raises BusError."""
-        self._addressed(address, len(data)).write(data, self._now_s())
+        try:
+            self._addressed(address, len(data)).write(data, self._now_s())
+        except NackError:
+            raise self._unanswered(address) from None
 
     def _addressed(self, address: int, length: int) -> I2cDevice:
         where = f"{self._path} 0x{address:02x}"
@@ -479,13 +489,16 @@ class SimulatedI2c:
         refused = self._transfers in self._nack_at
         self._nack_at.discard(self._transfers)
         if device is None or address in self._nacked or refused:
-            raise BusError(f"{where}: {os.strerror(errno.EREMOTEIO)}")
+            raise self._unanswered(address)
         self._pass((length + 2) * 9 / self._clock_hz)
         return device
 
     def _pass(self, time_s: float) -> None:
         if self._wait_s is not None:
             self._wait_s(time_s)
+
+    def _unanswered(self, address: int) -> BusError:
+        return BusError(f"{self._path} 0x{address:02x}: {os.strerror(errno.EREMOTEIO)}")
 
 
 class SimulatedFiles:

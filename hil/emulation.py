@@ -18,9 +18,18 @@ from drivers.base import Reason
 
 EMULATIONS = {
     "beam-pair": "hil.devices.beams:EMULATION",
+    "bme280": "hil.devices.bme280:EMULATION",
+    "contact": "hil.devices.contact:EMULATION",
+    "ds18b20": "hil.devices.ds18b20:EMULATION",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
+    "ina219": "hil.devices.ina219:EMULATION",
     "lufft-umb": "hil.devices.lufft:EMULATION",
     "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",
+    "mlx90614": "hil.devices.mlx90614:EMULATION",
+    "nmea-gnss": "hil.devices.gnss:EMULATION",
+    "omron-d6t": "hil.devices.d6t:EMULATION",
+    "pi-health": "hil.devices.board:EMULATION",
+    "pulse-counter": "hil.devices.pulses:EMULATION",
 }
 
 PERSONS_PER_MINUTE = 20.0  # of every emulated people counter
@@ -45,6 +54,8 @@ class Emulation:
     truth: Mapping[str, tuple[float, float] | frozenset[str]] = field(default_factory=dict)
     measures_after_s: float = 0.0  # its warm-up and boot
     complaints: Mapping[str, Complaint] = field(default_factory=dict)  # by what it says
+    # Makes the device repeat itself for ever, where repeating its bytes would not be that.
+    freeze: Callable[[Any], object] | None = None
 
 
 def emulated() -> list[str]:

@@ -2,6 +2,8 @@
 
     python -m hil.recordings grideye IN.bin OUT.jsonl
     python -m hil.recordings umb IN.txt OUT.jsonl
+    python -m hil.recordings ld2450 IN.bin OUT.jsonl
+    python -m hil.recordings nmea IN.log OUT.jsonl
 
 A capture tells the time between its frames, not the day: `started` is then on 1970-01-01.
 """
@@ -19,6 +21,13 @@ from typing import Any
 GRIDEYE_FRAME_BYTES = 128
 GRIDEYE_FRAMES_PER_S = 10
 GRIDEYE_ADDRESS = 0x69
+
+LD2450_FRAME_START = bytes.fromhex("aaff0300")
+LD2450_FRAME_BYTES = 30
+LD2450_FRAMES_PER_S = 12
+
+NMEA_PAUSE_S = 3600.0
+_NMEA_TIME = re.compile(rb"\$..(?:RMC|GGA),(\d\d)(\d\d)(\d\d(?:\.\d+)?),")
 
 UMB_MASTER = bytes.fromhex("01f0")  # F001h, the low byte first
 _UMB_LINE = re.compile(
@@ -89,6 +98,45 @@ def from_umb(capture: bytes) -> Iterator[dict[str, Any]]:
         raise ValueError("no lines")
 
 
+def from_ld2450(capture: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the recording of a radar's bytes as they came, cut at its pace of 12 frames a second.
+
+    Raises ValueError where there is no frame's beginning in them.
+    """
+    if LD2450_FRAME_START not in capture:
+        raise ValueError("no frame of the radar begins in these bytes (AA FF 03 00)")
+    yield _header("serial", "hlk-ld2450", {}, line={"baud": 256000}, clock="00:00:00")
+    for count, at in enumerate(range(0, len(capture), LD2450_FRAME_BYTES), start=1):
+        chunk = capture[at : at + LD2450_FRAME_BYTES]
+        yield {"t_s": round(count / LD2450_FRAMES_PER_S, 3), "rx": chunk.hex()}
+
+
+def from_nmea(capture: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the recording of a GNSS receiver's bytes, each at the time its sentences name.
+
+    Comments before the first byte of the receiver ("# ...", as gpsd's logs have them) are left
+    out; all else stays, binary noise too. Raises ValueError where nothing is left.
+    """
+    lines = capture.splitlines(keepends=True)
+    while lines and lines[0].startswith(b"#"):
+        del lines[0]
+    if not lines:
+        raise ValueError("no bytes of a receiver")
+    yield _header("serial", "nmea-gnss", {}, line={"baud": 9600}, clock="00:00:00")
+    first_s: float | None = None
+    at_s = 0.0
+    for line in lines:
+        told = _NMEA_TIME.search(line)
+        if told:
+            day_s = int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
+            first_s = day_s if first_s is None else first_s
+            since_s = (day_s - first_s) % 86400
+            # A receiver that finds the time jumps; a recording does not go back, nor by hours.
+            if at_s < since_s < at_s + NMEA_PAUSE_S:
+                at_s = since_s
+        yield {"t_s": round(at_s, 3), "rx": line.hex()}
+
+
 def _header(
     bus: str, driver: str, options: dict[str, Any], line: dict[str, Any], clock: str
 ) -> dict[str, Any]:
@@ -105,6 +153,8 @@ def _header(
 CAPTURES: dict[str, Callable[[bytes], Iterator[dict[str, Any]]]] = {
     "grideye": from_grideye,
     "umb": from_umb,
+    "ld2450": from_ld2450,
+    "nmea": from_nmea,
 }
 
 

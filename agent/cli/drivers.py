@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections.abc import Sequence
 
 import drivers
 from config.load import nearest
@@ -82,7 +83,7 @@ def _print_page(driver: type[Driver]) -> None:
         bus += ", several devices on a line" if spec.shares_bus else ""
     print(f"  kind      {spec.kind}\n  bus       {bus}")
     if spec.directions:
-        print(f"  counts    {' and '.join(spec.directions)}, published with noise only")
+        print(f"  counts    {_counted(spec.directions)}, published with noise only")
     for quantity in spec.quantities:
         print(f"  measures  {quantity.name} [{quantity.unit}]: {quantity.means}")
     for name, kind, default, means in describe(driver.Options):
@@ -92,6 +93,12 @@ def _print_page(driver: type[Driver]) -> None:
         _print_wrapped("wiring", sentence)
     _print_wrapped("evidence", f"{spec.evidence}: {spec.evidence_note}")
     _print_wrapped("source", spec.source)
+
+
+def _counted(directions: Sequence[str]) -> str:
+    """Name what is counted: both ways, or, where there is no telling them apart, the total."""
+    ways = " and ".join(name for name in directions if name != "total")
+    return ", or ".join(filter(None, (ways, "total" if "total" in directions else "")))
 
 
 def _print_wrapped(label: str, text: str) -> None:

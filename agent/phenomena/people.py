@@ -12,16 +12,22 @@ from typing import NoReturn
 
 from drivers.base import Alive, Crossing, Direction, Fix, Observation, Reading, Reason, Trouble
 
+from ..aggregate import later
+
 
 class Counted:
-    """What a window of a people sensor gathers. It prints nothing about what it holds."""
+    """What a window of a people sensor gathers. It prints nothing about what it holds.
 
-    __slots__ = ("_alive_second", "_counts", "alive_s", "troubles")
+    `fix` is where the gateway was at the window's end, which depends on nobody.
+    """
+
+    __slots__ = ("_alive_second", "_counts", "alive_s", "fix", "troubles")
 
     def __init__(self, directions: Iterable[Direction]) -> None:
         self._counts: dict[str, int] = dict.fromkeys(directions, 0)
         self._alive_second = -1
         self.alive_s = 0
+        self.fix: Fix | None = None
         self.troubles: Counter[Reason] = Counter()
 
     def __repr__(self) -> str:
@@ -42,7 +48,9 @@ class Counted:
                     self.alive_s += 1
             case Trouble(reason=reason):
                 self.troubles[reason] += 1
-            case Reading() | Crossing() | Fix():
+            case Fix():
+                self.fix = later(self.fix, observation)
+            case Reading() | Crossing():
                 pass  # a people sensor measures nothing, and counts only its own directions
 
     def take(self) -> dict[str, int]:

@@ -131,6 +131,13 @@ class GridEyeDevice:
         self._powered_s: float | None = None
         self._frame: int | None = None
         self._is_locked_up = False
+        self.takes_settings = True  # False: what is written to it changes nothing
+
+    def power_cycle(self) -> None:
+        """Lose the registers and wake up as after power-up: normal mode, 10 frames a second."""
+        self._registers = bytearray(256)
+        self._frame = None
+        self._is_locked_up = False
 
     def brown_out(self) -> None:
         """Answer with nothing but zeros from now on, until an initial reset."""
@@ -154,6 +161,8 @@ class GridEyeDevice:
         return bytes(self._registers[(first + i) % 256] for i in range(length))
 
     def _set(self, register: int, value: int) -> None:
+        if not self.takes_settings:
+            return
         if register == _RESET:
             if value == _INITIAL_RESET:
                 self._is_locked_up = False

@@ -12,9 +12,17 @@ from agent import kernel
 from agent.clock import (
     BUILT_NS,
     DRIFT,
+    GNSS_AGREES_S,
+    GNSS_ALMANAC_S,
+    GNSS_FIXES,
+    GNSS_LATENCY_S,
+    GNSS_LEAP_S,
+    GNSS_PAUSE_S,
+    RTC_FUTURE_NS,
     STEP_S,
     Change,
     Clock,
+    GnssTime,
     HeldBoot,
     Look,
     Stamp,
@@ -22,6 +30,7 @@ from agent.clock import (
     estimate,
     rtc_witness,
 )
+from drivers.base import Fix
 
 S = 1_000_000_000
 UTC_NS = 1_800_057_600 * S
@@ -335,3 +344,140 @@ def test_the_truth_lies_within_the_bound_and_boots_do_not_overlap(
         assert abs(each.utc_ns(last_ns) - true_ns - life_s * S) <= error_s * 1e9
         assert each.utc_ns(0) >= end_ns
         end_ns = each.utc_ns(last_ns)
+
+
+# A GNSS receiver
+
+
+def fix(boot_s: float, *, late_s: float = 0.2, utc_ns: int | None = 0) -> Fix:
+    """Return a fix heard `boot_s` after the boot and `late_s` after it was true."""
+    boot_ns = round(boot_s * S)
+    if utc_ns == 0:
+        utc_ns = UTC_NS + boot_ns - round(late_s * S)
+    return Fix(43.06, 141.35, boot_ns, utc_ns=utc_ns)
+
+
+def heard(receiver: GnssTime, fixes: list[Fix]) -> list[Witness]:
+    return [witness for each in fixes if (witness := receiver.hear(each)) is not None]
+
+
+def test_several_fixes_in_a_row_are_a_witness_and_fewer_are_none() -> None:
+    receiver = GnssTime()
+    assert heard(receiver, [fix(100 + n) for n in range(GNSS_FIXES - 1)]) == []
+    (witness,) = heard(receiver, [fix(100 + GNSS_FIXES)])
+    assert witness.source == "gnss"
+    assert witness.utc_ns - witness.boot_ns == UTC_NS - S // 5
+
+
+def test_the_fix_that_was_least_late_is_right_and_none_is_worse_than_told() -> None:
+    lates = [0.9, 0.3, 0.6, 0.2, 0.8, 0.5]
+    receiver = GnssTime()
+    witness = heard(receiver, [fix(100 + n, late_s=late) for n, late in enumerate(lates)])[-1]
+    late_ns = UTC_NS - (witness.utc_ns - witness.boot_ns)
+    assert late_ns == round(0.2 * S)
+    assert late_ns <= GNSS_LATENCY_S * S
+
+
+@pytest.mark.parametrize("off_s", [-7200.0, -1.3, 1.3, 3600.0, 86_400.0 * 365])
+def test_a_single_wrong_time_moves_nothing_and_the_row_begins_anew(off_s: float) -> None:
+    receiver = GnssTime()
+    before = heard(receiver, [fix(100 + n) for n in range(20)])
+    assert len(before) == 20 - GNSS_FIXES + 1
+    assert heard(receiver, [fix(120, late_s=-off_s)]) == []
+    assert heard(receiver, [fix(121 + n) for n in range(GNSS_FIXES - 1)]) == []
+    after = heard(receiver, [fix(130)])
+    assert {each.utc_ns - each.boot_ns for each in [*before, *after]} == {UTC_NS - S // 5}
+
+
+def test_a_receiver_whose_time_wanders_is_never_believed() -> None:
+    step_s = GNSS_AGREES_S / (GNSS_FIXES - 2)
+    wanders = [fix(100 + n, late_s=step_s * n) for n in range(200)]
+    assert heard(GnssTime(), wanders) == []
+
+
+def test_a_receiver_that_repeats_its_time_is_never_believed() -> None:
+    frozen = [fix(100 + n / 10, utc_ns=UTC_NS + 100 * S) for n in range(100)]
+    assert heard(GnssTime(), frozen) == []
+
+
+@pytest.mark.parametrize(
+    "utc_ns", [BUILT_NS - 1, BUILT_NS + RTC_FUTURE_NS + 1000 * S, UTC_NS - 1024 * 7 * 86_400 * S]
+)
+def test_a_day_on_which_this_program_does_not_run_is_never_believed(utc_ns: int) -> None:
+    away = [fix(n, utc_ns=utc_ns - (99 - n) * S * (utc_ns < BUILT_NS)) for n in range(100)]
+    assert heard(GnssTime(), away) == []
+    receiver = GnssTime()
+    heard(receiver, [fix(100 + n) for n in range(GNSS_FIXES)])
+    assert heard(receiver, [fix(110, utc_ns=utc_ns), fix(111)]) == []
+
+
+def test_a_fix_without_a_time_is_passed_over() -> None:
+    fixes = [fix(100 + n, utc_ns=0 if n % 2 else None) for n in range(2 * GNSS_FIXES)]
+    assert len(heard(GnssTime(), fixes)) == 1
+
+
+def test_after_a_long_pause_the_row_begins_anew_and_a_tunnel_is_none() -> None:
+    receiver = GnssTime()
+    heard(receiver, [fix(100 + n) for n in range(10)])
+    assert heard(receiver, [fix(109 + GNSS_PAUSE_S)])
+    assert heard(receiver, [fix(110 + 2 * GNSS_PAUSE_S)]) == []
+
+
+def test_leap_seconds_are_doubted_until_the_almanac_has_come() -> None:
+    receiver = GnssTime()
+    long_row = heard(receiver, [fix(100 + n) for n in range(round(GNSS_ALMANAC_S) + 10)])
+    assert long_row[0].error_s == GNSS_LATENCY_S + GNSS_LEAP_S
+    assert long_row[-1].error_s == GNSS_LATENCY_S
+
+
+def test_a_correction_of_the_leap_seconds_is_taken_when_it_has_lasted() -> None:
+    receiver = GnssTime()
+    heard(receiver, [fix(100 + n, late_s=-3.0) for n in range(20)])
+    right = heard(receiver, [fix(120 + n) for n in range(GNSS_FIXES)])
+    assert [each.utc_ns - each.boot_ns for each in right] == [UTC_NS - S // 5]
+
+
+def lives(clock: Clock, receiver: GnssTime, begin: int, end: int, ahead_s: float) -> list[Change]:
+    """Hear a fix a second and look each five, the system clock being off; return the changes."""
+    changes = []
+    for second in range(begin, end):
+        witness = receiver.hear(fix(second, late_s=0.2 + 0.3 * (second % 3) / 2))
+        if witness is not None:
+            clock.hear(witness)
+        if second % 5 == 0:
+            seen = look(second, ahead_s=ahead_s)
+            change = clock.judge(seen)
+            changes += [] if change is None else [change]
+            clock.accept(seen)
+    return changes
+
+
+def test_without_a_network_a_receiver_makes_the_time_known_and_holds_it_still() -> None:
+    clock = Clock(look(ahead_s=-3e7), trust_system=False)
+    changes = lives(clock, GnssTime(), 100, 2000, -3e7)
+    assert [change.event for change in changes] == ["synced"]
+    assert clock.known
+    assert abs(clock.utc_ns(2000 * S) - UTC_NS - 2000 * S) <= GNSS_LATENCY_S * S
+    assert clock.stamp().error_s == pytest.approx(GNSS_LATENCY_S, abs=0.01)
+
+
+def test_in_a_tunnel_a_system_clock_that_was_always_wrong_is_no_dispute() -> None:
+    clock = Clock(look(ahead_s=-3e7), trust_system=False)
+    lives(clock, GnssTime(), 100, 200, -3e7)
+    for second in range(200, 2000, 5):
+        dark = look(second, ahead_s=-3e7)
+        assert clock.judge(dark) is None
+        assert not clock.disputes(dark)
+        clock.accept(dark)
+    bound_s = clock.stamp().error_s
+    assert bound_s is not None
+    assert bound_s >= GNSS_LATENCY_S + GNSS_LEAP_S + 1800 * DRIFT
+
+
+def test_a_synchronised_kernel_goes_before_any_receiver() -> None:
+    clock = Clock(look(synchronised=True, error_s=0.02), trust_system=False)
+    clock.hear(Witness("gnss", 104 * S, UTC_NS + 504 * S, 0.001))
+    seen = look(105.0, synchronised=True, error_s=0.02)
+    assert clock.judge(seen) is None
+    clock.accept(seen)
+    assert clock.stamp() == Stamp("synced", 0.02)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from drivers.base import Alive, BusError, Crossing, Observation, Trouble
-from drivers.beam_pair import BeamPair, Beams, BeamStateMachine, Debouncer
+from drivers.beam_pair import BeamPair, Beams, BeamStateMachine
+from drivers.debounce import Debouncer
 from drivers.gpio import Edge, PinWatch, Pull
 from hil.devices.beams import BeamCrowd
 from hil.pins import SimulatedPins

@@ -21,11 +21,13 @@ from drivers.base import (
     BusError,
     Crossing,
     FrameError,
+    IdentityError,
     Observation,
     Trouble,
 )
-from drivers.grideye import GridEye, decode_frame, thermistor_c
+from drivers.grideye import GridEye, decode_frame, is_clock, thermistor_c
 from hil.buses import SimulatedI2c
+from hil.devices.ds3231 import Ds3231Device
 from hil.devices.grideye import GridEyeDevice, Scene, Walker
 
 S = 1_000_000_000
@@ -51,7 +53,8 @@ class Played:
         return self.reads * (S // 10)
 
     def read(self, address: int, write: bytes, length: int) -> bytes:
-        assert (address, write, length) == (0x69, b"\x80", 128)
+        if (address, write, length) != (0x69, b"\x80", 128):
+            raise BusError("EREMOTEIO, as in a recording of frames only")
         self.reads += 1
         return next(self._answers)
 
@@ -354,6 +357,116 @@ def test_whatever_goes_wrong_it_gives_no_reason_that_tells_of_persons() -> None:
     observed += bench.run(5)
     assert {o.reason for o in observed if isinstance(o, Trouble)} <= PEOPLE_REASONS
     assert {type(o) for o in observed} <= {Trouble, Alive, Crossing}
+
+
+def test_a_sensor_that_was_power_cycled_behind_our_back_goes_on() -> None:
+    bench = Bench(Scene([Walker(8, "towards")]))
+    bench.run(3)
+    bench.device.power_cycle()
+    assert [way for _, way in crossings(bench.run(12))] == ["towards"]
+
+
+# Who is there.
+
+
+def test_what_did_not_take_its_settings_is_told_with_what_was_written_and_what_came_back() -> None:
+    bench = Bench()
+    bench.device.write(b"\x02\x01", 0.0)
+    bench.device.takes_settings = False
+    with pytest.raises(FrameError, match=r"wrote 0x00 to register 0x02 .*0x01 came back"):
+        bench.driver.open()
+    assert bench.driver.frame_errors == 1
+
+
+def test_a_clock_at_the_configured_address_is_named_and_nothing_is_written_to_it() -> None:
+    clock = Ds3231Device()
+    bus = SimulatedI2c({0x68: clock}, lambda: 0.0)
+    bus.open()
+    driver = GridEye(bus, GridEye.Options(address=0x68), lambda: 0)
+    with pytest.raises(IdentityError, match=r"0x68: a real-time clock .* address = 0x69"):
+        driver.open()
+    assert not clock.harmed
+    assert driver.frames == 0
+
+
+@pytest.mark.parametrize("after_s", [0.0, 29.0, 31.0, 86400.0, 40e6, 1e9])
+def test_a_clock_is_known_by_whatever_time_it_shows(after_s: float) -> None:
+    clock = Ds3231Device()
+    bus = SimulatedI2c({0x68: clock}, lambda: after_s)
+    bus.open()
+    assert is_clock(bus.read(0x68, b"\x00", 19))
+    assert GridEye.recognise(bus, 0x68) is None
+    assert not clock.harmed
+
+
+def test_a_grid_eye_at_the_clocks_address_is_no_clock() -> None:
+    device = GridEyeDevice(Scene(), seed=1)
+    bus = SimulatedI2c({0x68: device}, lambda: 1.0)
+    bus.open()
+    driver = GridEye(bus, GridEye.Options(address=0x68, warmup_s=0.0), lambda: S)
+    driver.open()
+    assert driver.poll() == [Alive(S)]
+
+
+@pytest.mark.parametrize("hour", [0x00, 0x23, 0x41, 0x52, 0x72])
+def test_clocks_of_twelve_hours_and_of_another_century_are_clocks(hour: int) -> None:
+    assert is_clock(bytes((0x59, 0x00, hour, 0x07, 0x31, 0x92, 0x99)))
+
+
+@pytest.mark.parametrize(
+    "registers",
+    [
+        bytes(7),
+        b"\xff" * 7,
+        bytes((0x00, 0x00, 0x00, 0x03, 0x02, 0x00, 0x00)),  # a Grid-EYE with its interrupt on
+        bytes((0x5A, 0x00, 0x08, 0x05, 0x15, 0x01, 0x27)),
+        bytes((0x30, 0x59, 0x24, 0x05, 0x15, 0x01, 0x27)),
+        bytes((0x30, 0x59, 0x40, 0x05, 0x15, 0x01, 0x27)),
+        bytes((0x30, 0x59, 0x08, 0x05, 0x32, 0x01, 0x27)),
+        b"\x30\x59\x08",
+    ],
+)
+def test_what_shows_no_time_of_day_is_no_clock(registers: bytes) -> None:
+    assert not is_clock(registers)
+
+
+def test_a_scan_says_that_it_looks_like_one_and_changes_nothing() -> None:
+    device = GridEyeDevice(Scene(floor_c=-3.5), seed=1)
+    wrote: list[bytes] = []
+    bus = SimulatedI2c({0x69: device}, lambda: 1.0)
+    bus.open()
+    bus.write = lambda address, data: wrote.append(data)  # type: ignore[method-assign]
+    found = GridEye.recognise(bus, 0x69)
+    assert found is not None
+    assert "looks like a Grid-EYE" in found.what
+    assert "-3.5 degC" in found.what
+    assert found.options == {"address": 0x69}
+    assert wrote == []
+    with pytest.raises(BusError):
+        GridEye.recognise(bus, 0x68)
+
+
+@given(st.binary(min_size=256, max_size=256))
+def test_random_registers_are_hardly_ever_a_grid_eye_and_never_an_exception(
+    registers: bytes,
+) -> None:
+    class Noise:
+        def read(self, address: int, write: bytes, length: int) -> bytes:
+            return registers[write[0] : write[0] + length]
+
+        def write(self, address: int, data: bytes) -> None:
+            raise AssertionError("a scan writes nothing")
+
+    found = GridEye.recognise(Noise(), 0x69)
+    assert found is None or max(registers[0x81::2]) <= 0x0F
+
+
+def test_one_that_is_locked_up_is_not_recognised_and_yet_opened() -> None:
+    bench = Bench()
+    bench.device.brown_out()
+    assert GridEye.recognise(bench.bus, 0x69) is None
+    bench.driver.open()
+    assert any(isinstance(o, Alive) for o in bench.run(1))
 
 
 # Real recordings.

@@ -4,6 +4,7 @@ import math
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from drivers.base import BusError, Driver, FrameError, LineSettings, Reading, SerialDriver, Trouble
+from drivers.base import (
+    BusError,
+    Driver,
+    FrameError,
+    IdentityError,
+    LineSettings,
+    Reading,
+    SerialDriver,
+    Trouble,
+)
 from drivers.buses import LinuxSerial
 from drivers.lufft_umb import (
     MASTER,
@@ -474,7 +484,8 @@ def asking(now: Now) -> Asking:
         port.open()
         driver = LufftUmb(port, LufftUmbOptions(**options), now.ns)
         as_the_gateway_sees_it: Driver = driver
-        as_the_gateway_sees_it.open()
+        with suppress(BusError, FrameError):  # of those that are silent or broken from the start
+            as_the_gateway_sees_it.open()
         assert isinstance(driver, SerialDriver)
         return driver, port
 
@@ -488,7 +499,7 @@ def test_a_poll_gives_every_quantity_once_at_one_time(asking: Asking, now: Now) 
     assert sorted(values(found)) == sorted(driver.quantities)
     assert len(found) == len(driver.quantities)
     assert {each.at_boot_ns for each in found} == {asked_at_ns}
-    assert (driver.frames, driver.frame_errors) == (1, 0)
+    assert (driver.frames, driver.frame_errors) == (2, 0), "its name, and its values"
 
 
 def test_values_follow_the_truth_through_a_day(asking: Asking, now: Now) -> None:
@@ -507,8 +518,9 @@ def test_more_than_twenty_channels_are_asked_for_in_turns(asking: Asking) -> Non
     device = UmbDevice(0x7001, {n: (F32, lambda _, n=n: n / 2) for n in range(100, 145)})
     channels = [ChannelOptions(channel=n, quantity=f"q{n}") for n in range(100, 145)]
     driver, _ = asking(device, address=0x7001, channels=channels)
+    before = driver.frames
     assert values(driver.poll()) == {f"q{n}": n / 2 for n in range(100, 145)}
-    assert driver.frames == 3
+    assert driver.frames - before == 3
 
 
 def test_a_question_unanswered_among_several_costs_only_its_own_channels(asking: Asking) -> None:
@@ -536,7 +548,7 @@ def test_a_silent_address_is_a_bus_error_that_says_what_to_check(asking: Asking,
         "nobody answers at UMB address 0x1001 (class 1, device 1): "
         "check power, A/B wires, baud 19200 8N1"
     )
-    assert now.s - before_s == pytest.approx(1.5, abs=0.1)  # three questions, half a second each
+    assert now.s - before_s == pytest.approx(0.5, abs=0.01), "one question, and its time-out"
     assert driver.frames == 0
 
 
@@ -546,9 +558,82 @@ def test_a_device_without_address_cannot_be_asked(asking: Asking) -> None:
         driver.poll()
 
 
-def test_a_device_that_answers_late_is_heard_on_the_repeated_question(asking: Asking) -> None:
-    driver, _ = asking(shm31(turnaround_s=(0.7, 0.7)), model="shm31")
-    assert values(driver.poll())["depth_cm"] is not None
+def test_of_many_questions_the_first_without_an_answer_is_the_last(
+    asking: Asking, now: Now
+) -> None:
+    device = UmbDevice(0x7001, {n: (F32, lambda _: 1.0) for n in range(1, 81)})
+    channels = [ChannelOptions(channel=n, quantity=f"q{n}") for n in range(1, 81)]
+    driver, port = asking(device, address=0x7001, channels=channels)
+    port.line.silence(device)
+    before_s = now.s
+    with pytest.raises(BusError):
+        driver.poll()
+    assert now.s - before_s == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_device_says_its_name_when_it_is_found(asking: Asking) -> None:
+    driver, _ = asking(shm31(), model="shm31")
+    assert driver.identity == "SHM31"
+
+
+def test_a_device_of_another_model_is_named_and_not_used(now: Now) -> None:
+    port = SimulatedSerial([irs31pro(0xB001)], now, wait_s=now.advance)
+    port.open()
+    driver = LufftUmb(port, LufftUmbOptions(model="shm31"), now.ns)
+    with pytest.raises(IdentityError, match='calls itself "IRS31Pro": that is a irs31pro, not'):
+        driver.open()
+
+
+def test_a_name_that_says_nothing_is_no_reason_to_refuse(now: Now) -> None:
+    device = UmbDevice(0xB001, {604: (F32, lambda _: 30.0)}, name="")
+    port = SimulatedSerial([device], now, wait_s=now.advance)
+    port.open()
+    driver = LufftUmb(port, LufftUmbOptions(model="shm31"), now.ns)
+    driver.open()
+    assert values(driver.poll()) == {"depth_cm": 30.0}
+
+
+def test_a_number_outside_of_what_the_model_can_say_is_no_value(asking: Asking) -> None:
+    driver, _ = asking(shm31(depth_cm=lambda _: 4000.0), model="shm31")
+    (reading,) = driver.poll()
+    assert (reading.value, reading.reasons) == (None, ("out_of_range",))
+
+
+def test_the_same_answer_for_too_long_is_stuck_until_it_changes(asking: Asking, now: Now) -> None:
+    depth_cm = [42.0]
+    driver, _ = asking(shm31(depth_cm=lambda _: depth_cm[0], noise_cm=0.0), model="shm31")
+    for _ in range(60):
+        assert values(driver.poll()) == {"depth_cm": 42.0}
+        now.advance(59.0)
+    now.advance(61.0)
+    (reading,) = driver.poll()
+    assert (reading.value, reading.reasons) == (None, ("stuck",))
+    depth_cm[0] = 42.1
+    assert values(driver.poll()) == {"depth_cm": pytest.approx(42.1, abs=1e-4)}
+    patient, _ = asking(shm31(depth_cm=lambda _: 42.0, noise_cm=0.0), model="shm31", stuck_s=0.0)
+    patient.poll()
+    now.advance(1e6)
+    assert values(patient.poll()) == {"depth_cm": 42.0}
+
+
+def test_a_scan_finds_the_devices_of_a_line_and_proposes_their_options(now: Now) -> None:
+    devices = [irs31pro(), shm31(), UmbDevice(0x7002, {}, name="WS600-UMB")]
+    port = SimulatedSerial(devices, now, wait_s=now.advance, echo=True)
+    port.open()
+    found = list(LufftUmb.discover(port, now.ns, now.ns() + 60_000_000_000))
+    assert [(each.what, dict(each.options)) for each in found] == [
+        ("IRS31Pro (UMB address 0x1001)", {"model": "irs31pro", "address": 0x1001}),
+        ("SHM31 (UMB address 0xB001)", {"model": "shm31", "address": 0xB001}),
+        ("WS600-UMB (UMB address 0x7002)", {"model": "generic", "address": 0x7002}),
+    ]
+
+
+def test_a_scan_of_an_empty_line_ends_in_time(now: Now) -> None:
+    port = SimulatedSerial([], now, wait_s=now.advance)
+    port.open()
+    until_s = now.s + 3.0
+    assert list(LufftUmb.discover(port, now.ns, round(until_s * 1e9))) == []
+    assert now.s <= until_s
 
 
 def test_a_late_answer_to_another_question_is_not_taken_for_this_one(asking: Asking) -> None:
@@ -573,9 +658,10 @@ def test_only_garbage_is_a_frame_error(asking: Asking) -> None:
             return bytes(byte ^ 0x40 for byte in super().speak(now_s))
 
     driver, _ = asking(Broken(0xB001, {604: (F32, lambda _: 30.0)}), model="shm31")
+    before = driver.frame_errors
     with pytest.raises(FrameError, match="only damaged answers from UMB address 0xB001"):
         driver.poll()
-    assert (driver.frames, driver.frame_errors) == (0, 3)
+    assert (driver.frames, driver.frame_errors - before) == (0, 1)
 
 
 def test_an_answer_that_hides_behind_a_false_beginning_is_found(asking: Asking) -> None:
@@ -600,7 +686,7 @@ def test_a_device_that_answers_with_a_status_alone_gives_no_value(
     found = driver.poll()
     assert values(found) == dict.fromkeys(driver.quantities)
     assert {each.reasons for each in found} == {(reason_of(status),)}
-    assert driver.frames == 1
+    assert driver.frame_errors == 0
 
 
 def test_a_device_is_warming_up_until_it_is_ready(asking: Asking, now: Now) -> None:
@@ -642,7 +728,7 @@ def test_a_channel_that_was_configured_and_does_not_exist_is_an_error(asking: As
 def test_our_own_echo_is_neither_an_answer_nor_an_error(asking: Asking) -> None:
     driver, _ = asking(shm31(), echo=True, model="shm31")
     assert values(driver.poll())["depth_cm"] is not None
-    assert (driver.frames, driver.frame_errors) == (1, 0)
+    assert (driver.frames, driver.frame_errors) == (2, 0)
     alone, _ = asking(echo=True, model="shm31")
     with pytest.raises(BusError):
         alone.poll()
@@ -659,7 +745,7 @@ def test_on_a_garbled_line_what_comes_through_is_true(asking: Asking, echo: bool
             answered += 1
         except (BusError, FrameError):
             continue
-    assert answered > 50
+    assert answered > 20, "a third of all questions and answers pass whole"
     assert driver.frame_errors > 0
 
 

@@ -94,6 +94,24 @@ def test_what_the_sensor_says_instead_of_a_distance_is_no_value(
     assert (driver.frames, driver.frame_errors) == (1, 0)
 
 
+def test_a_distance_that_never_moves_is_stuck_until_it_does() -> None:
+    driver = passive(stuck_s=600.0)
+    for second in range(600):
+        assert of("distance_cm", list(driver.feed(b"R1234\r", second * 10**9))) == [123.4]
+    assert driver.feed(b"R1234\r", 600 * 10**9) == [
+        Reading("distance_cm", None, 600 * 10**9, ("stuck",)),
+        Reading("depth_cm", None, 600 * 10**9, ("stuck",)),
+    ]
+    assert of("distance_cm", list(driver.feed(b"R1235\r", 601 * 10**9))) == [123.5]
+
+
+def test_an_empty_sky_may_last() -> None:
+    driver = passive(stuck_s=600.0)
+    driver.feed(b"R5000\r", 0)
+    (distance, _) = driver.feed(b"R5000\r", 10**15)
+    assert distance.reasons == ("weak_signal",)
+
+
 @pytest.mark.parametrize(
     ("options", "frame", "distance_cm"),
     [

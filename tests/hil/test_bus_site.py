@@ -100,9 +100,9 @@ def test_a_bus_that_hangs_comes_back_with_all_its_devices_when_it_is_let_go(
     script.end_ns = round((begin_s + 110) * 1e9)
     line.collector(cast(threading.Event, script)).run()
     failed = line.failed(begin_s + 20, begin_s + 110)
-    # It costs a tenth of a second a time, and less and less often.
+    # It costs a tenth of a second a transfer, and less and less often.
     assert all(0 < len(turns) <= 12 for turns in failed.values())
-    assert all(turn.took_s <= 0.11 for turns in failed.values() for turn in turns)
+    assert all(turn.took_s <= 0.21 for turns in failed.values() for turn in turns)
     back_s = [min(t.started_s for t in driver.turns if t.started_s > begin_s + 41 and not t.failed)
               for driver in line.watched.values()]  # fmt: skip
     assert max(back_s) - min(back_s) < 1.0

@@ -19,6 +19,13 @@ DIALOGUE = (
 )
 
 
+RADAR = bytes.fromhex("aaff0300" + 24 * "00" + "55cc")
+NMEA = (
+    b"# a comment\r\n$GPRMC,235959.0,A,...*00\r\n\xb5\x62\x01\r\n"
+    b"$GPGGA,000000.5,...*00\r\n# not a comment\r\n$GPRMC,120000.0,V,...*00\r\n"
+)
+
+
 def convert(kind: str, capture: bytes, folder: Path) -> list[dict[str, Any]]:
     (folder / "in").write_bytes(capture)
     assert main([kind, str(folder / "in"), str(folder / "out.jsonl")]) == 0
@@ -52,6 +59,22 @@ def test_a_dialogue_over_midnight_goes_on(tmp_path: Path) -> None:
     assert [entry["t_s"] for entry in entries] == [0.0, 0.2]
 
 
+def test_a_radars_bytes_are_cut_at_its_pace_and_none_is_lost(tmp_path: Path) -> None:
+    capture = RADAR * 24 + RADAR[:7]
+    header, *entries = convert("ld2450", capture, tmp_path)
+    assert (header["bus"], header["driver"]) == ("serial", "hlk-ld2450")
+    assert b"".join(bytes.fromhex(entry["rx"]) for entry in entries) == capture
+    assert entries[23]["t_s"] == 2.0
+
+
+def test_a_receivers_bytes_come_when_its_sentences_say_and_its_noise_stays(tmp_path: Path) -> None:
+    header, *entries = convert("nmea", NMEA, tmp_path)
+    assert (header["bus"], header["driver"]) == ("serial", "nmea-gnss")
+    said = b"".join(bytes.fromhex(entry["rx"]) for entry in entries)
+    assert said == NMEA.partition(b"\n")[2]
+    assert [entry["t_s"] for entry in entries] == [0.0, 0.0, 1.5, 1.5, 1.5]
+
+
 @pytest.mark.parametrize("kind", ["grideye", "umb"])
 def test_the_start_is_a_time(kind: str, tmp_path: Path) -> None:
     header, *_ = convert(kind, FRAME if kind == "grideye" else DIALOGUE.encode(), tmp_path)
@@ -64,6 +87,8 @@ def test_the_start_is_a_time(kind: str, tmp_path: Path) -> None:
         ("grideye", FRAME[:-1], "127 bytes are not frames of 128"),
         ("grideye", b"", "0 bytes are not frames of 128"),
         ("umb", b"", "no lines"),
+        ("ld2450", bytes(60), "no frame of the radar"),
+        ("nmea", b"# nothing else\r\n", "no bytes of a receiver"),
         ("umb", DIALOGUE.encode() + b"and so on\n", "line 3 is not"),
         ("umb", FRAME, "line 1 is not"),
         ("umb", b"17:28:16.178 <COM1: 19200 8N1> 01 1X\n", "line 1: '01 1X' is not hexadecimal"),
