@@ -221,9 +221,13 @@ class Line:
                     yield name, after.started_s - before.started_s - driver.interval_s
 
     def failed(self, from_s: float, until_s: float) -> dict[str, list[Turn]]:
-        """Return the turns of each sensor that failed."""
+        """Return the turns of each sensor that failed, from beginning to end within the time."""
         return {
-            name: [t for t in driver.turns if from_s <= t.started_s < until_s and t.failed]
+            name: [
+                turn
+                for turn in driver.turns
+                if from_s <= turn.started_s and turn.ended_s < until_s and turn.failed
+            ]
             for name, driver in self.watched.items()
         }
 
