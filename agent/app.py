@@ -10,7 +10,7 @@ import hashlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import structlog
 
 from config.load import Problem
 from config.model import Text
-from drivers.base import Direction, Driver
+from drivers.base import Direction, Driver, HearsTemperature
 from drivers.buses import UNSTICK_CLOCKS, LinuxI2c, LinuxSerial, Openable, PairedSerial
 from drivers.files import LinuxFiles
 from drivers.gpio import GpiozeroPins, OpenDrain
@@ -29,7 +29,7 @@ from .alerts import AlertBook
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
-from .pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
+from .pipeline import Channel, HearTemperature, MeasuredChannel, PeopleChannel, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .record import utc_text
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
@@ -134,6 +134,7 @@ class Gateway:
             rewind=self._uplink.rewind,
             book=self._book,
             version=__version__,
+            listeners=temperature_listeners(self._drivers.values()),
         )
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
@@ -341,6 +342,18 @@ def kind_of(driver: Driver) -> str:
     """Return the kind of a driver's records: its model's, unless its options choose."""
     kind: str = getattr(driver, "kind", driver.spec.kind)
     return kind
+
+
+def temperature_listeners(
+    pairs: Iterable[tuple[PlannedSensor, Driver]],
+) -> dict[str, list[HearTemperature]]:
+    """Return who wants to be told the air temperature of each sensor."""
+    found: dict[str, list[HearTemperature]] = {}
+    for sensor, driver in pairs:
+        source = sensor.options.listens_to()
+        if source is not None and isinstance(driver, HearsTemperature):
+            found.setdefault(source, []).append(driver.hear_temperature)
+    return found
 
 
 def directions_of(driver: Driver) -> tuple[Direction, ...]:

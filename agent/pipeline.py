@@ -12,14 +12,15 @@ import math
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import structlog
 
-from drivers.base import Direction, Fix, Quantity, Reason
+from drivers.base import AIR_TEMPERATURE, Direction, Fix, Observation, Quantity, Reading, Reason
 
 from .aggregate import Measured
 from .alerts import AlertBook
@@ -43,6 +44,8 @@ TIME_UNKNOWN = "time unknown"
 TIME_STEPPED = "clock stepped"
 TIME_DISPUTED = "clock set by nobody who vouches for it"
 
+# What a driver hears an air temperature with: degC, and the boot time of its measurement.
+HearTemperature = Callable[[float, int], None]
 
 T = TypeVar("T", bound=Tally)
 
@@ -193,6 +196,20 @@ def _record(
     )
 
 
+def _tell_temperature(
+    observations: Sequence[Observation], listeners: Sequence[HearTemperature]
+) -> None:
+    """Pass on the latest air temperature: some devices need it, and have no thermometer."""
+    for observation in reversed(observations):
+        match observation:
+            case Reading(quantity=name, value=float() | int() as celsius, reasons=()) if (
+                name == AIR_TEMPERATURE
+            ):
+                for hear in listeners:
+                    hear(float(celsius), observation.at_boot_ns)
+                return
+
+
 class Pipeline:
     """The thread between the collectors and the spool; `run` is its body."""
 
@@ -211,9 +228,11 @@ class Pipeline:
         rewind: Callable[[], None],
         book: AlertBook,
         version: str = "",
+        listeners: Mapping[str, Sequence[HearTemperature]] = MappingProxyType({}),
     ) -> None:
-        """Wire it up. Raises SpoolError."""
+        """Wire it up; `listeners` are told each sensor's air temperature. Raises SpoolError."""
         self._channels = channels
+        self._listeners = listeners
         self._inbox = inbox
         self._spool = spool
         self._clock = clock
@@ -329,6 +348,8 @@ class Pipeline:
             channel.add(observation, at_ns, now_ns=now_ns)
             if isinstance(observation, Fix):
                 self._take_fix(collected.sensor_id, observation, at_ns, now_ns)
+        if listeners := self._listeners.get(collected.sensor_id):
+            _tell_temperature(collected.observations, listeners)
 
     def _take_fix(self, sensor_id: str, fix: Fix, at_ns: int, now_ns: int) -> None:
         """Tell the other sensors' windows where they are, and the clock what time it is."""

@@ -29,7 +29,7 @@ from config.load import (
 )
 from config.model import BusTable, SensorTable
 from drivers import nodes
-from drivers.base import Driver, LineSettings, Options
+from drivers.base import AIR_TEMPERATURE, Driver, LineSettings, Options
 
 from .privacy.policy import Policy
 
@@ -149,6 +149,7 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
         window_s = config.privacy.flow.window_s if people else table.window_s or DEFAULT_WINDOW_S
         sensors.append(PlannedSensor(table, driver, options, bus, window_s))
     if not problems:
+        problems += _unheard(loaded, sensors)
         problems += _clashes(loaded, sensors)
         problems += _line_clashes(loaded, sensors)
     problems += _promise(loaded, sensors)
@@ -168,6 +169,47 @@ def _promise(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
     if Fraction(flow.epsilon) > DAY_LIMIT:
         what = f"must be at most {DAY_LIMIT}, not {flow.epsilon}: more {why}"
         yield loaded.problem(("privacy", "flow", "epsilon"), what)
+
+
+def _unheard(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
+    """Find those that listen to a sensor that is not there, or that knows no air temperature."""
+    names = {sensor.table.id for sensor in sensors}
+    able = {sensor.table.id for sensor in sensors if _may_know_the_air(sensor)}
+    for index, sensor in enumerate(sensors):
+        source = sensor.options.listens_to()
+        if source is None or source in able:
+            continue
+        what = f'"{source}" does not measure {AIR_TEMPERATURE}'
+        if source not in names:
+            what = f'there is no sensor "{source}"'
+        where: Where = ("sensors", index, "options", "temperature_from")
+        yield loaded.problem(where, what + nearest(source, able))
+
+
+def _may_know_the_air(sensor: PlannedSensor) -> bool:
+    """Tell whether a sensor measures the air's temperature, or may by options such as `channels`.
+
+    A model that names no quantity at all has those of its options, which only the built driver
+    understands.
+    """
+    spec = sensor.driver.spec
+    if sensor.counts_people:
+        return False
+    named = {quantity.name for quantity in spec.quantities}
+    return (
+        not named
+        or AIR_TEMPERATURE in named
+        or _names(sensor.options.model_dump(), AIR_TEMPERATURE)
+    )
+
+
+def _names(value: object, name: str) -> bool:
+    """Tell whether `name` stands anywhere in an option's value."""
+    if isinstance(value, Mapping):
+        return any(_names(each, name) for each in value.values())
+    if isinstance(value, list | tuple):
+        return any(_names(each, name) for each in value)
+    return value == name
 
 
 def _bus_for(

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 DRIVERS = {
     "beam-pair": "drivers.beam_pair:BeamPair",
+    "benewake-tf": "drivers.benewake_tf:BenewakeTf",
+    "benewake-tf-pair": "drivers.benewake_pair:BenewakePair",
     "bme280": "drivers.bme280:Bme280",
+    "campbell-sr50a": "drivers.sr50a:Sr50a",
     "contact": "drivers.contact:Contact",
     "ds18b20": "drivers.ds18b20:Ds18b20",
     "grideye-amg88xx": "drivers.grideye:GridEye",
+    "hlk-ld2450": "drivers.ld2450:Ld2450",
     "ina219": "drivers.ina219:Ina219",
     "lufft-umb": "drivers.lufft_umb:LufftUmb",
     "maxbotix-hrxl": "drivers.maxbotix:MaxBotix",

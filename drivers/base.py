@@ -42,6 +42,8 @@ PEOPLE_REASONS: frozenset[Reason] = frozenset(
     ("bus_error", "frame_error", "warmup", "partial", "clock_step", "maintenance", "burned")
 )
 
+AIR_TEMPERATURE = "air_temperature_c"  # the quantity that a HearsTemperature is told
+
 Clock = Callable[[], int]  # the boot-time clock, nanoseconds
 
 # No true time is earlier: this program did not exist. Moved forward with releases.
@@ -173,6 +175,10 @@ class Options(BaseModel):
         """Name the other serial port of a sensor that needs two; its driver gets a SerialPair."""
         return None
 
+    def listens_to(self) -> str | None:
+        """Name the sensor whose air temperature the driver hears (HearsTemperature)."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -243,6 +249,15 @@ class SerialDriver(Protocol):
 
     def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
         """Decode what arrived at `at_boot_ns`; never raises, whatever the bytes."""
+        ...
+
+
+@runtime_checkable
+class HearsTemperature(Protocol):
+    """A driver that needs the air's temperature and has no thermometer: another sensor tells it."""
+
+    def hear_temperature(self, celsius: float, at_boot_ns: int) -> None:
+        """Take the air's temperature measured at `at_boot_ns`. Called from another thread."""
         ...
 
 

@@ -132,7 +132,7 @@ class Passage:
 
     A crossing counts once the track is `clearance` past the line and has come `travel` from its
     furthest point on the side where it began or last arrived: who sways on the line, or turns
-    back at it, is not counted.
+    back at it, is not counted. Nor is what was seen in fewer than `frames` frames: a flicker.
     """
 
     line: float  # where on the axis of travel people are counted
@@ -140,6 +140,7 @@ class Passage:
     travel: float
     reach: float  # how far from its expected place a person may appear in the next frame
     memory_s: float  # how long a track outlives its person's last point
+    frames: int = 1
 
 
 @dataclass(slots=True)
@@ -150,6 +151,7 @@ class _Track:
     origin: float  # the furthest it was on that side, of `along`
     pace_along: float = 0.0  # per second
     pace_across: float = 0.0
+    frames: int = 1  # in which it was seen
 
     def distance(self, point: Point, now_s: float) -> float:
         """Return how far `point` is from where the person should be by now."""
@@ -165,6 +167,7 @@ class _Track:
         self.pace_along += share_per_s * (to.along - self.at.along - self.pace_along * passed_s)
         self.pace_across += share_per_s * (to.across - self.at.across - self.pace_across * passed_s)
         self.at, self.seen_s = to, now_s
+        self.frames += 1
 
     def cross(self, passage: Passage) -> Direction | None:
         """Return the direction of a crossing that the last move completed."""
@@ -173,6 +176,8 @@ class _Track:
         if travel < 0:
             self.origin = self.at.along
         if travel < passage.travel or past_line < passage.clearance:
+            return None
+        if self.frames < passage.frames:
             return None
         direction: Direction = "towards" if self.way > 0 else "away"
         self.way, self.origin = -self.way, self.at.along

@@ -18,10 +18,14 @@ from drivers.base import Reason
 
 EMULATIONS = {
     "beam-pair": "hil.devices.beams:EMULATION",
+    "benewake-tf": "hil.devices.benewake:EMULATION",
+    "benewake-tf-pair": "hil.devices.benewake:PAIR",
     "bme280": "hil.devices.bme280:EMULATION",
+    "campbell-sr50a": "hil.devices.sr50a:EMULATION",
     "contact": "hil.devices.contact:EMULATION",
     "ds18b20": "hil.devices.ds18b20:EMULATION",
     "grideye-amg88xx": "hil.devices.grideye:EMULATION",
+    "hlk-ld2450": "hil.devices.ld2450:EMULATION",
     "ina219": "hil.devices.ina219:EMULATION",
     "lufft-umb": "hil.devices.lufft:EMULATION",
     "maxbotix-hrxl": "hil.devices.maxbotix:EMULATION",

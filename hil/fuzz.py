@@ -52,6 +52,8 @@ FULL_BYTES = 10_000_000
 CAPTURE_S = 120.0  # simulated: what is mutated
 CHUNK_BYTES = 512  # what a port gives at a time, at most
 GROWTH_LIMIT_BYTES = 4 * 2**20  # of the process, from the first tenth to the end
+RARE_ANSWERS = 10  # a question that was asked less often was one of `open`
+TRUE_SHARE = 0.9  # of the answers to those
 GUIDED = ("hlk-ld2450", "lufft-umb", "nmea-gnss", "vaisala-md30")
 
 
@@ -206,10 +208,9 @@ def _fuzz_stream(name: str, rig: Rig, amount: int, seed: int) -> int:
 def _fuzz_answers(name: str, rig: Rig, amount: int, seed: int) -> int:
     """Fuzz an I2C driver: whatever it asks, the answers are wrong in some way."""
     build: Any = drivers.load(name)
-    said = rig.answers or [bytes(16)]
     errors = 0
     for share_mutated in (0.0, 1.0):
-        bus = _WrongAnswers(Random(seed), said, share_mutated)
+        bus = _WrongAnswers(Random(seed), rig.answers, share_mutated)
         now = [0]
         driver: Driver = build(bus, rig.options, lambda now=now: now[0])
         is_open = False
@@ -234,23 +235,32 @@ def _fuzz_answers(name: str, rig: Rig, amount: int, seed: int) -> int:
 
 
 class _WrongAnswers:
-    """An I2cBus on which somebody answers with noise, or with damaged answers of the device."""
+    """An I2cBus on which somebody answers with noise, or with damaged answers of the device.
 
-    def __init__(self, dice: Random, said: list[bytes], share_mutated: float) -> None:
+    Questions for settings and identities mostly get the true answer, else no driver would ever
+    come to measure.
+    """
+
+    def __init__(
+        self, dice: Random, said: Mapping[tuple[bytes, int], list[bytes]], share_mutated: float
+    ) -> None:
         self._dice = dice
-        self._said: dict[int, list[bytes]] = {}
-        for answer in said:
-            self._said.setdefault(len(answer), []).append(answer)
+        self._said = said
         self._share_mutated = share_mutated
         self.given = 0
 
-    def read(self, _address: int, _write: bytes, length: int) -> bytes:
+    def read(self, _address: int, write: bytes, length: int) -> bytes:
         """Answer."""
         self.given += length
         if self._dice.random() < 0.001:
             raise BusError("fuzz: nobody answers")
-        known = self._said.get(length)
-        if known is None or self._dice.random() >= self._share_mutated:
+        known = self._said.get((write, length))
+        if known is None:
+            return self._dice.randbytes(length)
+        asked_rarely = len(known) < RARE_ANSWERS
+        if asked_rarely and self._dice.random() < TRUE_SHARE:
+            return self._dice.choice(known)
+        if self._dice.random() >= self._share_mutated:
             return self._dice.randbytes(length)
         answer = bytearray(self._dice.choice(known))
         for _ in range(self._dice.choice((0, 0, 1, 2))):
@@ -329,7 +339,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hil.fuzz", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--megabytes", type=float, default=FULL_BYTES / 1e6, metavar="N")
-    parser.add_argument("--driver", action="append", metavar="NAME", help="only this (repeatable)")
+    parser.add_argument(
+        "--driver",
+        action="append",
+        metavar="NAME",
+        choices=fuzzable(),
+        help="only this, on a serial line or I2C (repeatable)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guided", type=int, metavar="SECONDS", help="coverage-guided, instead")
     given = parser.parse_args(arguments)

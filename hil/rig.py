@@ -50,7 +50,7 @@ class Rig:
         """Build `name` with its emulation's options, some of them `changed`."""
         self.now = Now()
         self.heard: list[tuple[int, bytes]] = []  # (boot time, bytes) of a serial device
-        self.answers: list[bytes] = []  # of an I2C device
+        self.answers: dict[tuple[bytes, int], list[bytes]] = {}  # of an I2C device, by question
         self.wire_ns = 0
         self.failures = 0
         own = emulation.load(name)
@@ -119,9 +119,10 @@ class _Tap:
             finally:
                 rig.wire_ns += time.process_time_ns() - began_ns
             if name == "read" and isinstance(said, bytes) and said:
-                rig.answers.append(said)
                 if isinstance(self._wire, SimulatedSerial):
                     rig.heard.append((rig.now.ns(), said))
+                else:
+                    rig.answers.setdefault(arguments[1:], []).append(said)
             return _Tap(said, rig) if name == "watch" else said
 
         return timed

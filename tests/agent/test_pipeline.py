@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from agent.pipeline import (
     TIME_STEPPED,
     TIME_UNKNOWN,
     Channel,
+    HearTemperature,
     MeasuredChannel,
     PeopleChannel,
     Pipeline,
@@ -53,6 +55,7 @@ class Station:
         boot: str = "boot-1",
         begin_s: float = 0.0,
         ahead_s: float = 0.0,
+        listeners: Mapping[str, list[HearTemperature]] = MappingProxyType({}),
     ) -> None:
         self.path = path
         self.run = run
@@ -96,6 +99,7 @@ class Station:
             rewind=self._rewind,
             book=AlertBook([], lambda: "episode"),
             version="0.1.0",
+            listeners=listeners,
         )
         self._overhear()
 
@@ -252,6 +256,29 @@ def test_a_run_begins_with_what_the_one_before_produced(make: Callable[..., Stat
         "version": "0.1.0",
         "previous": {"run": "run-1", "clean": False, "produced": {"gateway": 1, "snow-1": 1}},
     }
+
+
+def test_who_listens_is_told_the_latest_air_temperature_that_is_one(
+    make: Callable[..., Station],
+) -> None:
+    told: list[tuple[float, int]] = []
+
+    def hear(celsius: float, at_boot_ns: int) -> None:
+        told.append((celsius, at_boot_ns))
+
+    station = make(listeners={"snow-1": [hear]})
+    station.says(
+        "snow-1",
+        Reading("air_temperature_c", -4.0, BOOT_NS),
+        Reading("air_temperature_c", -5.0, BOOT_NS + S),
+        Reading("air_temperature_c", -6.0, BOOT_NS + 2 * S, ("warmup",)),
+        Reading("air_temperature_c", None, BOOT_NS + 3 * S, ("stuck",)),
+        Reading("depth_cm", 42.0, BOOT_NS + 4 * S),
+        Trouble("bus_error", BOOT_NS + 5 * S),
+    )
+    station.says("snow-1", Reading("depth_cm", 42.0, BOOT_NS))
+    station.says("door-1", Alive(BOOT_NS))
+    assert told == [(-5.0, BOOT_NS + S)]
 
 
 # Stopping

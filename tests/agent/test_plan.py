@@ -613,6 +613,59 @@ def test_one_real_people_sensor_ends_that_freedom(path: Path, part: str) -> None
     assert "beam-2" in problem.what
 
 
+LISTENER = """
+[[sensors]]
+id = "snow-2"
+driver = "campbell-sr50a"
+bus = "/dev/ttyS2"
+[sensors.options]
+mount_height_cm = 350.0
+temperature_from = "SOURCE"
+[[sensors]]
+id = "air-1"
+driver = "bme280"
+bus = "/dev/i2c-1"
+[[sensors]]
+id = "mast-1"
+driver = "lufft-umb"
+bus = "/dev/ttyUSB9"
+[sensors.options]
+address = 0x7001
+channels = [{ channel = 100, quantity = "air_temperature_c", unit = "Cel" }]
+"""
+
+
+@pytest.mark.parametrize("source", ["air-1", "mast-1"])
+def test_a_sensor_may_listen_to_any_that_measures_the_air(path: Path, source: str) -> None:
+    plan = planned(path, GOOD + LISTENER.replace("SOURCE", source))
+    assert plan.sensors[4].options.listens_to() == source
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("air-2", 'there is no sensor "air-2"; did you mean "air-1"?'),
+        ("thermo", 'there is no sensor "thermo"; known: air-1, mast-1'),
+        ("road-1", '"road-1" does not measure air_temperature_c; known: air-1, mast-1'),
+        ("hall-1", '"hall-1" does not measure air_temperature_c; known: air-1, mast-1'),
+        ("snow-2", '"snow-2" does not measure air_temperature_c; known: air-1, mast-1'),
+    ],
+)
+def test_a_sensor_that_listens_to_nobody_is_named_with_whom_it_could(
+    path: Path, source: str, what: str
+) -> None:
+    (problem,) = problems(path, GOOD + LISTENER.replace("SOURCE", source))
+    assert problem.path == "sensors[4].options.temperature_from"
+    assert problem.what == what
+
+
+def test_a_ranger_that_nobody_tells_the_temperature_is_not_ready(path: Path) -> None:
+    text = LISTENER.replace('temperature_from = "SOURCE"', "")
+    (problem,) = problems(path, GOOD + text)
+    assert problem.path == "sensors[4].options"
+    assert problem.what.startswith("temperature_from: ")
+
+
 def test_what_is_accepted_and_does_not_act_yet_is_warned_of(path: Path) -> None:
     text = GOOD + (
         '[alerts.snow_dispatch]\nnew_snow_cm = 5.0\n[commands]\nallow = ["ping"]\n[control]\n'
