@@ -20,9 +20,9 @@ import structlog
 from config.load import Problem
 from config.model import Text
 from drivers.base import Direction, Driver, HearsTemperature
-from drivers.buses import LinuxI2c, LinuxSerial, Openable
+from drivers.buses import UNSTICK_CLOCKS, LinuxI2c, LinuxSerial, Openable, PairedSerial
 from drivers.files import LinuxFiles
-from drivers.gpio import GpiozeroPins
+from drivers.gpio import GpiozeroPins, OpenDrain
 
 from . import __version__, kernel
 from .alerts import AlertBook
@@ -366,7 +366,7 @@ def open_bus(
     planned: PlannedBus, sensors: list[PlannedSensor]
 ) -> tuple[Openable, Callable[[PlannedSensor], object]]:
     """Build a bus, and what each of its sensors is given to talk to."""
-    bus: LinuxI2c | LinuxSerial | LinuxFiles | GpiozeroPins
+    bus: LinuxI2c | LinuxSerial | PairedSerial | LinuxFiles | GpiozeroPins
     if planned.kind == "simulated":
         from hil.simulated import SimulatedBus  # the bench is loaded only where it is named
 
@@ -375,14 +375,21 @@ def open_bus(
         )
         return simulated, lambda sensor: simulated.wire(sensor.table.id)
     if planned.kind == "serial" and planned.path and planned.line:
-        bus = LinuxSerial(planned.path, planned.line)
+        if planned.second_path is not None:
+            bus = PairedSerial(planned.path, planned.second_path, planned.line)
+        else:
+            bus = LinuxSerial(planned.path, planned.line)
     elif planned.kind == "i2c" and planned.path:
-        bus = LinuxI2c(planned.path)
+        bus = LinuxI2c(planned.path, unstick=_unstick(planned.scl_pin))
     elif planned.kind in ("w1", "system"):
         bus = LinuxFiles()
     else:
         bus = GpiozeroPins()
     return bus, lambda _sensor: bus
+
+
+def _unstick(scl_pin: int | None) -> Callable[[], None] | None:
+    return None if scl_pin is None else lambda: OpenDrain(scl_pin).pulse(UNSTICK_CLOCKS)
 
 
 def _text(text: Text | None) -> dict[str, str] | None:

@@ -1,9 +1,11 @@
 """One thread for one bus: ask its devices on schedule, hand on what they say.
 
-A device that does not answer costs its neighbours at most its own time-out, is asked less and less
-often, and is looked for as long as the configuration says. When no device on the bus answers, the
-bus itself is opened again: an adapter that was pulled out comes back so. What the pipeline cannot
-take is counted, never waited for.
+A poll that fails is repeated soon, as a new turn among the others'; after that the sensor is
+silent, is asked less and less often, and is looked for as long as the configuration says. A dead
+device costs its neighbours at most one time-out before each of their own turns. When no device on
+the bus answers, or the bus itself is gone, it is opened again: an adapter that was pulled out comes
+back so. A driver with a bug is treated like a device that is dead. What the pipeline cannot take is
+counted, never waited for.
 """
 
 from __future__ import annotations
@@ -17,17 +19,22 @@ from typing import Literal
 import structlog
 
 from drivers.base import BusError, Driver, FrameError, Observation, Reading, Trouble
-from drivers.buses import Openable
+from drivers.buses import BusGoneError, Openable
 
 from .health import Health, SensorHealth
+from .logs import place_of
 
 log = structlog.get_logger(part="collector")
 
+QUICK_RETRIES = 2  # until a sensor counts as silent
+QUICK_RETRY_S = 0.2
 RETRY_FIRST_S = 1.0
 RETRY_CAP_S = 30.0
 IGNORE_AFTER_FAILURES = 10
-DEAF_AFTER_FRAME_ERRORS = 3  # in a row, until a sensor counts as silent
+REOPEN_AFTER_FRAME_ERRORS = 10  # in a row: the device may have lost its configuration
 TROUBLES_PER_POLL = 10  # a burst of garbage is told this often, not once a byte
+TOLERANCE = 0.1  # of its interval, by which a poll may be late
+TAKES_FADES = 0.8  # a poll, of how long the longest lately took
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,28 @@ class Station:
     driver: Driver
     on_error: Literal["retry", "ignore"]
     health: SensorHealth
-    next_s: float = 0.0
+    due_s: float = 0.0  # its place in the schedule
+    next_s: float = 0.0  # when it is asked: then, or later because it failed
+    takes_s: float = 0.0  # the longest of its latest polls
     is_open: bool = False
     failures: int = 0  # in a row
-    garbled: int = 0  # in a row
+    garbled: int = 0  # of them, answers that were nonsense
     lost_polls: int = 0  # in this outage
     errors_told: int = 0  # of the driver's frame errors
+    has_bug: bool = False  # and it was told
+    identity: str | None = None  # as it was told
     ignored: bool = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has failed more often than by chance."""
+        return self.failures > QUICK_RETRIES
+
+    @property
+    def deadline_s(self) -> float:
+        """When it should be asked at the latest; who fails waits for as long as that costs."""
+        patience_s = self.takes_s if self.failures else 0.0
+        return self.next_s + max(TOLERANCE * self.driver.interval_s, patience_s)
 
 
 class Collector:
@@ -77,6 +99,7 @@ class Collector:
         self._boot_ns = boot_ns
         self._stopping = stopping
         self._bus_is_open = False
+        self._bus_has_answered = False  # since it was opened
         self._queue_was_full = False
         self.beat_s = boot_ns() / 1e9
 
@@ -84,27 +107,20 @@ class Collector:
         """Poll until told to stop; leave every device and the bus closed."""
         try:
             while not self._stopping.is_set():
-                waiting = [station for station in self._stations if not station.ignored]
-                if not waiting:
-                    self._stopping.wait()
-                    break
-                station = min(waiting, key=lambda s: s.next_s)
                 self.beat_s = now_s = self._now_s()
-                if station.next_s > now_s:
-                    self._stopping.wait(station.next_s - now_s)
-                    continue
-                self._poll(station)
+                waiting = [station for station in self._stations if not station.ignored]
+                station, at_s = _turn(waiting, now_s)
+                if station is not None:
+                    self._poll(station)
+                else:
+                    self._stopping.wait(None if at_s is None else at_s - now_s)
         finally:
-            for station in self._stations:
-                self._close(station)
-            self._bus.close()
-            self._bus_is_open = False
+            self._close_bus()
 
     def _poll(self, station: Station) -> None:
         driver = station.driver
         started_s = self._now_s()
-        planned_s = station.next_s
-        # Until it has answered: a driver whose bug ends this thread lets its neighbours go first.
+        # Whatever goes wrong below, its neighbours go first.
         station.next_s = started_s + RETRY_CAP_S
         observations: Sequence[Observation] = ()
         try:
@@ -114,27 +130,42 @@ class Collector:
             if not station.is_open:
                 driver.open()
                 station.is_open = True
+                self._tell_identity(station)
             observations = driver.poll()
-        except BusError as exc:
-            self._failed(station, str(exc), started_s)
-        except FrameError as exc:
-            station.garbled += 1
-            if station.garbled == DEAF_AFTER_FRAME_ERRORS:
-                self._went_silent(station, str(exc))
-            station.next_s = max(started_s + driver.interval_s, self._now_s())
+        except (BusError, FrameError) as exc:
+            observations = self._failed(station, exc, str(exc), started_s)
+        except Exception as exc:  # noqa: BLE001  (whatever it is, its neighbours go on)
+            place = place_of(exc)
+            if not station.has_bug:
+                station.has_bug = True
+                # Not the message: a driver may hold people.
+                log.error("bug in a driver", sensor=station.sensor_id, error=place)
+            observations = self._failed(station, exc, f"bug in its driver: {place}", started_s)
         else:
             self._answered(station, observations)
-            station.next_s = planned_s + driver.interval_s
-            if station.next_s < self._now_s():
+            station.due_s += driver.interval_s
+            if station.due_s < self._now_s():
                 # A late poll is not made up for: the next one keeps its distance.
-                station.next_s = max(started_s + driver.interval_s, self._now_s())
+                station.due_s = max(started_s + driver.interval_s, self._now_s())
+            station.next_s = station.due_s
+        station.takes_s = max(self._now_s() - started_s, TAKES_FADES * station.takes_s)
         self._hand_on(station, observations)
 
+    def _tell_identity(self, station: Station) -> None:
+        identity = station.driver.identity
+        if identity and identity != station.identity:
+            station.identity = identity
+            log.info("sensor found", sensor=station.sensor_id, identity=identity)
+
     def _answered(self, station: Station, observations: Sequence[Observation]) -> None:
-        station.failures = 0
         if not observations:
             return  # a stream between two frames; the driver knows how long that may last
-        station.garbled = 0
+        lost, station.lost_polls = station.lost_polls, 0
+        station.failures = station.garbled = 0
+        station.has_bug = False
+        if not self._bus_has_answered:
+            self._bus_has_answered = True
+            self._look_for_the_others()
         health = station.health
         before = health.state
         health.state = "warmup" if all(map(_is_warmup, observations)) else "ok"
@@ -142,43 +173,73 @@ class Collector:
             return
         now_s = self._now_s()
         if before == "silent":
-            outage_s, lost = round(now_s - health.since_s), station.lost_polls
+            outage_s = round(now_s - health.since_s)
             log.info("sensor is back", sensor=station.sensor_id, after_s=outage_s, polls_lost=lost)
         elif health.state == "ok":
             log.info("sensor measures", sensor=station.sensor_id)
-        station.lost_polls = 0
         health.since_s = now_s
 
-    def _failed(self, station: Station, why: str, started_s: float) -> None:
+    def _look_for_the_others(self) -> None:
+        """Ask the silent ones at once: it was the bus that kept them from answering."""
+        for other in self._stations:
+            if other.is_silent:
+                other.next_s = min(other.next_s, self._now_s())
+
+    def _failed(
+        self, station: Station, error: Exception, why: str, started_s: float
+    ) -> list[Observation]:
+        """Plan when it is asked again, and return what is told of it."""
         station.failures += 1
         station.lost_polls += 1
         station.health.failed_polls += 1
-        self._went_silent(station, why)
-        self._close(station)
+        is_garbled = isinstance(error, FrameError)
+        station.garbled = station.garbled + 1 if is_garbled else 0
+        if not is_garbled or station.garbled % REOPEN_AFTER_FRAME_ERRORS == 0:
+            self._close(station)
+        self._plan_retry(station, why, started_s)
+        if isinstance(error, BusGoneError) or (
+            not station.is_open and all(each.is_silent or each.ignored for each in self._stations)
+        ):
+            self._close_bus()
+        if not is_garbled:
+            return [Trouble("bus_error", round(started_s * 1e9))]
+        if station.driver.frame_errors == station.errors_told:
+            # A wrong answer at its opening, which the driver has not counted.
+            station.health.frame_errors += 1
+            return [Trouble("frame_error", round(started_s * 1e9))]
+        return []
+
+    def _plan_retry(self, station: Station, why: str, started_s: float) -> None:
+        interval_s, now_s = station.driver.interval_s, self._now_s()
+        if not station.is_silent:
+            station.next_s = now_s + min(QUICK_RETRY_S, interval_s)
+            return
+        health = station.health
+        if health.state != "silent":
+            health.state, health.since_s = "silent", now_s
+            log.warning("sensor is silent; looking for it", sensor=station.sensor_id, reason=why)
         if station.on_error == "ignore" and station.failures >= IGNORE_AFTER_FAILURES:
             station.ignored = True
-            station.health.state = "ignored"
+            health.state = "ignored"
             log.warning("sensor is left alone until the next reload", sensor=station.sensor_id)
-        if all(other.failures or other.ignored for other in self._stations):
-            self._bus.close()
-            self._bus_is_open = False
-            for other in self._stations:
-                self._close(other)
-        backoff_s = min(RETRY_CAP_S, RETRY_FIRST_S * 2 ** min(station.failures - 1, 16))
-        station.next_s = max(started_s + station.driver.interval_s, self._now_s() + backoff_s)
-        self._hand_on(station, [Trouble("bus_error", round(started_s * 1e9))])
-
-    def _went_silent(self, station: Station, why: str) -> None:
-        if station.health.state == "silent":
-            return
-        station.health.state = "silent"
-        station.health.since_s = self._now_s()
-        log.warning("sensor is silent; looking for it", sensor=station.sensor_id, reason=why)
+        doublings = min(station.failures - QUICK_RETRIES - 1, 16)
+        backoff_s = min(RETRY_CAP_S, RETRY_FIRST_S * 2**doublings)
+        station.due_s = station.next_s = max(started_s + interval_s, now_s + backoff_s)
 
     def _close(self, station: Station) -> None:
-        if station.is_open:
-            station.is_open = False
+        if not station.is_open:
+            return
+        station.is_open = False
+        try:
             station.driver.close()
+        except Exception as exc:  # noqa: BLE001  (the next one must still be closed)
+            log.error("bug in a driver", sensor=station.sensor_id, error=place_of(exc))
+
+    def _close_bus(self) -> None:
+        for station in self._stations:
+            self._close(station)
+        self._bus.close()
+        self._bus_is_open = self._bus_has_answered = False
 
     def _hand_on(self, station: Station, observations: Sequence[Observation]) -> None:
         new_errors = station.driver.frame_errors - station.errors_told
@@ -200,6 +261,23 @@ class Collector:
 
     def _now_s(self) -> float:
         return self._boot_ns() / 1e9
+
+
+def _turn(stations: Sequence[Station], now_s: float) -> tuple[Station | None, float | None]:
+    """Return whose turn it is, or until when to wait; neither if there is nobody.
+
+    The earliest deadline goes first. It waits for one that comes soon if it would make that one
+    late and has the time itself: a slow device fits between two polls of a fast one.
+    """
+    due = [station for station in stations if station.next_s <= now_s]
+    if not due:
+        return None, min((station.next_s for station in stations), default=None)
+    first = min(due, key=lambda station: station.deadline_s)
+    at_risk_s = min(now_s + first.takes_s, first.deadline_s)
+    soon_s = [
+        other.next_s for other in stations if now_s < other.next_s and other.deadline_s < at_risk_s
+    ]
+    return (None, min(soon_s)) if soon_s else (first, None)
 
 
 def _is_warmup(observation: Observation) -> bool:

@@ -6,6 +6,7 @@ unknown driver, a wrong option, two sensors on one pin, a driver on the wrong ki
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,6 +28,7 @@ from config.load import (
     validate,
 )
 from config.model import BusTable, SensorTable
+from drivers import nodes
 from drivers.base import AIR_TEMPERATURE, Driver, LineSettings, Options
 
 from .privacy.policy import Policy
@@ -48,6 +50,8 @@ class PlannedBus:
     kind: BusKind
     path: str | None
     line: LineSettings | None = None  # serial only
+    second_path: str | None = None  # serial only: the other port of its one sensor
+    scl_pin: int | None = None  # i2c only: a pin that is wired to the clock besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def plan_of(document: Toml, path: Path, origins: Mapping[Where, str]) -> Plan:
     sensors, buses, _ = _lay_out(loaded)
     flow = loaded.config.privacy.flow
     policy = Policy(flow.window_s, Fraction(flow.epsilon))
-    return Plan(loaded, sensors, buses, policy, list(_warnings(loaded)))
+    return Plan(loaded, sensors, buses, policy, list(_warnings(loaded, sensors)))
 
 
 def check_sensors(document: Toml) -> Iterator[Finding]:
@@ -147,6 +151,7 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
     if not problems:
         problems += _unheard(loaded, sensors)
         problems += _clashes(loaded, sensors)
+        problems += _line_clashes(loaded, sensors)
     problems += _promise(loaded, sensors)
     return sensors, list(buses.values()), problems
 
@@ -214,9 +219,10 @@ def _bus_for(
     name = table.bus
     kind: BusKind
     path: str | None
+    scl_pin: int | None = None
     if name in tables:
         own = tables[name]
-        name, kind, path = own.port or own.id, own.kind, own.port
+        name, kind, path, scl_pin = own.port or own.id, own.kind, own.port, own.scl_pin
         if own.kind == "simulated":
             name, path = own.id, own.port
         elif own.kind == "gpio":
@@ -231,7 +237,15 @@ def _bus_for(
         raise ValueError(
             f'unknown bus "{name}"' + nearest(name, [*tables, "gpio", "w1", "system", "/dev/..."])
         )
-    return buses.setdefault(name, PlannedBus(name, kind, path))
+    # Two names of one device are one bus; what is not there now can only be told by its name.
+    key = _node(name) if kind in ("serial", "i2c") else name
+    bus = buses.setdefault(key, PlannedBus(name, kind, path))
+    bus.scl_pin = bus.scl_pin or scl_pin
+    return bus
+
+
+def _node(path: str | None) -> str:
+    return os.path.realpath(path or "")
 
 
 def _fit(
@@ -250,34 +264,83 @@ def _fit(
             raise ValueError(f"no device is emulated for {spec.name}")
     if spec.line is None:
         return
-    baud = next((t.baud for t in tables.values() if t.baud and t.port == bus.path), None)
+    node = _node(bus.path)
+    baud = next((t.baud for t in tables.values() if t.baud and _node(t.port) == node), None)
     line = options.line() or spec.line
     if baud is not None:
         line = LineSettings(baud, line.data_bits, line.parity, line.stop_bits)
-    if bus.line is not None and bus.line != line and bus.kind == "serial":
-        raise ValueError(f"{bus.name} is already set to {bus.line.baud} baud by another sensor")
+    if bus.kind == "simulated":
+        bus.line = line
+        return
+    if bus.line is not None and bus.line != line:
+        raise ValueError(
+            f"{bus.name} is already set to {_said(bus.line)} by another sensor, "
+            f"and this one needs {_said(line)}"
+        )
     bus.line = line
+    bus.second_path = bus.second_path or options.second_port()
+
+
+def _said(line: LineSettings) -> str:
+    return f"{line.baud} baud {line.data_bits}{line.parity}{line.stop_bits}"
 
 
 def _clashes(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
-    owners: dict[tuple[str, str], str] = {}
-    lines: dict[str, PlannedSensor] = {}
+    owners: dict[tuple[str, str], str] = {
+        ("gpio", f"pin {bus.scl_pin}"): f"the clock of {bus.name}"
+        for bus in (sensor.bus for sensor in sensors)
+        if bus.scl_pin is not None
+    }
     for index, sensor in enumerate(sensors):
         for claim in sensor.options.claims():
             owner = owners.setdefault((sensor.bus.name, claim), sensor.table.id)
             if owner != sensor.table.id:
                 what = f"{claim} on {sensor.bus.name} is already used by {owner}"
                 yield loaded.problem(("sensors", index, "options"), what)
-        if sensor.driver.spec.bus == "serial" and sensor.bus.kind == "serial":
-            first = lines.setdefault(sensor.bus.name, sensor)
-            alone = not (first.driver.spec.shares_bus and sensor.driver is first.driver)
-            if first is not sensor and alone:
-                what = f"{sensor.bus.name} is already used by {first.table.id}, which cannot share"
-                yield loaded.problem(("sensors", index, "bus"), what)
 
 
-def _warnings(loaded: Loaded) -> Iterator[Problem]:
-    """Name what is accepted and does not act in this version."""
+def _line_clashes(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
+    """Find those on one serial line that cannot share it; a second port is its sensor's alone."""
+    owners: dict[str, tuple[str, bool]] = {}  # the first on a line, and whether it can share
+    for index, sensor in enumerate(sensors):
+        if sensor.bus.kind != "serial":
+            continue
+        second = sensor.options.second_port()
+        shares = sensor.driver.spec.shares_bus and second is None
+        for path, key in ((sensor.bus.path, "bus"), (second, "options")):
+            if path is None:
+                continue
+            node = _node(path)
+            if node not in owners:
+                owners[node] = sensor.table.id, shares
+            elif not (shares and owners[node][1]):
+                what = f"{path} is already used by {owners[node][0]}, and they cannot share it"
+                yield loaded.problem(("sensors", index, key), what)
+
+
+def _passing_names(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
+    """Name ports whose number depends on which adapter came first."""
+    used = {sensor.table.bus for sensor in sensors}
+    ports: list[tuple[Where, str | None]] = [
+        (("buses", index, "port"), bus.port)
+        for index, bus in enumerate(loaded.config.buses)
+        if bus.id in used
+    ]
+    for index, sensor in enumerate(sensors):
+        ports.append((("sensors", index, "bus"), sensor.table.bus))
+        if sensor.bus.kind == "serial":
+            ports.append((("sensors", index, "options"), sensor.options.second_port()))
+    for where, port in ports:
+        if port is None or not nodes.is_passing(port):
+            continue
+        name = nodes.lasting_name(port)
+        instead = f'use "{name}"' if name else "plug it in and see `ls -l /dev/serial/by-id`"
+        what = f"{port} is whichever adapter comes first, another one after a re-plug: {instead}"
+        yield loaded.problem(where, what)
+
+
+def _warnings(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
+    """Name what is accepted and does not act in this version, or not for long."""
     config = loaded.config
     silent: list[tuple[Where, bool, str]] = [
         (("alerts", "snow_dispatch"), config.alerts.snow_dispatch is not None, "alerts"),
@@ -287,3 +350,4 @@ def _warnings(loaded: Loaded) -> Iterator[Problem]:
     for where, present, what in silent:
         if present:
             yield loaded.problem(where, f"has no effect: {what} are not part of this version")
+    yield from _passing_names(loaded, sensors)

@@ -1,8 +1,8 @@
 """Start the threads in the order of the flow, watch them, stop them in the same order.
 
-A collector that dies of a driver's bug is started again with backoff: the other buses never
-notice. A bug anywhere else ends the process, and systemd starts it again. The watchdog is fed only
-while the pipeline and the uplink make progress.
+A driver's bug stays with its sensor (`collector`). A collector that dies of a bug of its own is
+started again with backoff: the other buses never notice. A bug anywhere else ends the process, and
+systemd starts it again. The watchdog is fed only while the pipeline and the uplink make progress.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from .collector import Collector
+from .logs import place_of
 from .notify import notify
 from .pipeline import Pipeline
 from .uplink import Uplink
@@ -145,17 +146,6 @@ class Supervisor:
             except Exception as exc:  # noqa: BLE001  (whatever it is, it must not pass unseen)
                 self._failures[name] = exc
                 # The traceback names places in the code, never values: a driver may hold people.
-                log.error("bug in a thread", thread=name, error=_where(exc))
+                log.error("bug in a thread", thread=name, error=place_of(exc))
 
         return threading.Thread(target=body, name=name, daemon=True)
-
-
-def _where(exc: BaseException) -> str:
-    """Name an exception's type and where it came from; its message may hold what was measured."""
-    place = exc.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None:
-        return type(exc).__name__
-    code = place.tb_frame.f_code
-    return f"{type(exc).__name__} in {code.co_filename}:{place.tb_lineno} ({code.co_qualname})"

@@ -269,6 +269,8 @@ class BusTable(Table):
     kind: Literal["serial", "i2c", "gpio", "simulated"]
     port: str | None = None
     baud: int | None = Field(default=None, ge=50, le=4_000_000)
+    # BCM number of a pin that is wired to SCL besides, to free the bus. Pins 0 to 3 are I2C's own.
+    scl_pin: int | None = Field(default=None, ge=4, le=27)
 
     @model_validator(mode="after")
     def _port(self) -> BusTable:
@@ -276,6 +278,8 @@ class BusTable(Table):
             raise ValueError(f'a bus of kind "{self.kind}" needs port, the path of its device')
         if self.baud is not None and self.kind != "serial":
             raise ValueError(f'baud belongs to serial buses, not to "{self.kind}"')
+        if self.scl_pin is not None and self.kind != "i2c":
+            raise ValueError(f'scl_pin belongs to i2c buses, not to "{self.kind}"')
         return self
 
 

@@ -112,6 +112,33 @@ class GpiozeroPins:
         return watch
 
 
+class OpenDrain:
+    """A pin that pulls a line low or lets it go; it never drives it high.
+
+    For a wire with a pull-up and other talkers: the clock of an I2C bus that is stuck.
+    """
+
+    def __init__(self, number: int, factory: Factory | None = None) -> None:
+        self._number = number
+        self._given = factory
+
+    def pulse(self, times: int) -> None:
+        """Pull the line low and let it go, `times` times. Raises BusError."""
+        factory = self._given or _lgpio_factory()
+        try:
+            pin = factory.pin(self._number)
+            for _ in range(times):
+                # Python's own pace, some ten kilohertz, is slow enough for any device.
+                pin.output_with_state(0)
+                pin.input_with_pull("floating")
+        except _library_errors() as exc:
+            raise BusError(_advice(self._number, exc)) from exc
+        finally:
+            if factory is not self._given:
+                with suppress(*_library_errors()):
+                    factory.close()
+
+
 class _Watch:
     """The pins of one driver, and the queue between gpiozero's thread and the driver's."""
 

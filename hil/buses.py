@@ -24,8 +24,11 @@ from random import Random
 from typing import Protocol, Self
 
 from drivers.base import BusError
+from drivers.buses import INPUT_LIMIT_BYTES, UNSTICK_CLOCKS, BusGoneError
 
 PTY_POLL_S = 0.005  # how finely a device's turn-around time is kept
+STUCK_S = 0.1  # what a transfer on a stuck I2C bus costs
+BITS_PER_BYTE = 10  # on a serial line, with start and stop
 _TCGETS2 = 0x802C542A  # termios with speeds as numbers; x86 and Arm
 
 
@@ -84,14 +87,27 @@ class SerialLine:
     """The wires between a host and its devices; on RS-485 everybody hears everybody.
 
     Faults are on the wires and add up. With `echo` the host also hears itself, as on two-wire
-    adapters. The same seed damages the same bytes.
+    adapters; with `paced` bytes take the time that they take at the host's speed. The same seed
+    damages the same bytes.
     """
 
-    def __init__(self, devices: Iterable[SerialDevice], *, echo: bool = False, seed: int = 0):
+    def __init__(
+        self,
+        devices: Iterable[SerialDevice],
+        *,
+        echo: bool = False,
+        paced: bool = False,
+        seed: int = 0,
+    ) -> None:
         self.devices = tuple(devices)
         self._echo = echo
+        self._paced = paced
         self._random = Random(seed)
         self._garbled_share = 0.0
+        self._dropped_share = 0.0
+        self._doubled_share = 0.0
+        self._delay_s = 0.0
+        self._under_way: list[tuple[float, bytes]] = []  # (when the host hears it, what)
         self._silent: set[int] = set()
         self.host_baud: int | None = None  # None: nobody minds
 
@@ -99,14 +115,30 @@ class SerialLine:
         """Turn one bit in this share of the bytes, in either direction; 0 heals."""
         self._garbled_share = share
 
+    def drop(self, share: float) -> None:
+        """Lose this share of the bytes, in either direction; 0 heals."""
+        self._dropped_share = share
+
+    def duplicate(self, share: float) -> None:
+        """Let the host hear twice this share of what devices say; 0 heals."""
+        self._doubled_share = share
+
+    def delay(self, by_s: float) -> None:
+        """Let the host hear later by this what devices say from now on; 0 heals."""
+        self._delay_s = by_s
+
     def silence(self, *devices: SerialDevice) -> None:
         """Cut the wires of `devices`, or of all; none of them hears or is heard."""
         self._silent |= {id(each) for each in devices or self.devices}
 
     def heal(self) -> None:
         """Undo every fault."""
-        self._garbled_share = 0.0
+        self._garbled_share = self._dropped_share = self._doubled_share = self._delay_s = 0.0
         self._silent.clear()
+
+    def takes_s(self, length: int) -> float:
+        """Return how long so many bytes are on the wire; 0 unless it is paced."""
+        return length * BITS_PER_BYTE / self.host_baud if self._paced and self.host_baud else 0.0
 
     def carry(self, sent: bytes, now_s: float) -> bytes:
         """Take what the host sent, and return what it hears until `now_s`."""
@@ -119,10 +151,18 @@ class SerialLine:
             said = device.speak(now_s)
             if not said or device not in present:
                 continue
-            heard += self._damaged(self._at_speed(said, device))
+            arriving = self._damaged(self._at_speed(said, device))
+            if self._doubled_share and self._random.random() < self._doubled_share:
+                arriving *= 2
+            late_s = self._delay_s + self.takes_s(len(arriving))
+            # Never before what was said earlier.
+            due_s = max([now_s + late_s, *(due_s for due_s, _ in self._under_way[-1:])])
+            self._under_way.append((due_s, arriving))
             for other in present:
                 if other is not device:
                     other.hear(said, now_s)
+        while self._under_way and self._under_way[0][0] <= now_s:
+            heard += self._under_way.pop(0)[1]
         return bytes(heard)
 
     def _at_speed(self, data: bytes, device: SerialDevice) -> bytes:
@@ -137,6 +177,8 @@ class SerialLine:
         return self._random.randbytes(length) if data else data
 
     def _damaged(self, data: bytes) -> bytes:
+        if self._dropped_share:
+            data = bytes(byte for byte in data if self._random.random() >= self._dropped_share)
         if not self._garbled_share:
             return data
         return bytes(
@@ -242,11 +284,12 @@ class SimulatedSerial:
         *,
         wait_s: Callable[[float], object] = time.sleep,
         echo: bool = False,
+        paced: bool = False,
         seed: int = 0,
         path: str = "simulated serial",
         baud: int | None = None,
     ) -> None:
-        self.line = SerialLine(devices, echo=echo, seed=seed)
+        self.line = SerialLine(devices, echo=echo, paced=paced, seed=seed)
         self._opened_baud = self.line.host_baud = baud
         self._now_s = now_s
         self._wait_s = wait_s
@@ -267,7 +310,7 @@ class SimulatedSerial:
     def open(self) -> None:
         """Open. Raises BusError while unplugged."""
         if not self._is_plugged:
-            raise BusError(f"{self._path}: {os.strerror(errno.ENOENT)}")
+            raise BusGoneError(f"{self._path}: {os.strerror(errno.ENOENT)}")
         self._is_open = True
         self.line.host_baud = self._opened_baud
         self.discard_input()
@@ -291,6 +334,8 @@ class SimulatedSerial:
 
     def write(self, data: bytes) -> None:
         """Send `data` to every device."""
+        if left_s := self.line.takes_s(len(data)):
+            self._wait_s(left_s)
         self._carry(data)
 
     def discard_input(self) -> None:
@@ -305,14 +350,39 @@ class SimulatedSerial:
 
     def _carry(self, sent: bytes = b"") -> None:
         if not self._is_plugged:
-            raise BusError(f"{self._path}: {os.strerror(errno.EIO)}")
+            raise BusGoneError(f"{self._path}: {os.strerror(errno.EIO)}")
         if not self._is_open:
             raise BusError(f"{self._path}: port is not open")
+        # As in the kernel's buffer, what comes when it is full is lost.
         self._arrived += self.line.carry(sent, self._now_s())
+        del self._arrived[INPUT_LIMIT_BYTES:]
+
+
+class SimulatedPair:
+    """The two simulated ports of one sensor that needs both."""
+
+    def __init__(self, a: SimulatedSerial, b: SimulatedSerial) -> None:
+        self.a = a
+        self.b = b
+
+    def open(self) -> None:
+        """Open both. Raises BusError."""
+        self.a.open()
+        self.b.open()
+
+    def close(self) -> None:
+        """Close both."""
+        self.a.close()
+        self.b.close()
 
 
 class SimulatedI2c:
-    """An `I2cBus` with devices by address, failing in Linux's words."""
+    """An `I2cBus` with devices by address, failing in Linux's words.
+
+    With `wait_s` transfers take the time that they take at `clock_hz`. With `scl_pin` the bus is
+    given nine clocks whenever it is opened, as one is that has a pin wired to SCL. Faults add up,
+    and those that happen once are counted from the call.
+    """
 
     def __init__(
         self,
@@ -320,30 +390,64 @@ class SimulatedI2c:
         now_s: Callable[[], float],
         *,
         path: str = "simulated i2c",
+        wait_s: Callable[[float], object] | None = None,
+        clock_hz: int = 100_000,
+        scl_pin: bool = False,
     ) -> None:
         self.devices = dict(devices)
         self._now_s = now_s
         self._path = path
+        self._wait_s = wait_s
+        self._clock_hz = clock_hz
+        self._scl_pin = scl_pin
         self._is_open = False
         self._is_stuck = False
+        self._stuck_clocks: int | None = None  # left until it lets go
         self._nacked: set[int] = set()
+        self._transfers = 0
+        self._reads = 0
+        self._nack_at: set[int] = set()  # by the number of the transfer
+        self._flip_at: dict[int, int] = {}  # number of the read -> bit
 
     def nack(self, address: int) -> None:
         """Let nobody answer at `address`."""
         self._nacked.add(address)
 
-    def stick(self) -> None:
-        """Hold the bus low, as a device does that was reset in the middle of a byte."""
+    def nack_once(self, nth: int = 1) -> None:
+        """Let the `nth` transfer from now on be refused, whoever it is for."""
+        self._nack_at.add(self._transfers + nth)
+
+    def flip(self, nth: int = 1, *, bit: int = 0) -> None:
+        """Let the `nth` read from now on have one wrong bit; bit 0 is the first byte's lowest."""
+        self._flip_at[self._reads + nth] = bit
+
+    def stick(self, clocks: int | None = None) -> None:
+        """Hold the bus low, as a device does that was interrupted in the middle of a byte.
+
+        It lets go after so many clocks, 9 at most, or never.
+        """
         self._is_stuck = True
+        self._stuck_clocks = clocks
+
+    def clock(self, times: int) -> None:
+        """Pulse SCL from outside."""
+        if self._stuck_clocks is not None:
+            self._stuck_clocks -= times
+            self._is_stuck = self._stuck_clocks > 0
 
     def heal(self) -> None:
         """Undo every fault."""
         self._is_stuck = False
+        self._stuck_clocks = None
         self._nacked.clear()
+        self._nack_at.clear()
+        self._flip_at.clear()
 
     def open(self) -> None:
         """Open."""
         self._is_open = True
+        if self._scl_pin:
+            self.clock(UNSTICK_CLOCKS)
 
     def close(self) -> None:
         """Close."""
@@ -351,31 +455,47 @@ class SimulatedI2c:
 
     def read(self, address: int, write: bytes, length: int) -> bytes:
         """Write `write`, then read `length` bytes. Raises BusError."""
-        device = self._addressed(address)
+        device = self._addressed(address, len(write) + length)
         try:
             if write:
                 device.write(write, self._now_s())
-            return device.read(length, self._now_s())
+            answer = device.read(length, self._now_s())
         except NackError:
             raise self._unanswered(address) from None
+        self._reads += 1
+        bit = self._flip_at.pop(self._reads, None)
+        if bit is None:
+            return answer
+        wrong = bytearray(answer)
+        wrong[bit // 8 % len(wrong)] ^= 1 << bit % 8
+        return bytes(wrong)
 
     def write(self, address: int, data: bytes) -> None:
         """Write in one transaction. Raises BusError."""
         try:
-            self._addressed(address).write(data, self._now_s())
+            self._addressed(address, len(data)).write(data, self._now_s())
         except NackError:
             raise self._unanswered(address) from None
 
-    def _addressed(self, address: int) -> I2cDevice:
+    def _addressed(self, address: int, length: int) -> I2cDevice:
         where = f"{self._path} 0x{address:02x}"
         if not self._is_open:
             raise BusError(f"{where}: bus is not open")
+        self._transfers += 1
         if self._is_stuck:
+            self._pass(STUCK_S)
             raise BusError(f"{where}: {os.strerror(errno.ETIMEDOUT)}")
         device = self.devices.get(address)
-        if device is None or address in self._nacked:
+        refused = self._transfers in self._nack_at
+        self._nack_at.discard(self._transfers)
+        if device is None or address in self._nacked or refused:
             raise self._unanswered(address)
+        self._pass((length + 2) * 9 / self._clock_hz)
         return device
+
+    def _pass(self, time_s: float) -> None:
+        if self._wait_s is not None:
+            self._wait_s(time_s)
 
     def _unanswered(self, address: int) -> BusError:
         return BusError(f"{self._path} 0x{address:02x}: {os.strerror(errno.EREMOTEIO)}")

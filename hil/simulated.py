@@ -6,50 +6,63 @@ living through a winter's day or a crowd of its own. Everything above the wire i
 
 from __future__ import annotations
 
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import drivers
-from drivers.base import Options
+from drivers.base import Clock, LineSettings, Options
 from drivers.gpio import boot_ns
 
 from . import emulation
-from .buses import SimulatedFiles, SimulatedI2c, SimulatedSerial
+from .buses import SimulatedFiles, SimulatedI2c, SimulatedPair, SimulatedSerial
 from .pins import SimulatedPins
 
-Wire = SimulatedI2c | SimulatedSerial | SimulatedPins | SimulatedFiles
+Wire = SimulatedI2c | SimulatedSerial | SimulatedPair | SimulatedPins | SimulatedFiles
 
 
 class SimulatedBus:
     """I2C, serial lines, pins and files in memory, with one device for each sensor.
 
-    Devices that can share a serial line do; every other serial device has one of its own.
+    Devices that can share a serial line do, where its settings suit them; every other serial
+    device has one of its own, or two. Transfers take the time that they take on a wire.
     """
 
-    def __init__(self, sensors: Mapping[str, tuple[str, Options]]) -> None:
+    def __init__(
+        self,
+        sensors: Mapping[str, tuple[str, Options]],
+        *,
+        now_ns: Clock = boot_ns,
+        wait_s: Callable[[float], object] = time.sleep,
+    ) -> None:
         """Build the devices of `sensors`: id -> (driver, options); emulated drivers only."""
-        shared: dict[str, list[Any]] = {"i2c": [], "line": [], "gpio": [], "files": []}
-        lines: dict[str, str] = {}  # sensor -> which of the shared wires is its
+        self._now_ns = now_ns
+        self._wait_s = wait_s
         self._wires: dict[str, Wire] = {}
+        self.devices: dict[str, Any] = {}  # sensor -> the device behind it, or the two of a pair
+        shared: dict[str | LineSettings, list[str]] = {}  # wire -> the sensors on it
         for name, (driver, options) in sensors.items():
             device = emulation.load(driver).build(options, zlib.crc32(name.encode()))
+            self.devices[name] = device
             spec = drivers.load(driver).spec
-            if spec.bus == "serial" and not spec.shares_bus:
-                self._wires[name] = SimulatedSerial([device], _now_s, baud=_baud(spec.line))
-                continue
-            lines[name] = {"serial": "line", "w1": "files", "system": "files"}.get(
-                spec.bus, spec.bus
-            )
-            address = getattr(options, "address", None)
-            shared[lines[name]].append((address, device) if spec.bus == "i2c" else device)
-        wires: dict[str, Wire] = {
-            "i2c": SimulatedI2c(dict(shared["i2c"]), _now_s),
-            "line": SimulatedSerial(shared["line"], _now_s),
-            "gpio": SimulatedPins(shared["gpio"]),
-            "files": SimulatedFiles(shared["files"], _now_s),
-        }
-        self._wires |= {name: wires[which] for name, which in lines.items()}
+            line = options.line() or spec.line
+            if spec.bus != "serial" or line is None:
+                shared.setdefault(spec.bus, []).append(name)
+            elif isinstance(device, tuple):
+                a, b = (self._serial([each], line) for each in device)
+                self._wires[name] = SimulatedPair(a, b)
+            elif spec.shares_bus:
+                shared.setdefault(line, []).append(name)
+            else:
+                self._wires[name] = self._serial([device], line)
+        for key, names in shared.items():
+            if key == "i2c":
+                addresses = {name: _address(*sensors[name]) for name in names}
+                self._wires |= dict.fromkeys(names, self._i2c(addresses))
+            else:
+                wire = self._wire(key, [self.devices[name] for name in names])
+                self._wires |= dict.fromkeys(names, wire)
 
     def wire(self, sensor_id: str) -> Wire:
         """Return what the sensor's driver talks to."""
@@ -65,10 +78,27 @@ class SimulatedBus:
         for wire in set(self._wires.values()):
             wire.close()
 
+    def _wire(self, key: str | LineSettings, devices: list[Any]) -> Wire:
+        if isinstance(key, LineSettings):
+            return self._serial(devices, key)
+        if key == "gpio":
+            return SimulatedPins(devices, now_ns=self._now_ns)
+        return SimulatedFiles(devices, self._now_s)
 
-def _baud(line: Any) -> int | None:
-    return None if line is None else int(line.baud)
+    def _i2c(self, addresses: Mapping[str, int]) -> SimulatedI2c:
+        devices = {address: self.devices[name] for name, address in addresses.items()}
+        return SimulatedI2c(devices, self._now_s, wait_s=self._wait_s)
+
+    def _serial(self, devices: list[Any], line: LineSettings) -> SimulatedSerial:
+        return SimulatedSerial(
+            devices, self._now_s, wait_s=self._wait_s, paced=True, baud=line.baud
+        )
+
+    def _now_s(self) -> float:
+        return self._now_ns() / 1e9
 
 
-def _now_s() -> float:
-    return boot_ns() / 1e9
+def _address(driver: str, options: Options) -> int:
+    """Return the address in the options, or the only one that the device can have."""
+    address: int | None = getattr(options, "address", None)
+    return drivers.load(driver).spec.addresses[0] if address is None else address

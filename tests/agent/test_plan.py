@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+import drivers
 from agent.plan import Plan, load_plan
 from config.load import ConfigError, Problem
 from config.model import LEAST_BYTES
+from drivers import nodes
+from drivers.base import LineSettings, Spec
+from drivers.lufft_umb import LufftUmb
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config" / "examples"
 
@@ -82,7 +88,7 @@ def test_a_good_configuration_is_planned(path: Path) -> None:
     }
     assert [s.table.id for s in plan.sensors if s.counts_people] == ["hall-1", "door-1"]
     assert plan.policy.window_s == 900
-    assert plan.warnings == []
+    assert [warning.path for warning in plan.warnings] == ["buses[0].port"]
 
 
 # Old text, new text, where the problem is, the words of the sentence.
@@ -263,6 +269,18 @@ WRONG: dict[str, tuple[str, str, str, str]] = {
         "buses[0]",
         "baud belongs to serial buses",
     ),
+    "a clock pin where there is no clock": (
+        "[[buses]]",
+        '[[buses]]\nid = "pins"\nkind = "gpio"\nscl_pin = 22\n[[buses]]',
+        "buses[0]",
+        "scl_pin belongs to i2c buses",
+    ),
+    "the clock pin itself": (
+        "[[buses]]",
+        '[[buses]]\nid = "cold"\nkind = "i2c"\nport = "/dev/i2c-1"\nscl_pin = 3\n[[buses]]',
+        "buses[0].scl_pin",
+        "must be at least 4, not 3",
+    ),
     "a window that does not meet the hour": (
         'bus = "/dev/ttyS1"',
         'bus = "/dev/ttyS1"\nwindow_s = 7',
@@ -339,7 +357,7 @@ WRONG: dict[str, tuple[str, str, str, str]] = {
         'bus = "rs485"',
         'bus = "/dev/ttyS1"',
         "sensors[3].bus",
-        "/dev/ttyS1 is already set to 9600 baud by another sensor",
+        "/dev/ttyS1 is already set to 9600 baud 8N1 by another sensor",
     ),
     "a window for a people sensor": (
         'bus = "gpio"',
@@ -451,7 +469,7 @@ def test_a_device_that_talks_unasked_shares_its_line_with_nobody(path: Path) -> 
         "[sensors.options]\nmount_height_cm = 300.0\n"
     )
     (problem,) = problems(path, GOOD + text)
-    assert problem.what == "/dev/ttyS1 is already used by snow-1, which cannot share"
+    assert problem.what == "/dev/ttyS1 is already used by snow-1, and they cannot share it"
 
 
 def test_devices_with_addresses_share_one_bus_and_one_thread(path: Path) -> None:
@@ -469,6 +487,99 @@ def test_a_bus_sets_the_speed_of_its_line(path: Path) -> None:
     line = plan.sensors[3].bus.line
     assert line is not None
     assert (line.baud, line.parity) == (57600, "N")
+
+
+def test_a_port_whose_number_may_change_is_warned_of_with_the_name_that_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (warning,) = planned(path).warnings
+    assert warning.path == "buses[0].port"
+    assert "another one after a re-plug: plug it in and see" in warning.what
+    monkeypatch.setattr(nodes, "lasting_name", lambda _: "/dev/serial/by-id/usb-FTDI_FT0ABCDE")
+    (warning,) = planned(path).warnings
+    assert warning.what.endswith('use "/dev/serial/by-id/usb-FTDI_FT0ABCDE"')
+    by_id = changed('port = "/dev/ttyUSB0"', 'port = "/dev/serial/by-id/usb-FTDI_FT0ABCDE"')
+    assert planned(path, by_id).warnings == []
+
+
+def test_two_names_of_one_device_are_one_bus(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "ttyUSB7").touch()
+    (tmp_path / "by-id").symlink_to("ttyUSB7")
+    text = changed("/dev/ttyUSB0", str(tmp_path / "by-id")) + (
+        f'[[sensors]]\nid = "snow-2"\ndriver = "lufft-umb"\nbus = "{tmp_path}/ttyUSB7"\n'
+        '[sensors.options]\nmodel = "shm31"\n'
+    )
+    plan = planned(path, text)
+    assert plan.sensors[3].bus is plan.sensors[4].bus
+    (problem,) = problems(path, text.replace("shm31", "irs31pro"))
+    assert "UMB address 0x1001" in problem.what
+
+
+class Other(LufftUmb):
+    """Another protocol on the same line, as one may be installed beside ours."""
+
+    spec: ClassVar[Spec] = replace(LufftUmb.spec, name="other")
+
+    class Options(LufftUmb.Options):  # type: ignore[name-defined,misc]
+        baud: int = 19200
+        data_port: str | None = None
+
+        def line(self) -> LineSettings:
+            return LineSettings(self.baud, parity="N" if self.baud == 19200 else "E")
+
+        def second_port(self) -> str | None:
+            return self.data_port
+
+        def claims(self) -> list[str]:
+            return ["Other address 1"]
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(drivers.DRIVERS, "other", f"{__name__}:Other")
+
+
+def another(bus: str, **options: Any) -> str:
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())
+    return (
+        f'[[sensors]]\nid = "other-1"\ndriver = "other"\nbus = "{bus}"\n'
+        f'[sensors.options]\nmodel = "shm31"\n{lines}'
+    )
+
+
+@pytest.mark.usefixtures("other")
+def test_different_drivers_share_a_line_that_both_can_be_set_to(path: Path) -> None:
+    plan = planned(path, GOOD + another("rs485"))
+    assert plan.sensors[3].bus is plan.sensors[4].bus
+    (problem,) = problems(path, GOOD + another("rs485", baud=9600))
+    assert problem.what == (
+        "/dev/ttyUSB0 is already set to 19200 baud 8N1 by another sensor, "
+        "and this one needs 9600 baud 8E1"
+    )
+    (problem,) = problems(path, GOOD + another("/dev/ttyS1"))
+    assert "is already set to 9600 baud 8N1" in problem.what
+
+
+@pytest.mark.usefixtures("other")
+def test_a_second_port_belongs_to_its_sensor_alone(path: Path) -> None:
+    plan = planned(path, GOOD + another("/dev/ttyS5", data_port="/dev/ttyACM3"))
+    assert plan.sensors[4].bus.second_path == "/dev/ttyACM3"
+    assert plan.warnings[-1].path == "sensors[4].options"
+    (problem,) = problems(path, GOOD + another("/dev/ttyS5", data_port="/dev/ttyUSB0"))
+    assert problem.path == "sensors[4].options"
+    assert problem.what == "/dev/ttyUSB0 is already used by road-1, and they cannot share it"
+    (problem,) = problems(path, GOOD + another("/dev/ttyS5", data_port="/dev/ttyS5"))
+    assert "is already used by other-1" in problem.what
+    (problem,) = problems(path, GOOD + another("rs485", data_port="/dev/ttyACM3"))
+    assert problem.path == "sensors[4].bus"
+
+
+def test_a_pin_on_the_clock_of_an_i2c_bus_is_its_own(path: Path) -> None:
+    bus = '[[buses]]\nid = "cold"\nkind = "i2c"\nport = "/dev/i2c-1"\nscl_pin = 22\n'
+    text = GOOD.replace('bus = "/dev/i2c-1"', 'bus = "cold"') + bus
+    assert planned(path, text).sensors[1].bus.scl_pin == 22
+    (problem,) = problems(path, text + beams(2, (22, 23)))
+    assert problem.what == "pin 22 on gpio is already used by the clock of /dev/i2c-1"
 
 
 SIMULATED = """
@@ -563,6 +674,7 @@ def test_what_is_accepted_and_does_not_act_yet_is_warned_of(path: Path) -> None:
         "alerts.snow_dispatch",
         "commands.allow",
         "control",
+        "buses[0].port",
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 
 from drivers.base import BusError
-from drivers.gpio import EDGES_LIMIT, Edge, GpiozeroPins, boot_ns
+from drivers.gpio import EDGES_LIMIT, Edge, GpiozeroPins, OpenDrain, boot_ns
 
 
 class Board:
@@ -160,3 +160,21 @@ def test_two_boards_in_one_process_share_no_pins() -> None:
     first.set(17, 0)
     assert len(one.edges()) == 1
     assert other.edges() == []
+
+
+def test_a_line_is_pulled_low_and_let_go_and_never_driven_high() -> None:
+    factory = MockFactory()
+    pin = factory.pin(22)
+    seen: list[tuple[str, int]] = []
+
+    class Watched(type(pin)):  # type: ignore[misc]
+        def _change_state(self, value: bool) -> bool:
+            seen.append((self.function, int(value)))
+            changed: bool = super()._change_state(value)
+            return changed
+
+    pin.__class__ = Watched
+    OpenDrain(22, factory).pulse(9)
+    assert seen.count(("output", 0)) == 9
+    assert ("output", 1) not in seen
+    assert pin.function == "input"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from drivers.base import BusError
-from drivers.buses import I2cBus, SerialPort
-from hil.buses import Pty, SerialLine, SimulatedI2c, SimulatedSerial
+from drivers.buses import INPUT_LIMIT_BYTES, I2cBus, SerialPair, SerialPort
+from hil.buses import Pty, SerialLine, SimulatedI2c, SimulatedPair, SimulatedSerial
 
 
 class Now:
@@ -98,6 +98,71 @@ def test_a_garbled_line_changes_bytes_but_not_their_number_and_equal_seeds_alike
     assert spoken(1) == spoken(1) != spoken(2)
 
 
+def said(line: SerialLine) -> bytes:
+    line.carry(b"?", 0.0)
+    return line.carry(b"", 1.0)
+
+
+def test_a_line_that_drops_loses_some_bytes_and_keeps_the_others_in_order() -> None:
+    line = SerialLine([Answerer(bytes(range(256)))])
+    line.drop(0.5)
+    kept = said(line) or said(line)  # the question itself may be lost
+    assert 64 < len(kept) < 192
+    assert list(kept) == sorted(kept)
+
+
+def test_a_line_that_duplicates_says_everything_twice() -> None:
+    line = SerialLine([Answerer(b"yes")])
+    line.duplicate(1.0)
+    assert said(line) == b"yesyes"
+
+
+def test_a_line_that_delays_keeps_the_order() -> None:
+    line = SerialLine([Answerer(b"one"), Answerer(b"two")])
+    line.delay(0.5)
+    assert said(line) == b""
+    assert line.carry(b"", 1.4) == b""
+    line.heal()
+    line.carry(b"?", 1.4)
+    assert line.carry(b"", 2.4) == b"onetwoonetwo"
+
+
+def test_bytes_take_their_time_on_a_paced_line() -> None:
+    now = Now()
+    port = SimulatedSerial([Answerer(bytes(96))], now, wait_s=now.advance, paced=True, baud=9600)
+    port.open()
+    port.write(b"?")
+    asked_s = now.s
+    assert asked_s == pytest.approx(1 / 960)
+    assert len(port.read(5.0)) == 96
+    assert now.s - asked_s == pytest.approx(1.0 + 0.1, abs=0.01)
+
+
+def test_a_host_that_does_not_read_finds_what_came_first() -> None:
+    now = Now()
+    port = SimulatedSerial([Answerer(b"1" * 40_000)], now, wait_s=now.advance)
+    port.open()
+    for second in range(5):
+        port.write(b"?")
+        now.s = second + 1.0
+        port.write(b"")
+    assert len(port.read(0.0)) == INPUT_LIMIT_BYTES
+
+
+def test_the_two_ports_of_a_pair_are_two() -> None:
+    now = Now()
+    ports = [SimulatedSerial([Answerer(name)], now, wait_s=now.advance) for name in (b"a", b"b")]
+    pair = SimulatedPair(*ports)
+    as_driver_sees_it: SerialPair = pair
+    pair.open()
+    as_driver_sees_it.b.write(b"?")
+    assert as_driver_sees_it.a.read(2.0) == b""
+    assert as_driver_sees_it.b.read(0.0) == b"b"
+    pair.close()
+    with pytest.raises(BusError, match="not open"):
+        pair.a.read(0.0)
+
+
 def test_in_simulated_time_a_long_wait_takes_none() -> None:
     now = Now()
     port = SimulatedSerial([Answerer()], now, wait_s=now.advance)
@@ -161,6 +226,63 @@ def test_a_stuck_i2c_bus_stops_everybody() -> None:
         bus.read(0x68, b"\x05", 1)
     bus.heal()
     assert bus.read(0x68, b"\x05", 1) == b"\x05"
+
+
+def registers() -> SimulatedI2c:
+    bus = SimulatedI2c({0x68: Registers(), 0x69: Registers()}, Now())
+    bus.open()
+    return bus
+
+
+def test_a_plain_read_goes_on_where_the_pointer_stands() -> None:
+    bus = registers()
+    bus.write(0x68, b"\x05")
+    assert bus.read(0x68, b"", 2) == b"\x05\x06"
+
+
+def test_one_transfer_is_refused_and_the_next_is_not() -> None:
+    bus = registers()
+    bus.nack_once(2)
+    assert bus.read(0x68, b"\x05", 1) == b"\x05"
+    with pytest.raises(BusError, match="0x69: Remote I/O error"):
+        bus.read(0x69, b"\x05", 1)
+    assert bus.read(0x69, b"\x05", 1) == b"\x05"
+
+
+def test_one_read_has_one_wrong_bit() -> None:
+    bus = registers()
+    bus.flip(2, bit=9)
+    assert [bus.read(0x68, b"\x04", 2) for _ in range(3)] == [
+        b"\x04\x05",
+        b"\x04\x07",
+        b"\x04\x05",
+    ]
+
+
+@pytest.mark.parametrize(("clocks", "is_freed"), [(9, True), (3, True), (None, False)])
+def test_a_stuck_bus_may_be_freed_by_nine_clocks_at_its_opening(
+    clocks: int | None, is_freed: bool
+) -> None:
+    bus = SimulatedI2c({0x68: Registers()}, Now(), scl_pin=True)
+    bus.open()
+    bus.stick(clocks)
+    with pytest.raises(BusError, match="timed out"):
+        bus.read(0x68, b"\x05", 1)
+    bus.close()
+    bus.open()
+    if is_freed:
+        assert bus.read(0x68, b"\x05", 1) == b"\x05"
+    else:
+        with pytest.raises(BusError, match="timed out"):
+            bus.read(0x68, b"\x05", 1)
+
+
+def test_a_transfer_takes_its_time_on_the_wire() -> None:
+    now = Now()
+    bus = SimulatedI2c({0x68: Registers()}, now, wait_s=now.advance, clock_hz=100_000)
+    bus.open()
+    bus.read(0x68, b"\x00", 128)
+    assert 0.0115 < now.s < 0.0125
 
 
 def test_a_pty_leaves_no_thread_no_link_and_plugs_and_unplugs_as_often_as_asked() -> None:
