@@ -66,7 +66,7 @@ def test_it_is_listed_and_described_like_our_own(installed: Path) -> None:
     assert re.search(r"^ti-tmp117 +weather +i2c +Texas Instruments TMP117$", listed, re.M)
     page = run(*YUKIMI, "drivers", "ti-tmp117", beside=installed)
     assert "air_temperature_c [Cel]" in page
-    assert "option    stuck_s (float, 3600.0)" in page
+    assert "option    stuck_s (number from 0; default 3600.0)" in page
     assert "TI SNOSD82" in page
 
 
