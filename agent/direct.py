@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from drivers.base import (
+    AIR_TEMPERATURE,
     BusError,
     Clock,
     Driver,
@@ -40,6 +41,7 @@ SILENT_AFTER = 3  # questions in a row
 DEAF_AFTER = 10  # nonsense answers in a row, until the driver begins anew: as the daemon has it
 SPARE_S = 10.0
 SEARCH_S = 90.0  # for a receiver that begins to look for satellites
+TEMPERATURE_S = 10.0  # for another sensor's thermometer to answer
 RAW_KEPT = 400  # entries between two sets of readings
 
 
@@ -151,6 +153,27 @@ class Direct:
         if self._bus_is_open:
             self._bus_is_open = False
             self._bus.close()
+
+
+def air_temperature_c(
+    sensor: PlannedSensor, *, timeout_s: float = TEMPERATURE_S, opener: Opener = open_bus
+) -> float | None:
+    """Read a thermometer once, for another sensor that needs it; None where it gives no value.
+
+    Raises DriverError.
+    """
+    with Direct(sensor, lambda _: None, opener=opener) as thermometer:
+        told = None
+        for told in thermometer.rounds(timeout_s):
+            for seen in told.observations:
+                match seen:
+                    case Reading(quantity=name, value=float() | int() as value, reasons=()) if (
+                        name == AIR_TEMPERATURE
+                    ):
+                        return value
+    if told is not None and told.error is not None:
+        raise told.error
+    return None
 
 
 @dataclass(slots=True)

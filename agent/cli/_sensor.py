@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from agent import kernel
 from agent.plan import PlannedSensor
 from config.load import ConfigError, default_path, nearest
-from drivers.base import BusError, FrameError
+from drivers.base import BusError, DriverError, FrameError, HearsTemperature
+
+if TYPE_CHECKING:
+    from agent.direct import Direct
 
 from . import BAD_CONFIG, UNREACHABLE, USAGE, WRONG, complain
 
 
-def find(name: str, path: Path | None) -> PlannedSensor | int:
-    """Return the sensor called `name`, or, having said why not, the exit code."""
+def find(name: str, path: Path | None) -> tuple[PlannedSensor, PlannedSensor | None] | int:
+    """Return the sensor called `name`, and the one whose air temperature it needs, if any.
+
+    Where there is none: the exit code, having said why not.
+    """
     from agent.plan import load_plan
 
     try:
@@ -20,12 +28,29 @@ def find(name: str, path: Path | None) -> PlannedSensor | int:
     except ConfigError as exc:
         complain(exc)
         return BAD_CONFIG
-    for sensor in plan.sensors:
-        if sensor.table.id == name:
-            return sensor
-    known = [sensor.table.id for sensor in plan.sensors]
-    complain(f'no sensor "{name}" in {plan.loaded.path}' + nearest(name, known))
+    by_id = {sensor.table.id: sensor for sensor in plan.sensors}
+    if name in by_id:
+        return by_id[name], by_id.get(by_id[name].options.listens_to() or "")
+    complain(f'no sensor "{name}" in {plan.loaded.path}' + nearest(name, list(by_id)))
     return USAGE
+
+
+def lend_temperature(direct: Direct, thermometer: PlannedSensor) -> None:
+    """Let a sensor that corrects by another's air temperature have it; say where there is none."""
+    from agent.direct import air_temperature_c
+
+    driver, name = direct.driver, thermometer.table.id
+    if not isinstance(driver, HearsTemperature):
+        return
+    try:
+        measured_c = air_temperature_c(thermometer)
+    except DriverError as exc:
+        complain(f"{name}, whose air temperature is needed: {exc}")
+        return
+    if measured_c is None:
+        complain(f"{name}, whose air temperature is needed, gives no value")
+    else:
+        driver.hear_temperature(measured_c, kernel.boot_ns())
 
 
 def failed(sensor: PlannedSensor, error: Exception) -> int:

@@ -51,11 +51,14 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     from . import _sensor
 
-    sensor = _sensor.find(arguments.sensor, arguments.config)
-    if isinstance(sensor, int):
-        return sensor
-    reader = _People if sensor.counts_people else _Measured
-    return reader(sensor, arguments).run()
+    found = _sensor.find(arguments.sensor, arguments.config)
+    if isinstance(found, int):
+        return found
+    sensor, thermometer = found
+    reader = (_People if sensor.counts_people else _Measured)(sensor, arguments)
+    if thermometer is not None:
+        _sensor.lend_temperature(reader.direct, thermometer)
+    return reader.run()
 
 
 class _Reader:

@@ -44,9 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seconds is not None and arguments.seconds <= 0:
         complain("--seconds must be more than 0")
         return USAGE
-    sensor = _sensor.find(arguments.sensor, arguments.config)
-    if isinstance(sensor, int):
-        return sensor
+    found = _sensor.find(arguments.sensor, arguments.config)
+    if isinstance(found, int):
+        return found
+    sensor, _ = found
     if sensor.counts_people and not arguments.consent:
         complain(
             f"{sensor.table.id} counts people. A recording holds each single person's passage and "

@@ -10,7 +10,7 @@ import pytest
 import smbus2
 from gpiozero.pins.mock import MockFactory
 
-from agent.app import _open_bus
+from agent.app import open_bus
 from agent.plan import PlannedBus
 from drivers import gpio
 from drivers.base import LineSettings
@@ -39,12 +39,12 @@ def test_a_pin_on_the_clock_is_pulsed_nine_times_when_the_bus_is_opened(
     monkeypatch.setattr(smbus2, "SMBus", smbus)
     monkeypatch.setattr(gpio, "_lgpio_factory", lambda: factory)
     monkeypatch.setattr(type(clock), "output_with_state", counted)
-    bus, _ = _open_bus(PlannedBus("cold", "i2c", str(node), scl_pin=22), [])
+    bus, _ = open_bus(PlannedBus("cold", "i2c", str(node), scl_pin=22), [])
     assert lows == []
     bus.open()
     assert lows == [0] * 9
     bus.close()
-    plain, _ = _open_bus(PlannedBus("plain", "i2c", str(node)), [])
+    plain, _ = open_bus(PlannedBus("plain", "i2c", str(node)), [])
     plain.open()
     plain.close()
     assert len(lows) == 9
@@ -52,10 +52,10 @@ def test_a_pin_on_the_clock_is_pulsed_nine_times_when_the_bus_is_opened(
 
 def test_a_sensor_with_two_ports_gets_them_as_a_pair() -> None:
     line = LineSettings(115200)
-    pair, wire_for = _open_bus(
+    pair, wire_for = open_bus(
         PlannedBus("radar", "serial", "/dev/ttyACM0", line, second_path="/dev/ttyACM1"), []
     )
     assert isinstance(pair, PairedSerial)
     assert wire_for(None) is pair  # type: ignore[arg-type]
-    single, _ = _open_bus(PlannedBus("snow", "serial", "/dev/ttyS1", line), [])
+    single, _ = open_bus(PlannedBus("snow", "serial", "/dev/ttyS1", line), [])
     assert isinstance(single, LinuxSerial)

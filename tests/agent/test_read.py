@@ -107,6 +107,42 @@ def yukimi(capsys: pytest.CaptureFixture[str]) -> Yukimi:
     return command
 
 
+THERMOMETER = """
+[uplink]
+brokers = ["mqtt://127.0.0.1"]
+[[buses]]
+id = "bench"
+kind = "simulated"
+[[sensors]]
+id = "air-1"
+driver = "ds18b20"
+bus = "BUS"
+[[sensors]]
+id = "snow-1"
+driver = "campbell-sr50a"
+bus = "bench"
+options = { mount_height_cm = 350.0, temperature_from = "air-1" }
+"""
+
+
+@pytest.mark.parametrize(("bus", "has_value"), [("bench", True), ("w1", False)])
+def test_who_needs_anothers_temperature_is_lent_it_or_says_why_not(
+    bus: str, has_value: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "g.toml"
+    config.write_text(THERMOMETER.replace("BUS", bus))
+    code = main(["read", "snow-1", "--json", "--config", str(config)])
+    told = capsys.readouterr()
+    values = json.loads(told.out)["readings"][0]["values"]
+    if has_value:
+        assert code == 0
+        assert 20.0 < values["depth_cm"] < 50.0
+    else:  # no 1-Wire bus here
+        assert code == 1
+        assert values["depth_cm"] is None
+        assert "air-1, whose air temperature is needed: " in told.err
+
+
 def test_a_sensor_is_read_with_units_quality_and_raw_bytes(yukimi: Yukimi, config: Path) -> None:
     code, out, err = yukimi("read", "snow-2", "--config", config)
     assert (code, err) == (0, "")
