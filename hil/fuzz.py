@@ -17,12 +17,11 @@ The guided run needs atheris (the extra `fuzz`).
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -30,23 +29,10 @@ from typing import Any
 
 import drivers
 from agent.kernel import rss_bytes
-from drivers.base import (
-    PEOPLE_REASONS,
-    REASONS,
-    Alive,
-    BusError,
-    Crossing,
-    Driver,
-    Fix,
-    FrameError,
-    Observation,
-    Quantity,
-    Reading,
-    SerialDriver,
-    Trouble,
-)
+from drivers.base import BusError, Driver, FrameError, Observation, SerialDriver
 
 from . import emulation
+from .conformance.lawful import expect_lawful
 from .recordings import CAPTURES
 from .rig import Rig
 
@@ -69,47 +55,10 @@ class FuzzError(Exception):
     """A decoder did what it must not; says which, and with what input it does it again."""
 
 
-def judge(seen: Iterable[Observation], driver: Driver) -> None:
-    """Hold observations against what the driver says of itself. Raises FuzzError."""
-    quantities = driver.quantities
-    counts_people = driver.spec.kind == "people"
-    for each in seen:
-        match each:
-            case Crossing() | Alive() if counts_people:
-                pass
-            case Trouble(reason=reason) if reason in (PEOPLE_REASONS if counts_people else REASONS):
-                pass
-            case Reading() if not counts_people:
-                _judge_reading(each, quantities)
-            case Fix() if driver.spec.kind == "position":
-                if not (abs(each.latitude_deg) <= 90 and abs(each.longitude_deg) <= 180):
-                    raise FuzzError("a position that is not on earth")
-            case _:
-                raise FuzzError(f"{type(each).__name__} is not for a {driver.spec.kind} sensor")
-
-
-def _judge_reading(reading: Reading, quantities: Mapping[str, Quantity]) -> None:
-    value = reading.value
-    quantity = quantities.get(reading.quantity)
-    if quantity is None:
-        # What a dialogue holds beyond the configuration is named, and in no record.
-        if not reading.quantity.startswith("channel_"):
-            raise FuzzError(f"a reading of {reading.quantity}, which is no quantity of it")
-        return
-    if value is None:
-        if not reading.reasons:
-            raise FuzzError(f"{reading.quantity} without a value, and without a reason")
-        return
-    if quantity.is_class:
-        if value not in quantity.classes:
-            raise FuzzError(f"{reading.quantity} = {value!r} is none of its classes")
-        return
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise FuzzError(f"{reading.quantity} = {value!r} is no number")
-    low = -math.inf if quantity.low is None else quantity.low
-    high = math.inf if quantity.high is None else quantity.high
-    if not low <= value <= high:
-        raise FuzzError(f"{reading.quantity} = {value!r} is outside {low:g}..{high:g}")
+def judge(seen: Sequence[Observation], driver: Driver, now_ns: int) -> None:
+    """Hold observations against what any driver may say. Raises BrokenPromiseError."""
+    known = {quantity.name: quantity for quantity in driver.spec.quantities}
+    expect_lawful(driver.spec, seen, now_ns, {**known, **driver.quantities})
 
 
 def noise(dice: Random, amount: int) -> Iterator[bytes]:
@@ -203,7 +152,7 @@ def _fuzz_stream(name: str, rig: Rig, amount: int, seed: int) -> int:
         for number, chunk in enumerate(chunks(Random(seed))):
             at_ns += 10_000_000
             try:
-                judge(feed(chunk, at_ns), driver)
+                judge(feed(chunk, at_ns), driver, at_ns)
             except Exception as exc:
                 raise FuzzError(
                     f"{name}: {kind}, seed {seed}, chunk {number}: {type(exc).__name__}: {exc}"
@@ -239,7 +188,7 @@ def _fuzz_answers(name: str, rig: Rig, amount: int, seed: int) -> int:
                 if not is_open:
                     driver.open()
                     is_open = True
-                judge(driver.poll(), driver)
+                judge(driver.poll(), driver, now[0])
             except BusError:
                 is_open = False
                 driver.close()
@@ -309,8 +258,8 @@ def guided(name: str, seconds: int) -> None:
     def one(data: bytes) -> None:
         driver = build(None, options, lambda: 0)
         at = data[0] if data else 0  # where the stream is cut in two
-        judge(driver.feed(data[1 : 1 + at], 1), driver)
-        judge(driver.feed(data[1 + at :], 2), driver)
+        judge(driver.feed(data[1 : 1 + at], 1), driver, 1)
+        judge(driver.feed(data[1 + at :], 2), driver, 2)
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=600", *_seeds(name)], one)
     atheris.Fuzz()

@@ -58,11 +58,11 @@ class TellsOfPeople(Planted):
 @pytest.mark.parametrize(
     ("defect", "finding"),
     [
-        (ForgetsTheUnit, "is outside"),
+        (ForgetsTheUnit, "outside the 30 to 999.8"),
         (Raises, "UnicodeDecodeError"),
         (Remembers, "memory grew"),
         (GivesUp, "not understood any more"),
-        (TellsOfPeople, "not for a snow sensor"),
+        (TellsOfPeople, "snow is not people, and it reported Crossing"),
     ],
 )
 def test_a_planted_defect_is_found(
