@@ -47,6 +47,7 @@ from .base import (
 )
 from .buses import SerialPort
 from .checksums import crc16_mcrf4xx
+from .framing import SeekingFramer
 
 SOH, STX, ETX, EOT = 0x01, 0x02, 0x03, 0x04
 HEADER_VERSION = 0x10
@@ -204,43 +205,23 @@ def _channel_value(status: int, rest: bytes) -> ChannelValue:
 
 
 class UmbFramer:
-    """Cuts a byte stream into UMB frames, by length and CRC.
-
-    After anything that is no frame it tries again one byte on, so a frame inside garbage is
-    found. Keeps less than one frame's worth of bytes between calls.
-    """
+    """Cuts a byte stream into UMB frames, by length and CRC; finds them inside garbage."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._in_garbage = False
-        self.errors = 0  # runs of bytes that belong to no frame
+        self._seeking = SeekingFramer(_frame_bytes)
+
+    @property
+    def errors(self) -> int:
+        """Runs of bytes that belong to no frame."""
+        return self._seeking.errors
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Return the frames that `chunk` completes."""
-        self._rest += chunk
-        return self._scan(more_may_come=True)
+        return [_frame(raw) for raw in self._seeking.feed(chunk)]
 
     def flush(self) -> list[Frame]:
         """Give up what is incomplete, and return the frames that hid in it."""
-        frames = self._scan(more_may_come=False)
-        self._in_garbage = False
-        return frames
-
-    def _scan(self, *, more_may_come: bool) -> list[Frame]:
-        frames = []
-        at = 0
-        while at < len(self._rest):
-            size = _frame_bytes(self._rest, at)
-            if size is None and more_may_come:
-                break
-            if size:
-                frames.append(_frame(bytes(self._rest[at : at + size])))
-            elif not self._in_garbage:
-                self.errors += 1
-            self._in_garbage = not size
-            at += size or 1
-        del self._rest[:at]
-        return frames
+        return [_frame(raw) for raw in self._seeking.flush()]
 
 
 def _frame_bytes(stream: bytearray, at: int) -> int | None:

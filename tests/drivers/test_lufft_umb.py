@@ -39,6 +39,7 @@ from drivers.lufft_umb import (
 )
 from hil.buses import Pty, SimulatedSerial
 from hil.devices.lufft import UmbDevice, irs31pro, shm31, winter_condition, winter_road_c
+from hil.rig import Now
 
 WS_REQUEST = bytes.fromhex("01 10 01 70 01 F0 04 02 23 10 64 00 03 61 D9 04")
 WS_RESPONSE = bytes.fromhex("01 10 01 F0 01 70 0A 02 23 10 00 64 00 16 00 00 B4 41 03 C6 22 04")
@@ -61,22 +62,6 @@ class Nowhere:
 
     def discard_input(self) -> None:
         raise AssertionError
-
-
-class Now:
-    """A clock that only goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.s = 1000.0
-
-    def __call__(self) -> float:
-        return self.s
-
-    def ns(self) -> int:
-        return round(self.s * 1e9)
-
-    def advance(self, by_s: float) -> None:
-        self.s += by_s
 
 
 def passive(**options: object) -> LufftUmb:

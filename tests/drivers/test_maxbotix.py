@@ -13,22 +13,7 @@ from drivers.buses import LinuxSerial
 from drivers.maxbotix import MaxBotix, MaxBotixOptions
 from hil.buses import Pty, SimulatedSerial
 from hil.devices.maxbotix import BANNER, MaxBotixDevice
-
-
-class Now:
-    """A clock that only goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.s = 1000.0
-
-    def __call__(self) -> float:
-        return self.s
-
-    def ns(self) -> int:
-        return round(self.s * 1e9)
-
-    def advance(self, by_s: float) -> None:
-        self.s += by_s
+from hil.rig import Now
 
 
 def on(port: SimulatedSerial, now: Now, **options: object) -> MaxBotix:

@@ -44,6 +44,7 @@ from drivers.nmea import (
 )
 from hil.buses import Pty, SimulatedSerial
 from hil.devices.gnss import GnssReceiver
+from hil.rig import Now
 
 S = 1_000_000_000
 WEEKS_1024_S = 1024 * 7 * 86_400
@@ -57,22 +58,6 @@ NEXT = "GPRMC,123520.00,A,4807.038,N,01131.000,E,022.4,084.4,150127,,,A"
 def line(text: str, end: bytes = b"\r\n") -> bytes:
     total = reduce(lambda a, b: a ^ b, text.encode(), 0)
     return f"${text}*{total:02X}".encode() + end
-
-
-class Now:
-    """A clock that only goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.s = 1000.0
-
-    def __call__(self) -> float:
-        return self.s
-
-    def ns(self) -> int:
-        return round(self.s * 1e9)
-
-    def advance(self, by_s: float) -> None:
-        self.s += by_s
 
 
 def passive(**options: object) -> NmeaGnss:

@@ -40,26 +40,11 @@ from drivers.sr50a import (
 from hil.buses import Pty, SimulatedSerial
 from hil.devices.lufft import shm31
 from hil.devices.sr50a import EMULATION, Sr50aDevice
+from hil.rig import Now
 
 MANUAL = b"\x0233;1838;194;11011;2C\r\n\x03"
 S = 1_000_000_000
 UNCALIBRATED = ("uncalibrated",)
-
-
-class Now:
-    """A clock that only goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.s = 1000.0
-
-    def __call__(self) -> float:
-        return self.s
-
-    def ns(self) -> int:
-        return round(self.s * 1e9)
-
-    def advance(self, by_s: float) -> None:
-        self.s += by_s
 
 
 class Mast:
