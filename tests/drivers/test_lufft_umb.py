@@ -226,7 +226,7 @@ def test_random_bytes_never_raise_and_never_pile_up(chunks: list[bytes]) -> None
     driver = passive()
     for chunk in chunks:
         driver.feed(chunk, 0)
-        assert len(driver._framer._rest) < 224
+        assert len(driver._framer._seeking._rest) < 224
 
 
 def test_endless_noise_is_one_error_and_the_first_good_frame_after_it_counts() -> None:
