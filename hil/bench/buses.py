@@ -72,12 +72,26 @@ SITE: Fleet = {
     ),
     "rs485-2": _umb(
         *(("irs31pro", 0x1001 + at) for at in range(3)),
-        *(("shm31", 0xB001 + at) for at in range(3)),
+        *(("shm31", 0xB001 + at) for at in range(2)),
     ),
-    "i2c-1": {f"hall-{at}": ("grideye-amg88xx", {"address": 0x68 + at}) for at in range(2)},
-    "i2c-3": {f"stair-{at}": ("grideye-amg88xx", {"address": 0x68 + at}) for at in range(2)},
+    "i2c-1": {
+        "hall-1": ("grideye-amg88xx", {}),
+        "road-1": ("mlx90614", {}),
+        "air-1": ("bme280", {}),
+        "power-1": ("ina219", {}),
+    },
+    "i2c-3": {
+        "hall-2": ("grideye-amg88xx", {}),
+        "door-0": ("omron-d6t", {"model": "44L-06"}),
+        "air-2": ("bme280", {}),
+    },
     "gpio": {
-        f"door-{at}": ("beam-pair", {"pin_a": 4 + 2 * at, "pin_b": 5 + 2 * at}) for at in range(8)
+        **{
+            f"door-{at}": ("beam-pair", {"pin_a": 2 + 2 * at, "pin_b": 3 + 2 * at})
+            for at in range(1, 5)
+        },
+        "gate-1": ("pulse-counter", {"pin": 20}),
+        "cabinet-1": ("contact", {"pin": 21, "measures": "open"}),
     },
     "talkers": {f"snow-{at}": ("maxbotix-hrxl", {"mount_height_cm": 350.0}) for at in range(6)},
 }

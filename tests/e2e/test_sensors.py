@@ -94,7 +94,7 @@ def test_a_silent_i2c_device_is_missed_alone_and_comes_back_by_itself(
     monkeypatch.setattr(hil.simulated, "SimulatedBus", Reachable)
     for name, value in SHORTENED.items():
         monkeypatch.setattr(name, value)
-    gateway = Gateway(load_plan(site.configure(("hall-1", "door-1", "snow-2"))))
+    gateway = Gateway(load_plan(site.configure(("hall-1", "door-1", "snow-2"), window_s=2)))
     run = gateway.spool.run
     wake = threading.Event()
     thread = threading.Thread(target=gateway.run, args=(wake, lambda: False))

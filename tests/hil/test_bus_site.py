@@ -91,7 +91,7 @@ def test_a_bus_that_hangs_comes_back_with_all_its_devices_when_it_is_let_go(
 ) -> None:
     script = Script()
     line = Line("i2c-1", SITE["i2c-1"], script.clock, script.sleep)
-    wire = line.bus.wire("hall-0")
+    wire = line.bus.wire("hall-1")
     assert isinstance(wire, SimulatedI2c)
     begin_s = script.now_s
     script.at(begin_s + 20, lambda: wire.stick(clocks))
