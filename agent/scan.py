@@ -39,6 +39,7 @@ from drivers.buses import I2cBus, LinuxI2c, LinuxSerial, Openable, SerialPort
 
 from . import kernel
 from .configured import Configured
+from .logs import place_of
 from .tap import errno_name
 
 FIRST_ADDRESS, LAST_ADDRESS = 0x08, 0x77
@@ -221,8 +222,9 @@ def _side_by_side(
     def look(path: str, at: Callable[[], list[Place]]) -> None:
         try:
             results[path] = at()
-        except Exception as exc:  # noqa: BLE001 - a driver's bug must not hide the other ports
-            says = f"a driver failed, which is a bug: {type(exc).__name__}: {exc}"
+        except Exception as exc:  # noqa: BLE001  (a driver's bug must not hide the other ports)
+            # Not the message: a driver may hold people.
+            says = f"a driver failed, which is a bug: {place_of(exc)}"
             results[path] = [Place(_kind(path), path, "failed", says)]
 
     threads = [

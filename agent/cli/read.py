@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     return reader.run()
 
 
-class _Reader:
+class _Reader(ABC):
     """One sensor being read: what is printed at once, and what at the end as JSON."""
 
     def __init__(self, sensor: PlannedSensor, arguments: argparse.Namespace) -> None:
@@ -77,12 +78,13 @@ class _Reader:
         self.document: dict[str, Any] = {}
         self.direct: Direct = Direct(sensor, self.note)
 
+    @abstractmethod
     def note(self, entry: Entry) -> None:
         """Take a transaction."""
 
+    @abstractmethod
     def read(self) -> int:
         """Read until enough is known; return the exit code."""
-        raise NotImplementedError
 
     def run(self) -> int:
         """Read, and say how it went."""

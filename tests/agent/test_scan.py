@@ -107,6 +107,19 @@ def test_devices_that_must_be_asked_are_asked(clock: Clock) -> None:
     assert len(place.found) == 2
 
 
+def test_a_drivers_bug_is_told_by_its_place_not_by_what_it_saw(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def feed(*_: object) -> None:
+        raise ValueError("two persons at 1.5 m")
+
+    monkeypatch.setattr("drivers.maxbotix.MaxBotix.feed", feed)
+    place = look(clock, snow())
+    assert place.state == "failed"
+    assert place.says.startswith("a driver failed, which is a bug: ValueError in ")
+    assert "persons" not in place.says
+
+
 def on_lines() -> list[str]:
     import drivers
 

@@ -23,7 +23,7 @@ NAME = "28-00000d1efbf6"
 PATH = f"/sys/bus/w1/devices/{NAME}/w1_slave"
 S = 1_000_000_000
 
-# Files that owners of genuine parts have published (cpetrich/counterfeit_DS18B20, issue 22).
+# Files that owners of genuine parts have published (cpetrich/counterfeit_DS18B20).
 PUBLISHED = [
     ("f4 00 4b 46 7f ff 0c 10 fa : crc=fa YES\nf4 00 4b 46 7f ff 0c 10 fa t=15250\n", 15.25),
     ("f3 00 4b 46 7f ff 0d 10 ee : crc=ee YES\nf3 00 4b 46 7f ff 0d 10 ee t=15187\n", 15.1875),
