@@ -11,9 +11,10 @@ import pytest
 from agent.record import batch, deflated
 from hil.__main__ import main
 from hil.bench import BENCHES, delivery, kills
-from hil.bench.delivery import FIGURES, KEYS, Scale, measure
+from hil.bench.delivery import FIGURES, KEYS, Scale, first_live_s, measure
+from hil.bench.ear import Heard
 from hil.bench.figures import Figure, document, shown, table
-from hil.bench.mqtt import MQTT_5, MQTT_311, PUBACK, PUBLISH, Splitter
+from hil.bench.mqtt import MQTT_5, MQTT_311, PUBACK, PUBLISH, Packet, Splitter
 from hil.bench.site import STREAMS, windows
 from hil.bench.wire import Segment, weigh, wire_bytes
 from hil.broker import MOSQUITTO
@@ -120,6 +121,24 @@ def test_the_records_are_those_of_eight_sensors_in_windows_that_follow_each_othe
     assert len({each.stream for each in first}) == STREAMS
     assert {each.end_ns for each in first} == {each.start_ns for each in second}
     assert records[-1].end_ns == AT_NS
+
+
+def test_what_comes_in_one_read_with_the_birth_came_after_it() -> None:
+    def heard(at_s: float, topic: str, payload: bytes) -> Heard:
+        return Heard(at_s, Packet(PUBLISH, f"yukimi/v1/bench/{topic}", payload))
+
+    def live(stream: str) -> bytes:
+        return json.dumps({"records": [{"stream": stream}]}).encode()
+
+    birth = heard(5.0, "status", b'{"state":"online"}')
+    messages = [
+        heard(5.0, "live/road", live("before")),
+        birth,
+        heard(5.0, "live/snow", live("snow-1")),
+        heard(6.5, "live/road", live("road-1")),
+        heard(9.0, "live/road", live("road-1")),
+    ]
+    assert first_live_s(messages, birth) == {"snow-1": 0.0, "road-1": 1.5}
 
 
 def test_the_table_says_who_passes_and_who_misses() -> None:
