@@ -26,10 +26,11 @@ from drivers.gpio import GpiozeroPins, OpenDrain
 
 from . import __version__, kernel
 from .alerts import AlertBook
+from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
-from .pipeline import Channel, HearTemperature, MeasuredChannel, PeopleChannel, Pipeline
+from .pipeline import HearTemperature, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .record import utc_text
 from .spool import PACK_RECORDS, Spool, SpoolError, claim

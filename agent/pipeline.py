@@ -8,30 +8,23 @@ bounded; what must be given up is named in a gap when writing works again.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import structlog
 
-from drivers.base import AIR_TEMPERATURE, Direction, Fix, Observation, Quantity, Reading, Reason
+from drivers.base import AIR_TEMPERATURE, Fix, Observation, Reading
 
-from .aggregate import Measured
 from .alerts import AlertBook
+from .channels import Channel
 from .clock import Change, Clock, GnssTime, Look, estimate
 from .collector import Collected
-from .phenomena.people import Counted
-from .privacy.policy import Policy
-from .quality import Quality, grade, grade_people, overall
-from .record import GATEWAY_STREAM, AlertRecord, Entry, Record, location
+from .record import GATEWAY_STREAM, AlertRecord, Entry, Record
 from .spool import PreviousRun, Spool, SpoolError
-from .window import Tally, Window, Windower
 from .writer import Writer
 
 log = structlog.get_logger(part="pipeline")
@@ -46,154 +39,6 @@ TIME_DISPUTED = "clock set by nobody who vouches for it"
 
 # What a driver hears an air temperature with: degC, and the boot time of its measurement.
 HearTemperature = Callable[[float, int], None]
-
-T = TypeVar("T", bound=Tally)
-
-
-class Channel(ABC, Generic[T]):
-    """One sensor's way from observations to records.
-
-    The records of one that `moves` say where the gateway was, by what another sensor told.
-    """
-
-    def __init__(self, windower: Windower[T], *, moves: bool) -> None:
-        self._windower = windower
-        self.moves = moves
-        self.add = windower.add
-        self.cover = windower.cover
-        self.next_close_ns = windower.next_close_ns
-
-    def advance(self, now_ns: int, clock: Clock) -> list[Record]:
-        """Return the records of windows that ended."""
-        return [self._record(window, clock) for window in self._windower.advance(now_ns)]
-
-    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
-        """Return the records of everything open."""
-        return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
-
-    def step(
-        self, now_ns: int, moved_ns: int, clock: Clock, covered_to_ns: int | None
-    ) -> list[Record]:
-        """Return the records of everything open when UTC moves; `clock` still has the old time.
-
-        `covered_to_ns` is given when the time becomes known: what earlier runs covered.
-        """
-        windows = self._windower.step(
-            now_ns, moved_ns, known=clock.known, covered_to_ns=covered_to_ns
-        )
-        records = [self._record(window, clock) for window in windows]
-        return [replace(each, clock=each.clock.doubted(moved_ns)) for each in records]
-
-    @abstractmethod
-    def _record(self, window: Window[T], clock: Clock) -> Record:
-        """Turn a closed window into its record."""
-
-
-class MeasuredChannel(Channel[Measured]):
-    """A sensor that measures quantities."""
-
-    def __init__(
-        self,
-        stream: str,
-        kind: str,
-        *,
-        window_s: int,
-        rate_hz: float,
-        quantities: Mapping[str, Quantity],
-        now_ns: int,
-        moves: bool = False,
-    ) -> None:
-        self._stream, self._kind = stream, kind
-        self._rate_hz = rate_hz
-        self._quantities = quantities
-        self._tells_place = kind == "position"  # by its own fixes, which it is graded by
-        super().__init__(
-            Windower(window_s, lambda: Measured(quantities), now_ns=now_ns),
-            moves=moves and not self._tells_place,
-        )
-
-    def _record(self, window: Window[Measured], clock: Clock) -> Record:
-        tally = window.tally
-        expected = math.floor(self._rate_hz * window.length_s + 1e-6)
-        names = tally.heard_of()
-        if not names and not (self._tells_place and tally.fixes):  # it need not tell more
-            names = list(self._quantities)
-        qualities = {
-            name: grade(
-                tally.n(name), expected, tally.failed[name] + tally.troubles, window.reasons
-            )
-            for name in names
-        }
-        place: dict[str, Quality] = {}
-        if self._tells_place:
-            place["location"] = grade(tally.fixes, expected, tally.troubles, window.reasons)
-        quality = overall(place | qualities)
-        values: dict[str, object] = {}
-        if self._tells_place or self.moves:
-            values["location"] = location(tally.fix)
-        for name, own in qualities.items():
-            value = tally.value(name)
-            if value is not None and own.flag != quality.flag:
-                value |= {"flag": own.flag, "reasons": list(own.reasons)}
-            values[name] = value
-        return _record(self._stream, self._kind, window, clock, quality.json(), values)
-
-
-class PeopleChannel(Channel[Counted]):
-    """A sensor that counts people: nothing but the released figures comes out of it."""
-
-    def __init__(
-        self,
-        stream: str,
-        *,
-        policy: Policy,
-        directions: tuple[Direction, ...],
-        now_ns: int,
-        moves: bool = False,
-    ) -> None:
-        self._stream = stream
-        self._policy = policy
-        self._directions = directions
-        super().__init__(
-            Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns), moves=moves
-        )
-
-    def _record(self, window: Window[Counted], clock: Clock) -> Record:
-        tally = window.tally
-        expected = math.floor(window.length_s + 1e-6)
-        alive_s = min(tally.alive_s, expected)
-        quality = grade_people(alive_s, expected, tally.troubles, window.reasons)
-        # Whether the sensor worked depends on the sensor, so to withhold a count tells of nobody.
-        values = (
-            self._policy.release(tally.take())
-            if tally.alive_s  # in a window of less than a second too
-            else self._policy.withheld(self._directions)
-        )
-        if self.moves:  # the gateway's place, which is no part of the release
-            values = {**values, "location": location(tally.fix)}
-        return _record(self._stream, "people", window, clock, quality.json(), values)
-
-
-def _record(
-    stream: str,
-    kind: str,
-    window: Window[Measured] | Window[Counted],
-    clock: Clock,
-    quality: dict[str, object],
-    values: dict[str, object],
-) -> Record:
-    boot_start_ns = clock.boot_ns(window.start_ns)
-    return Record(
-        stream,
-        kind,
-        window.start_ns,
-        window.end_ns,
-        boot_start_ns,
-        clock.boot_ns(window.end_ns),
-        clock.stamp(boot_start_ns),
-        quality,
-        values,
-    )
 
 
 def _tell_temperature(

@@ -125,6 +125,26 @@ Observation = Reading | Crossing | Alive | Trouble | Fix
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a believable series of a quantity keeps to, in its unit: QARTOD's thresholds.
+
+    A sample that fails is rejected; one that is suspect stays in the aggregate and is counted. None
+    switches a test off. Source: IOOS, Manual for Real-Time Quality Control (QARTOD) of In-situ
+    Temperature and Salinity Data, tests 4 (gross range), 6 (spike), 7 (rate of change) and 8 (flat
+    line).
+    """
+
+    range: tuple[float, float] | None = None  # gross range: outside fails
+    suspect_range: tuple[float, float] | None = None  # gross range: outside is suspect
+    spike: float | None = None  # away from the mean of both neighbours by more fails
+    suspect_spike: float | None = None
+    rate_per_s: float | None = None  # a faster change from the sample before is suspect
+    flat_s: float | None = None  # within `flat_tolerance` for so long fails
+    suspect_flat_s: float | None = None
+    flat_tolerance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Quantity:
     """What a channel measures: a number in a unit, or one class of several."""
 
@@ -134,6 +154,7 @@ class Quantity:
     low: float | None = None  # what the device can say at all
     high: float | None = None
     classes: tuple[str, ...] = ()  # empty for a number
+    limits: Limits = Limits()  # of a number: what is believed, where the configuration says nothing
 
     @property
     def is_class(self) -> bool:

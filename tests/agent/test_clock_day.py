@@ -22,9 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.alerts import AlertBook
+from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import Clock, Look, rtc_witness
 from agent.collector import Collected
-from agent.pipeline import Channel, MeasuredChannel, PeopleChannel, Pipeline
+from agent.pipeline import Pipeline
 from agent.privacy.policy import Policy
 from agent.record import BEFORE_ALL
 from agent.spool import Spool
@@ -433,7 +434,7 @@ class Naive(Windower[Any]):
 def test_the_checks_see_the_overlaps_of_a_naive_tiling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.pipeline.Windower", Naive)
+    monkeypatch.setattr("agent.channels.Windower", Naive)
     world = World(tmp_path)
     the_day(world)
     assert len(overlaps(records_of(world))) > 50

@@ -13,9 +13,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from agent.alerts import AlertBook
+from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import GNSS_FIXES, Clock, Look
 from agent.collector import Collected
-from agent.pipeline import CLOCK_LOOK_S, Channel, MeasuredChannel, PeopleChannel, Pipeline
+from agent.pipeline import CLOCK_LOOK_S, Pipeline
 from agent.privacy.policy import Policy
 from agent.record import batch, location
 from agent.replay import Played

@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.alerts import AlertBook
+from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import Clock, Look
 from agent.collector import Collected
 from agent.pipeline import (
@@ -23,10 +24,7 @@ from agent.pipeline import (
     TIME_DISPUTED,
     TIME_STEPPED,
     TIME_UNKNOWN,
-    Channel,
     HearTemperature,
-    MeasuredChannel,
-    PeopleChannel,
     Pipeline,
 )
 from agent.privacy.policy import Policy

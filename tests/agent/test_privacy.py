@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.channels import PeopleChannel
 from agent.clock import Clock, Look
 from agent.collector import Collected
 from agent.phenomena.people import Counted
-from agent.pipeline import PeopleChannel
 from agent.privacy.policy import Policy
 from agent.privacy.sampler import RandBelow, ci95, discrete_laplace, noise_sd
 from agent.record import Record
