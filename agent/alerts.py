@@ -20,136 +20,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from .catalogue import CATALOGUE
 from .clock import Stamp
 from .record import AlertRecord, AlertState, Severity, utc_ns
 
 UPDATE_S = 60.0  # an episode's records are this far apart, unless it gets worse or ends
-HOLD_S = 60.0
-DAY_S = 86_400.0
 
 _MS = 1_000_000
 _SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # from least to most
 
 # Put before the text of an episode that is over, as public notices do.
 _OVER = {"ja": "【解消】", "en": "Over: "}
-_LIST_SEPARATOR = {"ja": "、", "en": ", "}
 
 Key = tuple[str | None, str]  # sensor, None for the gateway's own; name
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """What an alert of this name says, how severe it is, and when it is over.
-
-    What happens at an instant, such as the damage of a file, is raised and cleared at once:
-    `hold_s` keeps it in sight.
-    """
-
-    severity: Severity  # critical: records are lost, or will be soon; warning: somebody must look
-    ja: str  # both with fields of `values` in braces; a list is joined
-    en: str
-    matters: tuple[str, ...] = ()  # the values whose change is news; others are only carried along
-    hold_s: float = HOLD_S
-
-    def text(self, values: Mapping[str, object]) -> dict[str, str]:
-        """Return the text in every language. Raises KeyError if a value is missing."""
-        return {
-            language: template.format_map(
-                {
-                    name: separator.join(map(str, value)) if isinstance(value, list) else value
-                    for name, value in values.items()
-                }
-            )
-            for language, template in (("ja", self.ja), ("en", self.en))
-            for separator in (_LIST_SEPARATOR[language],)
-        }
-
-
-CATALOGUE: dict[str, Definition] = {
-    "config_refused": Definition(
-        "warning",
-        "新しい設定に誤りがあるため、直前の正しい設定で運転を続けています。"
-        "設定の見直しをお願いします。({error})",
-        "The new configuration is wrong; the last good one is still in use. Please correct it. "
-        "({error})",
-        matters=("error",),
-        hold_s=0,
-    ),
-    "clock_untrusted": Definition(
-        "warning",
-        "正しい時刻を確認できていません。確認できるまでの記録の時刻は推定値です。"
-        "時刻サーバーへの接続をご確認ください。",
-        "The time of day is not confirmed; until it is, times of records are estimates. Please "
-        "check that the time server can be reached.",
-        hold_s=0,
-    ),
-    "spool_pressure": Definition(
-        "critical",
-        "未送信の記録で保存領域がいっぱいになったため、古い記録から順に削除しています。"
-        "失われた範囲は欠測として通知します。通信回線をご確認ください。",
-        "The space for unsent records is full, so the oldest are being given up; the loss is "
-        "reported as gaps. Please check the network connection.",
-        hold_s=600,
-    ),
-    "spool_damaged": Definition(
-        "critical",
-        "未送信の記録の保存ファイルに破損が見つかりました。{salvaged}件を救出し、{lost}件が"
-        "失われました。失われた範囲は欠測として通知します。記憶媒体の点検をお願いします。",
-        "The file of unsent records was damaged: {salvaged} were saved, {lost} are lost and "
-        "reported as gaps. Please have the storage medium checked.",
-        matters=("salvaged", "lost"),
-        hold_s=DAY_S,
-    ),
-    "disk_failed": Definition(
-        "critical",
-        "記憶媒体に書き込めないため、記録をメモリー上にのみ保持しています。電源が切れると"
-        "未送信の記録が失われます。記憶媒体の点検または交換をお願いします。",
-        "The storage medium cannot be written: records are kept in memory only, and unsent ones "
-        "are lost if the power goes. Please have the medium checked or replaced.",
-    ),
-    "no_subscriber": Definition(
-        "warning",
-        "次の宛先を受信するシステムがないため、記録を送信せずに保管しています: {topics}。"
-        "受信側の稼働状況をご確認ください。",
-        "Nobody receives these topics, so their records are kept here unsent: {topics}. Please "
-        "check that the receiving system is running.",
-        matters=("topics",),
-    ),
-    "not_authorised": Definition(
-        "warning",
-        "次の宛先への送信が中継サーバーに許可されていないため、記録を保管しています: "
-        "{topics}。この装置の権限設定をご確認ください。",
-        "The broker does not permit sending to these topics, so their records are kept here: "
-        "{topics}. Please check what this gateway is allowed to publish.",
-        matters=("topics",),
-    ),
-    "rejected": Definition(
-        "warning",
-        "中継サーバーが受け付けない記録がありました。該当する記録は欠測として通知します: "
-        "{streams}。",
-        "The broker does not accept some records; they are given up and reported as gaps: "
-        "{streams}.",
-        matters=("streams",),
-        hold_s=DAY_S,
-    ),
-    "id_clash": Definition(
-        "critical",
-        "この装置と同じIDを使う別の機器が接続しているため、送信が妨げられています。"
-        "IDの重複をご確認ください。",
-        "Another device connects under this gateway's id, and they disturb each other. Please "
-        "check which device has the wrong id.",
-        hold_s=600,
-    ),
-    "no_ack": Definition(
-        "warning",
-        "中継サーバーが受信確認を返さないため、接続をやり直しています: {broker}。"
-        "中継サーバーの稼働状況をご確認ください。",
-        "The broker accepts records and never confirms them; the connection is made anew: "
-        "{broker}. Please check the broker.",
-        matters=("broker",),
-        hold_s=600,
-    ),
-}
 
 
 def alarm_topic(sensor: str | None, name: str) -> str:

@@ -30,9 +30,11 @@ from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
+from .memory import Memory, digest_of
 from .pipeline import HearTemperature, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
-from .record import utc_text
+from .record import GATEWAY_STREAM, utc_text
+from .rules import Rules, Subject
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
@@ -60,6 +62,8 @@ class Gateway:
         self._config = config
         self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
         self._started_s = kernel.boot_s()
+        self.has_lost_power = False  # the mains went, and this life ends because of it
+        self._wake: threading.Event | None = None  # of whoever runs us
         self.health = Health()
         path = Path(config.spool.path)
         self._claim = claim(path)
@@ -108,6 +112,7 @@ class Gateway:
             fresh=Fresh(
                 offset_s(config.gateway.id, config.uplink.offset_s),
                 {sensor.table.id: sensor.window_s for sensor in plan.sensors},
+                frozenset(sensor.table.id for sensor in plan.sensors if sensor.counts_people),
             ),
             health=self.health.uplink,
             birth=self.birth,
@@ -117,11 +122,14 @@ class Gateway:
             boot_s=kernel.boot_s,
             alert=self._alert,
         )
+        pairs = list(self._drivers.values())
         self._book = AlertBook(
             self.spool.alarms(),
             lambda: secrets.token_hex(8),
-            {sensor.table.id: kind_of(driver) for sensor, driver in self._drivers.values()},
+            {sensor.table.id: kind_of(driver) for sensor, driver in pairs},
         )
+        digests = {s.table.id: digest_of(s.table.driver, s.table.options) for s in plan.sensors}
+        self._memory = Memory(Path(config.spool.path), digests)
         self._pipeline = Pipeline(
             {name: self._channel(*pair) for name, pair in self._drivers.items()},
             inbox,
@@ -134,8 +142,15 @@ class Gateway:
             committed=self._uplink.committed,
             rewind=self._uplink.rewind,
             book=self._book,
+            rules=Rules(
+                config.alerts,
+                {sensor.table.id: _subject(sensor, driver) for sensor, driver in pairs},
+                [(None if s == GATEWAY_STREAM else s, name) for s, name in self._book.active],
+            ),
+            remember=self._memory.keep,
+            power_failed=self._on_power_failed,
             version=__version__,
-            listeners=temperature_listeners(self._drivers.values()),
+            listeners=temperature_listeners(pairs),
         )
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
@@ -156,9 +171,11 @@ class Gateway:
     ) -> None:
         """Run until `wake` is set and `goes_on` says no; stop cleanly. Raises ThreadDiedError.
 
-        `started` is called once the first record is committed and all threads run.
+        `started` is called once the first record is committed and all threads run. It ends by
+        itself, and faster, when the mains fail: while there still is power.
         """
         clean = False
+        self._wake = wake
         try:
             self._pipeline.announce(still={"config_refused"} if self.refused else ())
             if self.refused:
@@ -176,10 +193,10 @@ class Gateway:
             started()
             self._supervisor.watch(wake)
             wake.clear()  # before it is asked: what comes after the answer wakes again
-            while goes_on():
+            while not self.has_lost_power and goes_on():
                 self._supervisor.watch(wake)
                 wake.clear()
-            self._supervisor.stop()
+            self._supervisor.stop(in_haste=self.has_lost_power)
             clean = True
         finally:
             self._checker_stopping.set()
@@ -248,6 +265,13 @@ class Gateway:
 
     def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
         self._pipeline.tell(name, values)
+
+    def _on_power_failed(self) -> None:
+        """End this life: what is open is written down and sent while there still is power."""
+        if self._config.alerts.power_fail.flush and self._wake is not None:
+            log.warning("mains power has failed: storing and sending what there is")
+            self.has_lost_power = True
+            self._wake.set()
 
     def _check_spool(self) -> None:
         """Read the spool's file through after an unclean end; what is damaged is replaced."""
@@ -330,6 +354,13 @@ class Gateway:
 
     def _utc_text(self, at_boot_s: float) -> str:
         return utc_text(self._clock.utc_ns(round(at_boot_s * 1e9)))
+
+
+def _subject(sensor: PlannedSensor, driver: Driver) -> Subject:
+    table = sensor.table
+    label = table.label or Text()
+    names = {"ja": label.ja or label.en or table.id, "en": label.en or label.ja or table.id}
+    return Subject(kind_of(driver), names, table.maintenance)
 
 
 def offset_s(gateway_id: str, configured_s: float | None) -> float:

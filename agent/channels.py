@@ -10,12 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from drivers.base import Direction, Quantity, Reason
 
 from .aggregate import Measured
 from .clock import Clock
+from .phenomena.closed import NO_FACTS, Facts
 from .phenomena.people import Counted
 from .privacy.policy import Policy
 from .quality import Quality, grade, grade_people, overall
@@ -37,6 +38,15 @@ class Channel(ABC, Generic[T]):
         self.add = windower.add
         self.cover = windower.cover
         self.next_close_ns = windower.next_close_ns
+
+    @property
+    def facts(self) -> Facts:
+        """What its phenomenon knows beyond its records."""
+        return NO_FACTS
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what the next life must know of it; empty where there is nothing."""
+        return {}
 
     def advance(self, now_ns: int, clock: Clock) -> list[Record]:
         """Return the records of windows that ended."""

@@ -31,7 +31,7 @@ from config.load import ConfigError, Toml, Where, read
 from config.model import SpoolTable
 
 from .plan import Plan, plan_of
-from .relocate import sync_folder
+from .replacing import replace_file
 
 log = structlog.get_logger(part="last good")
 
@@ -93,15 +93,7 @@ def store(kept: LastGood, file: Path) -> None:
             return
     except OSError:
         pass
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.new")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-        os.fchmod(stream.fileno(), 0o600)  # what an earlier attempt left may have another mode
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)
-    sync_folder(file.parent)
+    replace_file(file, content)
 
 
 def _encode(kept: LastGood) -> bytes:

@@ -139,7 +139,8 @@ class Outbox:
         self._halves: deque[tuple[Lane, Parcel, tuple[Entry, ...]]] = deque()  # of rejected ones
         self._cursor = BEFORE_ALL
         self._horizon = 0  # ids up to it were told of, or are found in the spool
-        self._due_s: dict[str, float] = {}  # by stream: when the last one told of may leave
+        # By stream and kind, in which order holds: when the last one told of may leave.
+        self._due_s: dict[tuple[str, str], float] = {}
         self._exhausted = False
         self._holds: dict[str, float] = {}
         self._proven: set[str] = set()
@@ -222,10 +223,10 @@ class Outbox:
             return None
         return Answer("", done=tuple(done), records=records, unfit=page.unfit)
 
-    def take_alerts(self, entries: Sequence[Entry]) -> None:
+    def take_alerts(self, entries: Sequence[tuple[Entry, float]]) -> None:
         """Take the oldest alerts in the spool that are not claimed, as `wants_alerts` asked."""
-        for entry in entries:
-            self._put_prompt(_Prompt(entry.id, 0.0, entry))
+        for entry, due_s in entries:
+            self._put_due(entry, due_s)
         self._more_alerts = len(entries) >= ALERT_LIMIT
 
     def sent(self, send: Send, size_bytes: int, now_s: float) -> None:
@@ -430,8 +431,9 @@ class Outbox:
 
     def _put_due(self, entry: Entry, due_s: float) -> None:
         # Where the clock steps, a later record may be due before an earlier one.
-        due_s = max(due_s, self._due_s.get(entry.stream, due_s))
-        self._due_s[entry.stream] = due_s
+        lane = (entry.stream, entry.kind)
+        due_s = max(due_s, self._due_s.get(lane, due_s))
+        self._due_s[lane] = due_s
         self._put_prompt(_Prompt(entry.id, due_s, entry))
 
     def _put_prompt(self, item: _Prompt) -> None:

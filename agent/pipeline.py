@@ -23,7 +23,9 @@ from .alerts import AlertBook
 from .channels import Channel
 from .clock import Change, Clock, GnssTime, Look, estimate
 from .collector import Collected
+from .memory import State
 from .record import GATEWAY_STREAM, AlertRecord, Entry, Record
+from .rules import POWER, TOLD_AT_ONCE, Finding, Rules
 from .spool import PreviousRun, Spool, SpoolError
 from .writer import Writer
 
@@ -32,6 +34,7 @@ log = structlog.get_logger(part="pipeline")
 CLOCK_LOOK_S = 5.0
 STEP_TOLD_S = 1.0  # leap seconds are no trouble
 STEADY_S = 600.0  # without a further step, until the clock counts as well again
+REMEMBER_S = 900.0  # what a power cut may cost of what is remembered of the sensors
 
 TIME_UNKNOWN = "time unknown"
 TIME_STEPPED = "clock stepped"
@@ -72,10 +75,17 @@ class Pipeline:
         committed: Callable[[list[Entry]], None],
         rewind: Callable[[], None],
         book: AlertBook,
+        rules: Rules,
+        remember: Callable[[Mapping[str, State]], None] = lambda _states: None,
+        power_failed: Callable[[], None] = lambda: None,
         version: str = "",
         listeners: Mapping[str, Sequence[HearTemperature]] = MappingProxyType({}),
     ) -> None:
-        """Wire it up; `listeners` are told each sensor's air temperature. Raises SpoolError."""
+        """Wire it up. Raises SpoolError.
+
+        `listeners` are told each sensor's air temperature, `remember` what the next life must know
+        of the sensors, and `power_failed` that the mains went.
+        """
         self._channels = channels
         self._listeners = listeners
         self._inbox = inbox
@@ -86,6 +96,12 @@ class Pipeline:
         self._clock_wait_over = clock_wait_over
         self._rewind = rewind
         self._book = book
+        self._rules = rules
+        self._remember = remember
+        self._remember_at_ns = look().boot_ns + round(REMEMBER_S * 1e9)
+        self._power_failed = power_failed
+        # Whoever starts while the mains are still away has said good-bye before.
+        self._had_power = not any(name == "power_fail" for _, name in book.active)
         self._receivers: dict[str, GnssTime] = {}
         self._version = version
         self._trouble: str | None = None
@@ -113,6 +129,7 @@ class Pipeline:
             self._writer.add(channel.flush(now_ns, self._clock, "partial"))
         self._writer.add(self._news(now_ns))
         self._writer.commit(self._look().boot_ns, hold=self._hold, at_once=True)
+        self._keep_in_mind()
 
     def stop(self) -> None:
         """Begin to stop; called by another thread, after the collectors."""
@@ -132,9 +149,14 @@ class Pipeline:
     def announce(self, still: Collection[str] = ()) -> None:
         """Begin the run: its first record, and alerts of an earlier life that may be over.
 
-        `still` names those that are known not to be.
+        `still` names those of the gateway itself that are known not to be.
         """
         self._announce()
+        now_ns = self._clock.utc_ns(self._look().boot_ns)
+        for sensor, name in self._book.active:
+            if sensor != GATEWAY_STREAM and not self._rules.may_speak_of(sensor, name):
+                gone = Finding(name, sensor, kind=GATEWAY_STREAM, is_there=False)
+                self._tell_finding(gone, now_ns)  # of a sensor, or by a rule, that is no more
         own = {name for sensor, name in self._book.active if sensor == GATEWAY_STREAM}
         for name in own.difference(still):
             # Whoever finds it still there says so again before the hold is over.
@@ -175,9 +197,40 @@ class Pipeline:
         now_ns = self._clock.utc_ns(look.boot_ns)
         for channel in self._channels.values():
             if channel.next_close_ns() <= now_ns:
-                self._writer.add(channel.advance(now_ns, self._clock))
+                self._close(channel, now_ns)
         self._writer.add(self._news(now_ns))
         self._writer.commit(look.boot_ns, hold=self._hold)
+        if look.boot_ns >= self._remember_at_ns:
+            self._remember_at_ns = look.boot_ns + round(REMEMBER_S * 1e9)
+            self._keep_in_mind()
+
+    def _close(self, channel: Channel[Any], now_ns: int) -> None:
+        """Take the windows that ended, and what they tell."""
+        for record in channel.advance(now_ns, self._clock):
+            self._writer.add([record])
+            for finding in self._rules.look(record, channel.facts):
+                self._tell_finding(finding, now_ns)
+
+    def _tell_finding(self, finding: Finding, now_ns: int) -> None:
+        at_ns = now_ns if finding.at_ns is None else min(finding.at_ns, now_ns)
+        clock = self._clock.stamp()
+        if finding.is_there:
+            record = self._book.raise_(
+                finding.name,
+                sensor=finding.sensor,
+                kind=finding.kind,
+                values=finding.values,
+                at_ns=at_ns,
+                clock=clock,
+            )
+        else:
+            record = self._book.clear(finding.name, sensor=finding.sensor, at_ns=at_ns, clock=clock)
+        if record is not None:
+            self._writer.add([record])
+
+    def _keep_in_mind(self) -> None:
+        states = {name: channel.state() for name, channel in self._channels.items()}
+        self._remember({name: state for name, state in states.items() if state})
 
     def _wait_s(self) -> float:
         look = self._look()
@@ -191,10 +244,24 @@ class Pipeline:
         for observation in collected.observations:
             at_ns = self._clock.utc_ns(observation.at_boot_ns)
             channel.add(observation, at_ns, now_ns=now_ns)
-            if isinstance(observation, Fix):
-                self._take_fix(collected.sensor_id, observation, at_ns, now_ns)
+            match observation:
+                case Fix():
+                    self._take_fix(collected.sensor_id, observation, at_ns, now_ns)
+                case Reading(quantity=name) if name in TOLD_AT_ONCE:
+                    self._take_at_once(collected.sensor_id, observation, now_ns)
         if listeners := self._listeners.get(collected.sensor_id):
             _tell_temperature(collected.observations, listeners)
+
+    def _take_at_once(self, sensor_id: str, reading: Reading, now_ns: int) -> None:
+        """Look at what cannot wait for its window: it is committed in this very step."""
+        finding = self._rules.hear(sensor_id, reading)
+        if finding is not None:
+            self._tell_finding(finding, now_ns)
+        if reading.quantity == POWER and reading.value is not None:
+            has_power = reading.value == "yes"
+            if self._had_power and not has_power and finding is not None:
+                self._power_failed()
+            self._had_power = has_power
 
     def _take_fix(self, sensor_id: str, fix: Fix, at_ns: int, now_ns: int) -> None:
         """Tell the other sensors' windows where they are, and the clock what time it is."""

@@ -343,7 +343,6 @@ def _warnings(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]
     """Name what is accepted and does not act in this version, or not for long."""
     config = loaded.config
     silent: list[tuple[Where, bool, str]] = [
-        (("alerts", "snow_dispatch"), config.alerts.snow_dispatch is not None, "alerts"),
         (("commands", "allow"), bool(config.commands.allow), "remote commands"),
         (("control",), "control" in loaded.document, "the control socket"),
     ]

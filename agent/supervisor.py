@@ -30,6 +30,9 @@ RESTART_FIRST_S = 1.0
 RESTART_CAP_S = 60.0
 JOIN_COLLECTOR_S = 5.0
 JOIN_PIPELINE_S = 10.0
+# With the mains gone: a good-bye within two seconds.
+HASTE_JOIN_S = 0.3
+HASTE_S = 1.0
 JOIN_UPLINK_MORE_S = 10.0  # beyond its own bound, for a connection attempt under way
 
 
@@ -111,17 +114,24 @@ class Supervisor:
             else:
                 notify("WATCHDOG=1")
 
-    def stop(self) -> None:
-        """Stop reading, close the windows, commit, send what can be sent; bounded in time."""
+    def stop(self, *, in_haste: bool = False) -> None:
+        """Stop reading, close the windows, commit, send what can be sent; bounded in time.
+
+        In haste nobody waits for a device that is slow to answer, and sending takes HASTE_S.
+        """
         self._collectors_stopping.set()
+        patience_s = HASTE_JOIN_S if in_haste else JOIN_COLLECTOR_S
+        until_s = self._boot_s() + patience_s
         for watched in self._watched:
-            watched.thread.join(JOIN_COLLECTOR_S)
+            left_s = max(0.0, until_s - self._boot_s()) if in_haste else patience_s
+            watched.thread.join(left_s)
             if watched.thread.is_alive():
                 log.warning("collector does not stop; going on", bus=watched.collector.name)
         self._pipeline.stop()
         self._vital["pipeline"].join(JOIN_PIPELINE_S)
-        self._uplink.stop()
-        self._vital["uplink"].join(self._drain_s + JOIN_UPLINK_MORE_S)
+        drain_s = min(HASTE_S, self._drain_s) if in_haste else self._drain_s
+        self._uplink.stop(drain_s)
+        self._vital["uplink"].join(drain_s + JOIN_UPLINK_MORE_S)
 
     def _revive(self, watched: _Watched, now_s: float) -> None:
         if watched.thread.is_alive() or self._collectors_stopping.is_set():

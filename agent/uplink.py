@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 from config.model import UplinkTable
 
 from . import record
+from .alerts import alarm_topic
 from .health import UplinkHealth
 from .link import (
     CLOSED,
@@ -74,6 +75,7 @@ class Fresh:
 
     offset_s: float
     window_s: Mapping[str, int]  # by stream; the gateway's own leaves at once
+    people: frozenset[str] = frozenset()  # the streams whose alerts wait as well
 
 
 class Uplink:
@@ -133,6 +135,7 @@ class Uplink:
         self._never_acks = False
         self._rejected_streams: set[str] = set()
         self._alarms: dict[str, str] = {}  # topic below our root -> newest record
+        self._alarms_later: list[tuple[float, Mapping[str, Any], str]] = []  # when, what; in order
         self._muted: dict[str, set[str]] = {"no_subscriber": set(), "not_authorised": set()}
         self._asked = False  # CONNECT is on its way, and nothing has come back
         self._told_plain: set[str] = set()
@@ -143,6 +146,7 @@ class Uplink:
         self._pack_at_s = 0.0
         self._look_again_s = math.inf  # the spool could not do what was asked of it
         self._mids: dict[int, tuple[int, int]] = {}  # paho's message id -> our token, bytes
+        self._drain_s = settings.drain_s
         self._stopping = threading.Event()
         self._missed = threading.Event()  # an event found the queue full
         self.beat_s = boot_s()
@@ -158,8 +162,10 @@ class Uplink:
         # The caller alone commits: what is on the disk by now was told of before this event.
         self._put(Event("rewind", value=self._spool.last_id))
 
-    def stop(self) -> None:
+    def stop(self, drain_s: float | None = None) -> None:
         """Begin to stop: send what can be sent within `drain_s`, say good-bye, end the thread."""
+        if drain_s is not None:
+            self._drain_s = drain_s
         self._stopping.set()
         self._put(Event("stop"))
 
@@ -214,6 +220,8 @@ class Uplink:
 
     def _look_around(self, now_s: float) -> None:
         """Do what time alone asks for while connected."""
+        while self._alarms_later and self._alarms_later[0][0] <= now_s:
+            self._set_alarm(*self._alarms_later.pop(0)[1:])
         if self._clashed_at_s is not None and now_s - self._clashed_at_s > ALONE_AFTER_S:
             self._clashed_at_s = None
             self._route.is_alone()
@@ -233,7 +241,8 @@ class Uplink:
             return max(0.0, self._attempt_at_s - now_s)
         if not self._online:
             return max(0.0, self._give_up_at_s - now_s)
-        next_s = min(self._health_at_s, self._look_again_s)
+        alarm_s = self._alarms_later[0][0] if self._alarms_later else math.inf
+        next_s = min(self._health_at_s, self._look_again_s, alarm_s)
         return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
 
     def _handle(self, event: Event) -> None:
@@ -256,7 +265,7 @@ class Uplink:
             case "committed":
                 for entry in event.value:
                     if entry.stream == ALERTS_STREAM and not entry.is_gap:
-                        self._set_alarm(json.loads(entry.body), entry.body)
+                        self._show_alarm(json.loads(entry.body), entry.body)
                 self._outbox.committed(self._due(entry) for entry in event.value)
             case "rewind":
                 self._outbox.rewind(event.value)
@@ -318,8 +327,9 @@ class Uplink:
         try:
             newest, last_id = self._spool.newest()
             self._alarms.clear()
+            self._alarms_later.clear()
             for alarm in self._spool.alarms():
-                self._set_alarm(alarm, _json(alarm))
+                self._show_alarm(alarm, _json(alarm))
         except SpoolError as exc:
             log.error("spool cannot be read", error=str(exc))
             newest, last_id = [], self._spool.last_id
@@ -439,7 +449,8 @@ class Uplink:
         while True:
             if self._outbox.wants_alerts():
                 claimed_ids = self._outbox.claimed_ids
-                self._outbox.take_alerts(self._spool.alerts(ALERT_LIMIT, claimed_ids))
+                waiting = self._spool.alerts(ALERT_LIMIT, claimed_ids)
+                self._outbox.take_alerts([self._due(entry) for entry in waiting])
             self._fill()
             send = self._outbox.next(now_s)
             if send is None:
@@ -554,7 +565,10 @@ class Uplink:
             self._outbox.rewind()
 
     def _due(self, entry: Entry) -> tuple[Entry, float]:
-        if entry.stream not in self._fresh.window_s or entry.end_ns is None:
+        # What is said about people leaves at a fixed time after the window, in whatever record.
+        is_about_people = entry.stream == ALERTS_STREAM and entry.kind == "people"
+        is_timed = is_about_people or entry.stream in self._fresh.window_s
+        if not is_timed or entry.end_ns is None:
             return entry, 0.0
         ago_s = (self._utc_ns() - entry.end_ns) / 1e9
         # A clock that steps must not hold a record back for longer than the offset itself.
@@ -604,7 +618,7 @@ class Uplink:
         what, _, rest = below.partition("/")
         if what == "status":
             self._on_own_status(payload, retained)
-        elif what == "alarm" and payload and below not in self._alarms and self._client:
+        elif what == "alarm" and payload and self._client and not self._is_shown(below):
             self._client.publish(topic, b"", qos=1, retain=True)  # over since
         elif what == "receipt" and payload:
             self._on_receipt(*rest.partition("/")[::2], payload)
@@ -619,9 +633,25 @@ class Uplink:
             return
         self._take_answer(self._outbox.receipt(run, stream, through), 0)
 
+    def _show_alarm(self, alert: Mapping[str, Any], body: str) -> None:
+        """Show an alert's state, at the time at which its record may leave."""
+        due_s = 0.0
+        if alert["sensor"] in self._fresh.people:
+            ago_s = (self._utc_ns() - record.utc_ns(alert["time"])) / 1e9
+            due_s = self._boot_s() + self._fresh.offset_s - max(0.0, ago_s)
+        if due_s <= self._boot_s():
+            self._set_alarm(alert, body)
+        else:
+            self._alarms_later.append((due_s, alert, body))
+
+    def _is_shown(self, below: str) -> bool:
+        """Tell whether an alert has a state to show, now or in a moment."""
+        later = (alarm_topic(alert["sensor"], alert["alert"]) for _, alert, _ in self._alarms_later)
+        return below in self._alarms or below in later
+
     def _set_alarm(self, alert: Mapping[str, Any], body: str) -> None:
         """Show the present state of an alert on its retained topic."""
-        below = f"alarm/{alert['sensor'] or record.GATEWAY_STREAM}/{alert['alert']}"
+        below = alarm_topic(alert["sensor"], alert["alert"])
         is_over = alert["state"] == "cleared"
         if is_over:
             self._alarms.pop(below, None)
@@ -654,7 +684,7 @@ class Uplink:
 
     def _drain(self) -> None:
         """Send what can be sent within `drain_s`, say good-bye if connected."""
-        until_s = self._boot_s() + self._settings.drain_s
+        until_s = self._boot_s() + self._drain_s
         self._outbox.drain()
         try:
             while self._online and self._boot_s() < until_s:

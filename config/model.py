@@ -244,16 +244,95 @@ class PrivacyTable(Table):
     flow: FlowTable = FlowTable()
 
 
-class SnowDispatchTable(Table):
-    """New snow at which ploughs are called."""
+class RuleTable(Table):
+    """The base of every alert rule's table: one that is not enabled says nothing."""
+
+    enabled: bool = True
+
+
+class SnowDispatchTable(RuleTable):
+    """New snow, fallen without a break, at which ploughs are called."""
 
     new_snow_cm: float = Field(default=10.0, gt=0)
 
 
-class AlertsTable(Table):
-    """Thresholds of the alert rules."""
+class SnowForecastTable(RuleTable):
+    """The same amount, expected within three hours."""
 
-    snow_dispatch: SnowDispatchTable | None = None
+
+class FreezingTable(RuleTable):
+    """A road surface at the freezing point; over again `hysteresis_k` above it."""
+
+    surface_temperature_c: float = Field(default=0.0, ge=-20, le=10)
+    hysteresis_k: float = Field(default=0.5, gt=0, le=10)
+
+
+class FreezingForecastTable(RuleTable):
+    """A road surface that is expected to reach the freezing point within the hour."""
+
+    surface_temperature_c: float = Field(default=0.0, ge=-20, le=10)
+    hysteresis_k: float = Field(default=0.5, gt=0, le=10)
+
+
+class SlipperyTable(RuleTable):
+    """How slippery a road may be, and how likely black ice, before somebody must know."""
+
+    slipperiness: Literal[2, 3] = 3
+    black_ice_risk: Literal[1, 2] = 2
+
+
+class CrowdingTable(RuleTable):
+    """People in one window, all directions, as published: noise included."""
+
+    persons: int = Field(default=2000, ge=50)
+
+
+class SensorMissingTable(RuleTable):
+    """How long a sensor may say nothing."""
+
+    after_s: float = Field(default=600.0, ge=0)
+
+
+class SensorObstructedTable(RuleTable):
+    """How long something may stand in a sensor's view."""
+
+    after_s: float = Field(default=600.0, ge=0)
+
+
+class PowerFailTable(RuleTable):
+    """Mains that fail: what is open is written down and sent, and the gateway says good-bye."""
+
+    flush: bool = True
+
+
+class UndervoltageTable(RuleTable):
+    """The board's own under-voltage sign, and a supply below `supply_v` where it is given."""
+
+    supply_v: float | None = Field(default=None, gt=0)
+    hysteresis_v: float = Field(default=0.3, gt=0)
+
+
+class CertificateExpiringTable(RuleTable):
+    """How long before its end a certificate must be renewed."""
+
+    days: int = Field(default=30, ge=1, le=365)
+
+
+class AlertsTable(Table):
+    """The alert rules and their thresholds; each has a default and acts by itself."""
+
+    snow_dispatch: SnowDispatchTable = SnowDispatchTable()
+    snow_forecast: SnowForecastTable = SnowForecastTable()
+    freezing: FreezingTable = FreezingTable()
+    freezing_forecast: FreezingForecastTable = FreezingForecastTable()
+    slippery: SlipperyTable = SlipperyTable()
+    crowding: CrowdingTable = CrowdingTable()
+    sensor_missing: SensorMissingTable = SensorMissingTable()
+    sensor_obstructed: SensorObstructedTable = SensorObstructedTable()
+    cabinet_door: RuleTable = RuleTable()
+    power_fail: PowerFailTable = PowerFailTable()
+    undervoltage: UndervoltageTable = UndervoltageTable()
+    certificate_expiring: CertificateExpiringTable = CertificateExpiringTable()
 
 
 class CommandsTable(Table):
@@ -294,6 +373,7 @@ class SensorTable(Table):
     location: Location | None = None
     directions: Directions | None = None
     on_error: Literal["retry", "ignore"] = "retry"
+    maintenance: bool = False  # somebody works at it: its records say so, its alerts are mute
     options: dict[str, object] = {}
 
     @model_validator(mode="after")

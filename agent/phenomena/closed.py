@@ -42,8 +42,23 @@ class Closed:
         return self.values.get(quantity) if self.flags.get(quantity) in TRUSTED else None
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a phenomenon knows beyond what its sensor's record says, for the alert rules."""
+
+    storm_cm: float | None = None  # new snow without a break
+
+
+NO_FACTS = Facts()
+
+
 class Phenomenon(Protocol):
     """What is computed from one sensor's windows, beyond their statistics."""
+
+    @property
+    def facts(self) -> Facts:
+        """What it knows after the last window, for the alert rules."""
+        ...
 
     def derive(self, closed: Closed) -> dict[str, object]:
         """Return the values to add to the window's record, as JSON has them."""

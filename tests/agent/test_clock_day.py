@@ -28,8 +28,10 @@ from agent.collector import Collected
 from agent.pipeline import Pipeline
 from agent.privacy.policy import Policy
 from agent.record import BEFORE_ALL
+from agent.rules import Rules
 from agent.spool import Spool
 from agent.window import EARLIER_NS, Window, Windower
+from config.model import AlertsTable
 from drivers.base import Alive, Crossing, Quantity, Reading
 
 S = 1_000_000_000
@@ -128,6 +130,7 @@ class World:
             committed=lambda _entries: None,
             rewind=lambda: None,
             book=AlertBook([], lambda: "episode"),
+            rules=Rules(AlertsTable(), {}),
             version="0.1.0",
         )
         self._overhear()

@@ -20,8 +20,10 @@ from agent.pipeline import CLOCK_LOOK_S, Pipeline
 from agent.privacy.policy import Policy
 from agent.record import batch, location
 from agent.replay import Played
+from agent.rules import Rules
 from agent.schemas import message_schema
 from agent.spool import Spool
+from config.model import AlertsTable
 from drivers.base import Alive, Crossing, Fix, Observation, Quantity, Reading, Trouble
 from hil.city.account import Account
 from hil.ledger import waiting
@@ -76,6 +78,7 @@ class Vehicle:
             committed=lambda _: None,
             rewind=lambda: None,
             book=AlertBook([], lambda: "episode"),
+            rules=Rules(AlertsTable(), {}),
             version="0.1.0",
         )
 

@@ -425,7 +425,7 @@ def test_alerts_go_before_what_is_live_and_that_before_the_backlog() -> None:
 
 def test_alerts_are_not_paced() -> None:
     box = connected(outbox(batch=1, rate=300.0), Disk())
-    box.take_alerts([alert(number) for number in range(1, 100)])
+    box.take_alerts([(alert(number), 0.0) for number in range(1, 100)])
     (first,) = sends(box, Disk())
     box.answered(first.token, SUCCESS, 0.0)
     assert len(sends(box, Disk())) == 16
@@ -436,13 +436,13 @@ def test_alerts_that_waited_in_the_spool_are_asked_for_on_connecting() -> None:
     assert not box.wants_alerts()
     connected(box, Disk())
     assert box.wants_alerts()
-    box.take_alerts([alert(1)])
+    box.take_alerts([(alert(1), 0.0)])
     assert not box.wants_alerts()
 
 
 def test_an_alert_does_not_overtake_those_that_wait_in_the_spool() -> None:
     box = connected(outbox(batch=1000), Disk())
-    box.take_alerts([alert(number) for number in range(1, ALERT_LIMIT + 1)])
+    box.take_alerts([(alert(number), 0.0) for number in range(1, ALERT_LIMIT + 1)])
     box.committed([(alert(ALERT_LIMIT + 9), 0.0)])
     (send,) = sends(box, Disk())
     assert seqs(send) == list(range(1, ALERT_LIMIT + 1))
@@ -451,13 +451,24 @@ def test_an_alert_does_not_overtake_those_that_wait_in_the_spool() -> None:
 
 def test_an_alert_that_nobody_takes_does_not_keep_back_those_of_another_kind() -> None:
     box = connected(outbox(), Disk())
-    box.take_alerts([alert(1)])
+    box.take_alerts([(alert(1), 0.0)])
     (send,) = sends(box, Disk())
     box.answered(send.token, NO_MATCHING_SUBSCRIBERS, 0.0)
     box.rewind()
     assert box.wants_alerts()
-    box.take_alerts([alert(2, "gateway")])
+    box.take_alerts([(alert(2, "gateway"), 0.0)])
     assert [send.topic for send in sends(box, Disk())] == ["alert/gateway"]
+
+
+def test_an_alert_that_waits_for_its_time_keeps_back_none_of_another_kind() -> None:
+    box, disk = connected(outbox(), Disk()), Disk()
+    box.take_alerts([])
+    box.committed(
+        [(alert(1, "people"), 6.1), (alert(2, "cabinet"), 0.0), (alert(3, "people"), 0.0)]
+    )
+    assert [send.topic for send in sends(box, disk)] == ["alert/cabinet"]
+    (send,) = sends(box, disk, now_s=6.1)
+    assert (send.topic, seqs(send)) == ("alert/people", [1, 3])
 
 
 def test_where_the_clock_steps_a_later_record_does_not_leave_before_an_earlier_one() -> None:

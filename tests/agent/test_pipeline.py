@@ -29,8 +29,10 @@ from agent.pipeline import (
 )
 from agent.privacy.policy import Policy
 from agent.record import Entry, utc_text
+from agent.rules import Rules
 from agent.spool import Spool
 from agent.writer import COMMIT_RETRY_S
+from config.model import AlertsTable
 from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Trouble
 from hil.ledger import waiting
 
@@ -96,6 +98,7 @@ class Station:
             committed=self.told.extend,
             rewind=self._rewind,
             book=AlertBook([], lambda: "episode"),
+            rules=Rules(AlertsTable(), {}),
             version="0.1.0",
             listeners=listeners,
         )
