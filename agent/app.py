@@ -105,6 +105,7 @@ class Gateway:
             for bus in plan.buses
             if any(sensor.bus is bus for sensor in plan.sensors)
         ]
+        expiring = config.alerts.certificate_expiring
         self._uplink = Uplink(
             config.uplink,
             gateway_id=config.gateway.id,
@@ -121,6 +122,7 @@ class Gateway:
             utc_ns=self._utc_ns,
             boot_s=kernel.boot_s,
             alert=self._alert,
+            expiry_days=expiring.days if expiring.enabled else None,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(

@@ -175,7 +175,7 @@ CATALOGUE: dict[str, Definition] = {
         "{place}: the surface may be very slippery (condition: {condition_name}). Please consider "
         "gritting.",
         matters=("slipperiness", "condition"),
-        hold_s=1800,
+        hold_s=0,
     ),
     "crowding": Definition(
         "warning",
@@ -225,6 +225,6 @@ CATALOGUE: dict[str, Definition] = {
         "A certificate expires in {days} days ({files}); after that nothing can be sent. Please "
         "renew it.",
         matters=("days", "files"),
-        hold_s=0,
+        hold_s=3600,
     ),
 }

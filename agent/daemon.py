@@ -31,6 +31,8 @@ from .notify import notify
 from .plan import Plan, load_plan
 from .spool import SpoolError
 
+POWER_REST_S = 30.0
+
 
 class Orders(Protocol):
     """What the outside wants: `wake` is set at each order."""
@@ -125,8 +127,25 @@ class Daemon:
                 more = ", the next one is tried" if attempt is not attempts[-1] else ""
                 self._say(f"configuration {plan.loaded.config_id} refused{more}:\n{refused[-1]}")
             else:
+                if self._gateway.has_lost_power:
+                    return self._wait_for_power(attempt)
                 return self._next
         raise failures[0]
+
+    def _wait_for_power(self, attempt: _Attempt) -> list[_Attempt]:
+        """Sit out what may be the end; whoever is still alive then has power, and goes on.
+
+        Nothing waits in memory and nothing is open, so that the power may go at any instant.
+        """
+        self._say(f"mains power has failed: resting for {POWER_REST_S:.0f} s")
+        until_s = time.monotonic() + POWER_REST_S
+        while time.monotonic() < until_s and not self._orders.must_stop:
+            notify("WATCHDOG=1")
+            if self._orders.wake.wait(1.0):
+                self._orders.wake.clear()
+                if not self._orders.must_stop:  # a reload
+                    return self._first()
+        return [replace(attempt, must_gather=False)]
 
     def _goes_on(self) -> bool:
         """Whether the gateway, woken by a signal, goes on as it is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -132,6 +132,13 @@ class Link:
         if tls.cert_file is not None and tls.key_file is not None:
             context.load_cert_chain(self._find_file(tls.cert_file), self._find_file(tls.key_file))
         return context
+
+
+def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | None]:
+    """Return a broker's host, and the certificate that it showed; None without TLS."""
+    parts = urlsplit(url)
+    sock = client.socket() if parts.scheme == "mqtts" else None
+    return parts.hostname or url, sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
 
 
 def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:

@@ -37,6 +37,9 @@ STORM_OVER = 0.5
 CROWD_OVER = 0.9
 NOISE_SDS = 3.0
 STEP_CM = 5.0  # further snow that is news
+# A class has no second threshold: it is over once nothing was seen of it for so long.
+CALM_S = 1800.0
+CALM = "not "
 
 CONDITION_NAMES: Mapping[str, Mapping[str, str]] = {
     "dry": {"ja": "乾燥", "en": "dry"},
@@ -250,6 +253,7 @@ class Rules:
             return None
         is_slippery = isinstance(grade, int) and grade >= rule.slipperiness
         may_be_ice = isinstance(risk, int) and risk >= rule.black_ice_risk
+        is_there = self._steady("slippery", record, is_slippery or may_be_ice, rule.after_s)
         condition = values.get("condition")
         mode = condition["mode"] if isinstance(condition, Mapping) else "unknown"
         told: dict[str, object] = {
@@ -259,7 +263,7 @@ class Rules:
             "black_ice_risk": risk,
             "surface_temperature_c": _number(record, "surface_temperature_c"),
         }
-        return self._found("slippery", record.stream, is_slippery or may_be_ice, told)
+        return self._found("slippery", record.stream, is_there, told)
 
     def _crowding(self, record: Record) -> Finding | None:
         rule = self._settings.crowding
@@ -301,6 +305,15 @@ class Rules:
         since_ns = self._since_ns.setdefault(key, record.start_ns)
         since_ns = self._since_ns[key] = min(since_ns, record.start_ns)  # a clock that was set back
         return key in self._there or record.end_ns - since_ns >= after_s * 1e9
+
+    def _steady(self, name: str, record: Record, is_so: bool, after_s: float) -> bool | None:
+        """Tell whether what may change with every window has held, or has been over, for long."""
+        if is_so:
+            self._since_ns.pop((record.stream, CALM + name), None)
+            return True if self._lasts(name, record, after_s) else None
+        self._since_ns.pop((record.stream, name), None)
+        is_calm = self._lasts(CALM + name, record, CALM_S)
+        return self._between((record.stream, name), False, is_calm)
 
     def _over(self, name: str, record: Record) -> Finding | None:
         self._since_ns.pop((record.stream, name), None)

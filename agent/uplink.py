@@ -26,7 +26,7 @@ from paho.mqtt.properties import Properties
 
 from config.model import UplinkTable
 
-from . import record
+from . import certificates, record
 from .alerts import alarm_topic
 from .health import UplinkHealth
 from .link import (
@@ -38,6 +38,7 @@ from .link import (
     answers,
     connect,
     hang_up,
+    peer_of,
     publish_properties,
     reason,
 )
@@ -50,6 +51,7 @@ log = structlog.get_logger(part="uplink")
 
 CONNACK_TIMEOUT_S = 5.0
 HEALTH_INTERVAL_S = 60.0
+CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
 FAREWELL_S = 1.0
@@ -95,8 +97,12 @@ class Uplink:
         utc_ns: Callable[[], int],
         boot_s: Callable[[], float],
         alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
+        expiry_days: int | None = None,
     ) -> None:
-        """`alert` is told of what a person should know: a name and values, None when it is over."""
+        """`alert` is told of what a person should know: a name and values, None when it is over.
+
+        A certificate that ends within `expiry_days` is such a thing.
+        """
         self._settings = settings
         self._gateway_id = gateway_id
         self._root = f"{settings.topic_root}/{gateway_id}"
@@ -108,6 +114,10 @@ class Uplink:
         self._utc_ns = utc_ns
         self._boot_s = boot_s
         self._alert = alert
+        self._expiry_days = expiry_days
+        self._find_file = find_file
+        self._certificates_at_s = 0.0
+        self._shown: list[certificates.Expiry] = []  # by the broker, at the last connection
         self._events: queue.Queue[Event] = queue.Queue(maxsize=10_000)
         self._outbox = Outbox(
             inflight=settings.inflight,
@@ -196,6 +206,9 @@ class Uplink:
             self._look_again_s = math.inf
             self._outbox.rewind()
         self._pack(now_s)
+        if now_s >= self._certificates_at_s:
+            self._certificates_at_s = now_s + CERTIFICATES_S
+            self._look_at_certificates()
         try:
             self._pump()
         except SpoolError as exc:
@@ -217,6 +230,14 @@ class Uplink:
         except SpoolError as exc:
             self._pack_at_s = now_s + SPOOL_RETRY_S
             log.error("spool cannot be packed; trying again", error=str(exc))
+
+    def _look_at_certificates(self) -> None:
+        """Say in time which certificate must be renewed; also while nobody can be reached."""
+        if self._expiry_days is None:
+            return
+        found = [*certificates.of_files(self._settings.tls, self._find_file), *self._shown]
+        told = certificates.about_to_end(found, self._utc_ns(), self._expiry_days)
+        self._alert("certificate_expiring", told)
 
     def _look_around(self, now_s: float) -> None:
         """Do what time alone asks for while connected."""
@@ -320,6 +341,8 @@ class Uplink:
                 broker=url,
             )
         log.info("connected", broker=url, protocol=self._protocol)
+        self._shown = list(certificates.of_peer(*peer_of(client, url)))
+        self._certificates_at_s = now_s
         self._route.connected(now_s)
         # Before the birth: the retained status then tells who else was here under our id.
         self._subscribe(client)

@@ -279,6 +279,7 @@ class SlipperyTable(RuleTable):
 
     slipperiness: Literal[2, 3] = 3
     black_ice_risk: Literal[1, 2] = 2
+    after_s: float = Field(default=300.0, ge=0)
 
 
 class CrowdingTable(RuleTable):
