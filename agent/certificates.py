@@ -26,8 +26,8 @@ class Expiry:
     end_ns: int  # UTC
 
     def days(self, now_ns: int) -> int:
-        """Return the whole days that are left; below 0 once it is over."""
-        return (self.end_ns - now_ns) // DAY_NS
+        """Return the whole days that are left."""
+        return max(0, (self.end_ns - now_ns) // DAY_NS)
 
 
 def of_files(tls: TlsTable, find_file: Callable[[str], Path]) -> Iterator[Expiry]:
@@ -50,11 +50,11 @@ def about_to_end(
     expiries: Iterable[Expiry], now_ns: int, within_days: int
 ) -> Mapping[str, object] | None:
     """Return what the alert says of those that end soon; None where none does."""
-    soon = sorted((each.days(now_ns), each.name) for each in expiries)
-    soon = [(days, name) for days, name in soon if days < within_days]
+    soon = [each for each in expiries if each.days(now_ns) < within_days]
     if not soon:
         return None
-    return {"days": soon[0][0], "files": [name for _, name in soon]}
+    soon.sort(key=lambda each: each.end_ns)
+    return {"days": soon[0].days(now_ns), "files": [each.name for each in soon]}
 
 
 def _end_ns(file: Path) -> int | None:

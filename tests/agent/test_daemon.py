@@ -50,6 +50,8 @@ class Street:
 class Gateway:
     """Commits one record a life."""
 
+    has_lost_power = False
+
     def __init__(self, plan: Plan, street: Street, *, needs_disk: bool) -> None:
         self._street = street
         self._path = lastgood.spool_path(plan)
