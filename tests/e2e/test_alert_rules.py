@@ -90,6 +90,6 @@ def test_when_the_mains_fail_all_is_sent_and_a_good_bye_follows(site: Site) -> N
     site.wait_until(lambda: len(site.start_records()) == 2, "a second run")
     site.wait_until(lambda: len(positions(site, reason="stopped")) >= 2, "the mains fail again")
     assert site.stop() == 0
-    first = next(iter(site.start_records().values()))
-    assert first["values"]["previous"] is None
+    second = list(site.start_records().values())[1]
+    assert second["previous"]["clean"] is True
     site.check_messages()
