@@ -10,7 +10,7 @@ import pytest
 
 from agent.record import batch, deflated
 from hil.__main__ import main
-from hil.bench import BENCHES, delivery, kills
+from hil.bench import BENCHES, alerts, delivery, kills
 from hil.bench.delivery import FIGURES, KEYS, Scale, first_live_s, measure
 from hil.bench.ear import Heard
 from hil.bench.figures import Figure, document, shown, table
@@ -207,6 +207,14 @@ def test_a_spool_that_is_gone_after_a_kill_shows_as_lost(tmp_path: Path) -> None
     )
     assert outcome.lost > 400  # all that one gateway had, and what the others had not sent yet
     assert outcome.expected > 3 * 400
+
+
+@pytest.mark.slow
+def test_each_change_of_a_door_is_timed() -> None:
+    need_root_and_mosquitto()
+    values = alerts.measure(6, lambda _: None)
+    assert list(values) == [figure.key for figure in alerts.FIGURES]
+    assert 0 < values["alert_p50_ms"] <= values["alert_p99_ms"] <= values["alert_max_ms"]
 
 
 def test_every_figure_has_a_key_of_its_own() -> None:
