@@ -6,71 +6,28 @@
 Three tables. `methods`: the mean absolute error of each method, as skill against persistence;
 what a method has to be told (a damping, a number of days) is chosen on all other weeks and scored
 on the week left out. `weeks`: the gateway's own forecaster, week by week, as it learns.
-`crossings`: was a threshold foretold? Recordings: $YUKIMI_RECORDINGS, else ../shared/recordings.
+`crossings`: was a threshold foretold, by the value expected or by the end of the interval?
 
-They are two stations, 21 and 15 days at one value an hour; nothing between the hours is invented.
+Recordings (hil/bench/winters.py): $YUKIMI_RECORDINGS, else ../shared/recordings.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import pairwise
 from math import exp
-from pathlib import Path
 
-from agent.phenomena.forecast import Forecast, Forecaster, new_snow_forecaster, surface_forecaster
+from agent.phenomena.forecast import Forecast
 
 from .figures import document
-
-Values = list[float | None]
+from .winters import Series, Values, folder_of_recordings, is_over, snowfalls, temperatures
 
 HOUR_S = 3600
-WEEK_HOURS = 7 * 24
 WARM_UP_HOURS = 48  # not scored: each method has to learn something
-BREAK_HOURS = 6  # without growth: the snowfall is over, and new snow begins anew
-GROWTH_CM = 0.5  # what a sonic sensor can tell from its noise
 DISPATCH_CM = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """A recording, one row an hour; None where the file has no value."""
-
-    name: str
-    at_s: list[float]  # the station's own time taken for UTC: only spacing matters here
-    surface_c: Values
-    air_c: Values
-    depth_cm: Values
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """What is forecast: `hours_ahead` of one quantity."""
-
-    name: str
-    station: Station
-    values: Values
-    hours_ahead: int
-    forecaster: Callable[[], Forecaster]
-    is_accumulation: bool = False
-
-    def weeks(self) -> list[range]:
-        """Return the indices of each week; a rest of less than half a week joins the last one."""
-        count = len(self.values)
-        starts = [at for at in range(0, count, WEEK_HOURS) if not at or count - at > WEEK_HOURS / 2]
-        return [range(first, end) for first, end in pairwise([*starts, count])]
-
-    def outcome(self, index: int) -> float | None:
-        """Return what came of the forecast issued at hour `index`; None: not known."""
-        then = index + self.hours_ahead
-        return self.values[then] if then < len(self.values) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,98 +42,6 @@ class Score:
     def skill(self) -> float:
         """1 - MAE / MAE of persistence."""
         return 1 - self.mae / self.persistence_mae
-
-
-def folder_of_recordings() -> Path:
-    """Return where the recordings are."""
-    return Path(os.environ.get("YUKIMI_RECORDINGS", "../shared/recordings"))
-
-
-def stations(folder: Path) -> list[Station]:
-    """Read the recordings. Raises OSError where there are none."""
-    return [_san_juan(folder / "snow"), _grand_mesa(folder / "snow")]
-
-
-def temperatures(folder: Path) -> list[Series]:
-    """Return the temperatures: the snow's surface, and air, which stands in where it crosses 0."""
-    san_juan, grand_mesa = stations(folder)
-    return [
-        Series("snow surface, San Juan", san_juan, san_juan.surface_c, 1, surface_forecaster),
-        Series("air, San Juan", san_juan, san_juan.air_c, 1, surface_forecaster),
-        Series("air, Grand Mesa", grand_mesa, grand_mesa.air_c, 1, surface_forecaster),
-    ]
-
-
-def snowfalls(folder: Path) -> list[Series]:
-    """Return the new snow of both stations, summed up from their depths."""
-    return [
-        Series(f"new snow, {it.name}", it, fallen_cm(it.depth_cm), 3, new_snow_forecaster, True)
-        for it in stations(folder)
-    ]
-
-
-def fallen_cm(depths_cm: Values) -> Values:
-    """Return the sum of new snow: how far each snowfall rises above the lowest depth before it.
-
-    A snowfall is over after BREAK_HOURS in which it grew by less than GROWTH_CM.
-    """
-    fallen: Values = []
-    before, lowest, spell = 0.0, float("inf"), [0.0]
-    for depth in depths_cm:
-        if depth is None:
-            fallen.append(None)
-            continue
-        if _is_over(spell):
-            before, lowest, spell = before + spell[-1], depth, [0.0]
-        if not spell[-1]:
-            lowest = min(lowest, depth)
-        spell.append(max(spell[-1], depth - lowest))
-        fallen.append(before + spell[-1])
-    return fallen
-
-
-def _is_over(spell: Sequence[float]) -> bool:
-    return len(spell) > BREAK_HOURS and spell[-1] - spell[-1 - BREAK_HOURS] < GROWTH_CM
-
-
-def _san_juan(folder: Path) -> Station:
-    with (folder / "csas_SASP_1hr_2010-2024.csv").open(encoding="ascii", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["Year"]]
-    coldest, warmest = _column(rows, "LoAir_Min_C"), _column(rows, "LoAir_Max_C")
-    return Station(
-        "San Juan",
-        [
-            (
-                datetime(int(row["Year"]), 1, 1, tzinfo=UTC)
-                + timedelta(days=int(row["DOY"]) - 1, hours=int(row["Hour"]) // 100)
-            ).timestamp()
-            for row in rows
-        ],
-        _column(rows, "Sno_IR_C"),
-        [
-            None if low is None or high is None else (low + high) / 2
-            for low, high in zip(coldest, warmest, strict=True)
-        ],
-        _column(rows, "Sno_Height_M", 100),
-    )
-
-
-def _grand_mesa(folder: Path) -> Station:
-    with (folder / "snowex_ME_hourly.csv").open(encoding="ascii", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return Station(
-        "Grand Mesa",
-        [datetime.fromisoformat(row["TIMESTAMP"] + "+00:00").timestamp() for row in rows],
-        [None] * len(rows),
-        _column(rows, "AirTC_10ft_Avg"),
-        _column(rows, "SnowDepthFilter(m)", 100),
-    )
-
-
-def _column(rows: Iterable[dict[str, str]], name: str, factor: float = 1.0) -> Values:
-    """Return a column; None for an empty field and for the stations' code of a gap, -9999."""
-    texts = [row[name] or "-9999" for row in rows]
-    return [None if float(text) <= -9999 else float(text) * factor for text in texts]
 
 
 # Methods: each returns the forecast issued at each hour, from that hour and those before it.
@@ -435,11 +300,9 @@ class Decisions:
         return self.false_alarms / max(1, self.hits + self.false_alarms)
 
     @property
-    def base_rate(self) -> float:
-        """How often it came."""
-        return (self.hits + self.misses) / max(
-            1, self.hits + self.misses + self.false_alarms + self.quiet
-        )
+    def count(self) -> int:
+        """All hours."""
+        return self.hits + self.misses + self.false_alarms + self.quiet
 
     @property
     def peirce(self) -> float:
@@ -447,24 +310,27 @@ class Decisions:
         return self.hit_rate - self.false_alarms / max(1, self.false_alarms + self.quiet)
 
 
-def crossings(issued: Iterable[Issued], threshold: float, is_falling: bool) -> Decisions:
-    """Count hours before which a temperature was on this side of `threshold`."""
+Bound = Callable[[Forecast], float]
+
+
+def crossings(
+    issued: Iterable[Issued], threshold: float, *, is_falling: bool, bound: Bound
+) -> Decisions:
+    """Count hours before which a temperature was on this side of `threshold`.
+
+    `bound` is what of the forecast has to be beyond it for the crossing to be foretold.
+    """
     decisions = Decisions()
     sign = -1 if is_falling else 1
     for it in issued:
         if it.hour >= WARM_UP_HOURS and sign * it.now < sign * threshold:
-            decisions.add(
-                sign * it.forecast.value >= sign * threshold,
-                sign * it.outcome >= sign * threshold,
-            )
+            foretold = sign * bound(it.forecast) >= sign * threshold
+            decisions.add(foretold, sign * it.outcome >= sign * threshold)
     return decisions
 
 
-def dispatches(series: Series, bound: Callable[[Forecast], float]) -> Decisions:
-    """Count hours before which DISPATCH_CM were not reached, as if cleared whenever they were.
-
-    `bound` is what of the forecast has to reach DISPATCH_CM for it to be foretold.
-    """
+def dispatches(series: Series, bound: Bound) -> Decisions:
+    """Count hours before which DISPATCH_CM were not reached, as if cleared whenever they were."""
     decisions = Decisions()
     issued = {it.hour: it for it in play(series)}
     spell = [0.0]
@@ -472,7 +338,7 @@ def dispatches(series: Series, bound: Callable[[Forecast], float]) -> Decisions:
         if value is None:
             continue
         spell.append(value)
-        if _is_over(spell) or value - spell[0] >= DISPATCH_CM:
+        if is_over(spell) or value - spell[0] >= DISPATCH_CM:
             spell = [value]
         if hour in issued and hour >= WARM_UP_HOURS:
             it = issued[hour]
@@ -559,27 +425,36 @@ def _print_weeks(series: Series) -> None:
 
 
 def _print_crossings(warm: Sequence[Series], snowy: Sequence[Series]) -> None:
-    print("threshold                                came  foretold  hits  hit rate  false  Peirce")
+    print(f"{'threshold':<50}  hours  came  foretold  hits  hit rate  false  Peirce")
     rows = []
     for series, thresholds in ((warm[0], (-5.0, -10.0, -20.0)), (warm[1], (0.0,))):
         issued = play(series)
         for threshold in thresholds:
             for is_falling in (True, False):
                 what = f"{series.name} {'falls' if is_falling else 'rises'} to {threshold:g} degC"
-                rows.append((what, crossings(issued, threshold, is_falling)))
+                for how, bound in (("value", value), ("interval", low if is_falling else high)):
+                    found = crossings(issued, threshold, is_falling=is_falling, bound=bound)
+                    rows.append((f"{what}, {how}", found))
     for series in snowy:
-        for name, bound in (("value", _value), ("high", _high)):
-            rows.append((f"{series.name} to 10 cm, by {name}", dispatches(series, bound)))
+        for how, bound in (("value", value), ("interval", high)):
+            rows.append((f"{series.name} to {DISPATCH_CM:g} cm, {how}", dispatches(series, bound)))
     for what, it in rows:
         print(
-            f"{what:<38}  {it.hits + it.misses:>5}  {it.hits + it.false_alarms:>8}  {it.hits:>4}"
-            f"  {it.hit_rate:>8.0%}  {it.false_alarm_ratio:>5.0%}  {it.peirce:+6.2f}"
+            f"{what:<50}  {it.count:>5}  {it.hits + it.misses:>4}  {it.hits + it.false_alarms:>8}"
+            f"  {it.hits:>4}  {it.hit_rate:>8.0%}  {it.false_alarm_ratio:>5.0%}  {it.peirce:+6.2f}"
         )
 
 
-def _value(forecast: Forecast) -> float:
+def value(forecast: Forecast) -> float:
+    """What is expected."""
     return forecast.value
 
 
-def _high(forecast: Forecast) -> float:
+def low(forecast: Forecast) -> float:
+    """What one outcome in ten is below."""
+    return forecast.low
+
+
+def high(forecast: Forecast) -> float:
+    """What one outcome in ten is above."""
     return forecast.high

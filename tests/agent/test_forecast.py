@@ -21,6 +21,7 @@ from agent.phenomena.forecast import (
     surface_forecaster,
 )
 from hil.bench import forecast as bench
+from hil.bench import winters
 
 DAY_S = 86400.0
 START_S = 1_700_000_000.0 // DAY_S * DAY_S
@@ -286,7 +287,7 @@ def test_weeks_without_snow_neither_earn_nor_cost_trust() -> None:
 
 
 def test_a_damped_trend_beats_persistence_on_each_recorded_week_left_out(recordings: Path) -> None:
-    temperatures = bench.temperatures(recordings)
+    temperatures = winters.temperatures(recordings)
     left_out = bench.leave_each_week_out(temperatures, bench.damped_trend, bench.PARTS)
     assert len(left_out) == 8
     for week in left_out:
@@ -298,7 +299,7 @@ def test_a_damped_trend_beats_persistence_on_each_recorded_week_left_out(recordi
 def test_new_snow_beats_persistence_on_each_recorded_week_left_out_or_is_not_published(
     recordings: Path,
 ) -> None:
-    snowfalls = bench.snowfalls(recordings)
+    snowfalls = winters.snowfalls(recordings)
     left_out = bench.leave_each_week_out(snowfalls, bench.damped_trend, bench.PARTS)
     played = {series.name: bench.play(series) for series in snowfalls}
     weeks = {series.name: series.weeks() for series in snowfalls}
@@ -315,7 +316,7 @@ def test_new_snow_beats_persistence_on_each_recorded_week_left_out_or_is_not_pub
 
 
 def test_recorded_outcomes_are_held_by_four_of_five_intervals(recordings: Path) -> None:
-    for series in (*bench.temperatures(recordings), *bench.snowfalls(recordings)):
+    for series in (*winters.temperatures(recordings), *winters.snowfalls(recordings)):
         issued = [it for it in bench.play(series) if it.hour >= bench.WARM_UP_HOURS]
         held = sum(it.is_held for it in issued) / len(issued)
         assert 0.75 <= held <= 0.86, series.name
@@ -323,18 +324,19 @@ def test_recorded_outcomes_are_held_by_four_of_five_intervals(recordings: Path) 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_recorded_values_in_a_random_order_are_not_published(recordings: Path, seed: int) -> None:
-    for series in bench.temperatures(recordings):
+    for series in winters.temperatures(recordings):
         values = [value for value in series.values if value is not None]
         random.Random(seed).shuffle(values)
         assert published_share(surface_forecaster(), [(3600.0, it) for it in values]) == 0
 
 
 def test_the_threshold_is_foretold_better_than_by_chance(recordings: Path) -> None:
-    snowfalls = bench.snowfalls(recordings)
+    snowfalls = winters.snowfalls(recordings)
     for series in snowfalls:
-        decisions = bench.dispatches(series, lambda forecast: forecast.value)
+        decisions = bench.dispatches(series, bench.value)
         assert decisions.hits + decisions.misses >= 15
         assert decisions.peirce > 0.3
         assert decisions.false_alarm_ratio < 0.3
-    surface = bench.temperatures(recordings)[0]
-    assert bench.crossings(bench.play(surface), -10.0, is_falling=True).peirce > 0.15
+    surface = winters.temperatures(recordings)[0]
+    freezing = bench.crossings(bench.play(surface), -10.0, is_falling=True, bound=bench.value)
+    assert freezing.peirce > 0.15
