@@ -35,8 +35,7 @@ NO_CHANGE = 1e-9
 CLEARING = 0.5  # a fall of an accumulation; less is noise, or snow that settles
 
 # The interval's bounds move by this part of the mean error for each horizon verified; at first by
-# more, so that they are found within a day or two. From 0.1 to 0.6 the recordings show no
-# difference (docs/forecasts.md).
+# more, so that they are found within days. From 0.1 to 0.6 the recorded weeks hardly differ.
 BOUND_STEP = 0.3
 FIRST_STEPS = 10.0
 
