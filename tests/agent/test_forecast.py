@@ -283,6 +283,18 @@ def test_weeks_without_snow_neither_earn_nor_cost_trust() -> None:
     assert forecaster.update(START_S + 40.25 * DAY_S + 3600, 240.0) is not None
 
 
+def test_after_false_alarms_the_interval_still_ends_at_the_present() -> None:
+    chance, fallen_cm = random.Random(2), 0.0
+    forecaster, ends = new_snow_forecaster(), []
+    for hour in range(600):  # showers that stop: a trend is mostly wrong, and low falls
+        fallen_cm += chance.expovariate(0.5) if hour % 8 < 3 else 0.0
+        forecaster.update(START_S + hour * 3600, fallen_cm)
+        if (latest := forecaster.latest) is not None:
+            assert fallen_cm <= latest.low
+            ends.append(latest.low == fallen_cm < latest.value)
+    assert any(ends)
+
+
 # On the recorded weeks: 21 days and 15 days of two stations, at one value an hour.
 
 
