@@ -11,4 +11,5 @@ BENCHES = {
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "decoders": "what each driver costs a frame",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
+    "forecast": "short forecasts against persistence, on the recorded winters",
 }
