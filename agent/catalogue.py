@@ -162,10 +162,11 @@ CATALOGUE: dict[str, Definition] = {
     ),
     "freezing_forecast": Definition(
         "info",
-        "{place}の路面温度が1時間以内に氷点下になる見込みです（現在 {surface_temperature_c} ℃、"
-        "予測 {expected_c} ℃）。凍結防止剤の散布をご検討ください。",
-        "{place}: the road surface is expected to reach freezing within the hour (now "
-        "{surface_temperature_c} degC, {expected_c} degC forecast). Please consider salting.",
+        "{place}の路面温度が1時間以内に氷点に達するおそれがあります（現在 "
+        "{surface_temperature_c} ℃、最低予測 {expected_c} ℃）。凍結防止剤の散布をご検討ください。",
+        "{place}: the road surface may reach freezing within the hour (now "
+        "{surface_temperature_c} degC, down to {expected_c} degC forecast). Please consider "
+        "salting.",
         hold_s=1800,
     ),
     "slippery": Definition(

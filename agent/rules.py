@@ -205,7 +205,8 @@ class Rules:
         ):
             # Nothing is expected any more where it has come, or where nothing can be expected.
             return self._over(name, record)
-        expected_cm = storm_cm + float(forecast["value"]) - new_cm
+        end = "value" if self._settings.snow_forecast.when == "expected" else "high"
+        expected_cm = storm_cm + float(forecast[end]) - new_cm
         is_there = self._between(
             (record.stream, name),
             expected_cm >= threshold_cm,
@@ -235,7 +236,7 @@ class Rules:
             return None
         if not isinstance(forecast, Mapping) or surface_c <= rule.surface_temperature_c:
             return self._over(name, record)
-        expected_c = float(forecast["value"])
+        expected_c = float(forecast["value" if rule.when == "expected" else "low"])
         is_there = self._is_below(
             (record.stream, name), expected_c, rule.surface_temperature_c, rule.hysteresis_k
         )

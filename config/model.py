@@ -256,8 +256,14 @@ class SnowDispatchTable(RuleTable):
     new_snow_cm: float = Field(default=10.0, gt=0)
 
 
+# Half of the outcomes lie beyond the expected value, one in ten beyond the interval's end.
+Likelihood = Literal["expected", "possible"]
+
+
 class SnowForecastTable(RuleTable):
-    """The same amount, expected within three hours."""
+    """The same amount within three hours, expected or only possible."""
+
+    when: Likelihood = "expected"
 
 
 class FreezingTable(RuleTable):
@@ -268,7 +274,9 @@ class FreezingTable(RuleTable):
 
 
 class FreezingForecastTable(RuleTable):
-    """A road surface that is expected to reach the freezing point within the hour."""
+    """A road surface that may reach the freezing point within the hour, or is expected to."""
+
+    when: Likelihood = "possible"
 
     surface_temperature_c: float = Field(default=0.0, ge=-20, le=10)
     hysteresis_k: float = Field(default=0.5, gt=0, le=10)

@@ -133,7 +133,7 @@ def surface(minute: int, swing: float, random: Random) -> Record:
 
 def surface_forecast(minute: int, swing: float, random: Random) -> Record:
     expected = 3 * swing + random.gauss(0, 0.1)
-    forecast = {"at": "", "value": expected, "low": -9.0, "high": 9.0, "skill": 0.1}
+    forecast = {"at": "", "value": expected + 1, "low": expected, "high": 9.0, "skill": 0.1}
     values = {"surface_temperature_c": number(5.0), "forecast_surface_temperature_c": forecast}
     return record("road", values, minute)
 
