@@ -13,7 +13,9 @@ import pytest
 
 import drivers
 from agent import driver_pages, schemas
+from agent.catalogue import CATALOGUE
 from agent.plan import plan_of
+from config.model import AlertsTable
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -90,3 +92,16 @@ def test_the_header_is_drawn_with_the_devices_wires() -> None:
         "SDA --  GPIO 2 SDA  3 | 4  5 V",
         "        GPIO 3 SCL  5 | 6  GND         -- GND",
     ]
+
+
+def test_every_alert_has_its_place_and_every_threshold_its_default() -> None:
+    page = (DOCS / "alerts.md").read_text(encoding="utf-8")
+    headed = set(re.findall(r"^### (\w+)$", page, re.MULTILINE))
+    assert headed == set(AlertsTable.model_fields)
+    assert headed | set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(CATALOGUE)
+    blocks = "\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    shown = tomllib.loads(blocks)["alerts"]
+    for name, field in AlertsTable.model_fields.items():
+        defaults = field.default.model_dump(exclude_none=True)
+        told = {"enabled": True} | shown[name]
+        assert told == defaults, name
