@@ -116,6 +116,7 @@ class Pipeline:
         self._told_previous: PreviousRun | None = None
         self._writer = Writer(spool, config_id, committed=committed, rewind=rewind, tell=self._note)
         self._next_look_ns = 0
+        self._close_at_ns = 0
         self.beat_s = look().boot_ns / 1e9
 
     def run(self) -> None:
@@ -192,12 +193,15 @@ class Pipeline:
         if look.boot_ns >= self._next_look_ns:
             self._next_look_ns = look.boot_ns + round(CLOCK_LOOK_S * 1e9)
             self._tend_clock(look)
+            self._plan_closing()  # a clock that was set moves every window
             if self._writer.tend(look.boot_ns) and self._told_previous != self._spool.previous:
                 self._announce()  # what the run before had produced is known only now
         now_ns = self._clock.utc_ns(look.boot_ns)
-        for channel in self._channels.values():
-            if channel.next_close_ns() <= now_ns:
-                self._close(channel, now_ns)
+        if now_ns >= self._close_at_ns:
+            for channel in self._channels.values():
+                if channel.next_close_ns() <= now_ns:
+                    self._close(channel, now_ns)
+            self._plan_closing()
         self._writer.add(self._news(now_ns))
         self._writer.commit(look.boot_ns, hold=self._hold)
         if look.boot_ns >= self._remember_at_ns:
@@ -235,8 +239,11 @@ class Pipeline:
     def _wait_s(self) -> float:
         look = self._look()
         now_ns = self._clock.utc_ns(look.boot_ns)
-        next_ns = min(channel.next_close_ns() for channel in self._channels.values())
-        return min(CLOCK_LOOK_S, max(0.0, (next_ns - now_ns) / 1e9))
+        return min(CLOCK_LOOK_S, max(0.0, (self._close_at_ns - now_ns) / 1e9))
+
+    def _plan_closing(self) -> None:
+        # Not asked of each channel at each hand-over: that grows with the square of their number.
+        self._close_at_ns = min(channel.next_close_ns() for channel in self._channels.values())
 
     def _take(self, collected: Collected, look: Look) -> None:
         channel = self._channels[collected.sensor_id]

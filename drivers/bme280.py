@@ -10,12 +10,11 @@ From general knowledge, not from a source at hand: the other chips' identities, 
 damp, how long cables may be.
 
 Sources: Bosch BST-BME280-DS002 and BST-BMP280-DS001 (registers, calibration, compensation in
-double precision); WMO-No. 8, annex 4.B (Magnus formula over water).
+double precision).
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +37,7 @@ from .base import (
     Trouble,
 )
 from .buses import I2cBus
+from .humidity import dew_point_c
 
 CHIP_ID = b"\xd0"
 CALIBRATION_LOW, CALIBRATION_LOW_BYTES = b"\x88", 26  # T1 to H1
@@ -161,18 +161,6 @@ def humidity_percent(raw: int, fine: float, cal: Calibration) -> float | None:
     gain = h2 / 65536 * (1 + h6 / 67108864 * warmth * (1 + h3 / 67108864 * warmth))
     humidity = (raw - (h4 * 64 + h5 / 16384 * warmth)) * gain
     return min(max(humidity * (1 - h1 * humidity / 524288), 0.0), 100.0)
-
-
-def dew_point_c(air_c: float, relative_percent: float) -> float | None:
-    """Return the dew point in degC, None in perfectly dry air, which has none.
-
-    Source: WMO-No. 8, annex 4.B: saturation 6.112 hPa * exp(17.62 t / (243.12 + t)) over water,
-    for -45 to 60 degC. The sensor's humidity is over water too, also below freezing.
-    """
-    if relative_percent <= 0:
-        return None
-    logarithm = math.log(relative_percent / 100) + 17.62 * air_c / (243.12 + air_c)
-    return 243.12 * logarithm / (17.62 - logarithm)
 
 
 def is_sayable(value: float, quantity: Quantity) -> bool:
@@ -392,7 +380,7 @@ class Bme280:
             if self._has_humidity:
                 humidity = humidity_percent(sample.humidity, fine, cal)
                 values[HUMIDITY.name] = humidity
-                if humidity is not None and -45 <= air_c <= 60:  # where the formula holds
+                if humidity is not None:
                     values[DEW_POINT.name] = dew_point_c(air_c, humidity)
         return [self._reading(name, value, at_ns) for name, value in values.items()]
 

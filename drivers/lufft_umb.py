@@ -33,7 +33,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from . import base
+from . import base, road
 from .base import (
     BusError,
     DriverError,
@@ -48,6 +48,7 @@ from .base import (
 from .buses import SerialPort
 from .checksums import crc16_mcrf4xx
 from .framing import SeekingFramer
+from .road import CONDITION_CODE
 
 SOH, STX, ETX, EOT = 0x01, 0x02, 0x03, 0x04
 HEADER_VERSION = 0x10
@@ -86,19 +87,6 @@ _REASONS: Mapping[int, Reason] = {
 def reason_of(status: int) -> Reason:
     """Return the contract's word for a status that is not 0."""
     return _REASONS.get(status, "frame_error")
-
-
-# Channel 900 of the IRS31Pro. 25 is "moist with salt"; the contract has one class for both.
-CONDITIONS = {
-    10: "dry",
-    15: "moist",
-    20: "wet",
-    25: "wet_salt",
-    30: "wet_salt",
-    35: "ice",
-    40: "snow",
-    45: "frost",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,18 +250,7 @@ class Channel:
     invalid: int | None = None  # the raw value that stands for "could not measure"
 
 
-CONDITION = Quantity(
-    "condition",
-    "1",
-    "condition of the road surface",
-    classes=("dry", "moist", "wet", "wet_salt", "frost", "snow", "ice", "unknown"),
-)
-CONDITION_CODE = Quantity(
-    "condition_code",
-    "1",
-    "the device's own code of the condition",
-    classes=tuple(str(code) for code in range(256)),
-)
+CONDITION = road.condition(road.LUFFT)
 
 IRS31PRO = (
     Channel(101, Quantity("surface_temperature_c", "Cel", "road surface temperature", -40.0, 80.0)),
@@ -312,7 +289,7 @@ def readings(
             if str(code) not in CONDITION_CODE.classes:
                 found += _lost(channel, "out_of_range", at_boot_ns)
                 continue
-            found.append(Reading(CONDITION.name, CONDITIONS.get(code, "unknown"), at_boot_ns))
+            found.append(Reading(CONDITION.name, road.lufft(code), at_boot_ns))
             found.append(Reading(CONDITION_CODE.name, str(code), at_boot_ns))
         else:
             found.append(Reading(channel.quantity.name, number, at_boot_ns))

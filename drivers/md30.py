@@ -22,7 +22,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from . import base
+from . import base, road
 from .base import (
     BusError,
     Clock,
@@ -39,6 +39,7 @@ from .buses import SerialPort
 from .checksums import crc16_ibm3740
 from .dialogue import ask
 from .framing import SeekingFramer
+from .road import CONDITION_CODE
 
 START = 0xAB
 PRODUCT_INFO, SEND_DATA, GET_PARAMETER = 0x11, 0x20, 0x40
@@ -55,34 +56,8 @@ DATA_BYTES_MAX = 255  # the interface promises 123; longer is no frame
 # point, surface; state, EN 15518 state; grip; water, ice, snow; the unit's status and errors.
 _DATA = struct.Struct("<HHH5f2B4fII")
 
-# Vaisala's codes; 100 or 200 more where the unit warns or alarms. The contract has one class for
-# both of the salted ones.
-CONDITIONS = {
-    0: "fault",
-    1: "dry",
-    2: "moist",
-    3: "wet",
-    4: "wet_salt",
-    5: "frost",
-    6: "snow",
-    7: "ice",
-    8: "wet_salt",  # "probably moist and salty"
-    9: "slush",
-}
-
 SURFACE = Quantity("surface_temperature_c", "Cel", "road surface temperature", -50.0, 80.0)
-CONDITION = Quantity(
-    "condition",
-    "1",
-    "condition of the road surface",
-    classes=(*dict.fromkeys(CONDITIONS.values()), "unknown"),
-)
-CONDITION_CODE = Quantity(
-    "condition_code",
-    "1",
-    "the unit's own code of the condition",
-    classes=tuple(str(code) for code in range(256)),
-)
+CONDITION = road.condition(road.VAISALA)
 FRICTION = Quantity("friction", "1", "grip, 1 = dry", 0.0, 1.0)
 WATER = Quantity("water_film_mm", "mm", "water film", 0.0, 100.0)
 ICE = Quantity("ice_mm", "mm", "ice layer", 0.0, 100.0)
@@ -186,11 +161,6 @@ def decode(frame: Frame) -> Report:
     return Report(count, warnings, errors, numbers, state)
 
 
-def condition(code: int) -> str:
-    """Return the contract's class for a surface state, with or without warning or alarm."""
-    return CONDITIONS.get(code % 100, "unknown") if code < 300 else "unknown"
-
-
 def readings(report: Report, at_boot_ns: int) -> list[Reading]:
     """Return what `report` says; what the unit doubts or could not measure has no value."""
     bad = report.warnings | report.errors
@@ -205,7 +175,7 @@ def readings(report: Report, at_boot_ns: int) -> list[Reading]:
             found.append(Reading(quantity.name, value, at_boot_ns))
     if bad >> _STATE_BIT & 1:
         return found + _lost((CONDITION, CONDITION_CODE), "weak_signal", at_boot_ns)
-    found.append(Reading(CONDITION.name, condition(report.state), at_boot_ns))
+    found.append(Reading(CONDITION.name, road.vaisala(report.state), at_boot_ns))
     found.append(Reading(CONDITION_CODE.name, str(report.state), at_boot_ns))
     return found
 

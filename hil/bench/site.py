@@ -20,7 +20,7 @@ from typing import Self
 from agent.clock import Stamp
 from agent.record import Record, tidy
 from agent.spool import Spool
-from drivers.lufft_umb import CONDITIONS
+from drivers import road
 
 from ..buses import Pty
 from ..demo import now_s
@@ -286,7 +286,7 @@ def _road(surface_c: float, rng: Random) -> dict[str, object]:
     icy = code == 35
     return {
         "surface_temperature_c": _stats(surface_c, 0.05, 6, rng),
-        "condition": _class(CONDITIONS[code]),
+        "condition": _class(road.lufft(code)),
         "water_film_mm": _steady(0.0 if icy else 0.35),
         "ice_mm": _steady(0.4 if icy else 0.0),
         "snow_mm": _steady(0.0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,7 +28,8 @@ from drivers.base import (
     Recognises,
     Trouble,
 )
-from drivers.bme280 import Bme280, Bme280Options, Calibration, decode_calibration, dew_point_c
+from drivers.bme280 import Bme280, Bme280Options, Calibration, decode_calibration
+from drivers.humidity import dew_point_c
 from hil import emulation
 from hil.buses import SimulatedI2c
 from hil.devices.bme280 import (
@@ -194,23 +194,6 @@ def test_skipped_is_no_value() -> None:
 def test_a_calibration_that_cannot_be_is_refused(low: bytes, high: bytes, what: str) -> None:
     with pytest.raises(FrameError, match=what):
         decode_calibration(low, high)
-
-
-@pytest.mark.parametrize("air_c", [-30.0, -5.0, 0.0, 20.0, 45.0])
-@pytest.mark.parametrize("percent", [5.0, 50.0, 100.0])
-def test_at_the_dew_point_the_air_would_be_saturated(air_c: float, percent: float) -> None:
-    def saturation_hpa(at_c: float) -> float:
-        return 6.112 * math.exp(17.62 * at_c / (243.12 + at_c))
-
-    dew_c = dew_point_c(air_c, percent)
-    assert dew_c is not None
-    assert saturation_hpa(dew_c) == pytest.approx(percent / 100 * saturation_hpa(air_c))
-
-
-def test_known_dew_points() -> None:
-    assert dew_point_c(20.0, 50.0) == pytest.approx(9.26, abs=0.02)
-    assert dew_point_c(7.0, 100.0) == pytest.approx(7.0)
-    assert dew_point_c(20.0, 0.0) is None
 
 
 # Its life.

@@ -19,7 +19,6 @@ from drivers.md30 import (
     Frame,
     Md30,
     Md30Options,
-    condition,
     decode,
     encode,
     frame_of,
@@ -119,27 +118,6 @@ def test_a_code_becomes_a_class_with_or_without_an_alarm_and_is_kept(code: int, 
     found = values(passive().feed(report_of(state=code), 0))
     assert (found["condition"], found["condition_code"]) == (name, str(code))
     assert name in CONDITION.classes
-
-
-def test_the_classes_are_those_of_the_recorded_vocabulary(recordings: Path) -> None:
-    words = {
-        "The sensor has a fault": "fault",
-        "Dry": "dry",
-        "Moist": "moist",
-        "Wet": "wet",
-        "Wet and salty": "wet_salt",
-        "Frost": "frost",
-        "Snow": "snow",
-        "Ice": "ice",
-        "Probably moist and salty": "wet_salt",
-        "Slushy": "slush",
-    }
-    text = (recordings / "rwis/fintraffic_sensor_value_descriptions.sql").read_text()
-    lines = [line.split("values (")[1] for line in text.splitlines() if "values (24," in line]
-    assert len(lines) == 10
-    for line in lines:
-        code, english = int(line.split(",")[1]), line.split("'")[-2]
-        assert condition(code) == words[english]
 
 
 @pytest.mark.parametrize(
