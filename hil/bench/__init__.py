@@ -11,9 +11,6 @@ BENCHES = {
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "decoders": "what each driver costs a frame",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
-<<<<<<< HEAD
     "forecast": "short forecasts against persistence, on the recorded winters",
-=======
     "pipeline": "what 8 to 64 sensors cost the thread between collectors and spool",
->>>>>>> w-road
 }
