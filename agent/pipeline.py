@@ -24,6 +24,7 @@ from .channels import Channel
 from .clock import Change, Clock, GnssTime, Look, estimate
 from .collector import Collected
 from .memory import State
+from .phenomena.weather import Surroundings
 from .record import GATEWAY_STREAM, AlertRecord, Entry, Record
 from .rules import POWER, TOLD_AT_ONCE, Finding, Rules
 from .spool import PreviousRun, Spool, SpoolError
@@ -80,11 +81,14 @@ class Pipeline:
         power_failed: Callable[[], None] = lambda: None,
         version: str = "",
         listeners: Mapping[str, Sequence[HearTemperature]] = MappingProxyType({}),
+        surroundings: Surroundings | None = None,
+        of_the_air: Collection[str] = (),
     ) -> None:
         """Wire it up. Raises SpoolError.
 
-        `listeners` are told each sensor's air temperature, `remember` what the next life must know
-        of the sensors, and `power_failed` that the mains went.
+        `listeners` are told each sensor's air temperature, `surroundings` all that those
+        `of_the_air` say, `remember` what the next life must know of the sensors, and `power_failed`
+        that the mains went.
         """
         self._channels = channels
         self._listeners = listeners
@@ -97,6 +101,8 @@ class Pipeline:
         self._rewind = rewind
         self._book = book
         self._rules = rules
+        self._surroundings = surroundings
+        self._of_the_air = frozenset(of_the_air)
         self._remember = remember
         self._remember_at_ns = look().boot_ns + round(REMEMBER_S * 1e9)
         self._power_failed = power_failed
@@ -248,6 +254,9 @@ class Pipeline:
     def _take(self, collected: Collected, look: Look) -> None:
         channel = self._channels[collected.sensor_id]
         now_ns = self._clock.utc_ns(look.boot_ns)
+        if self._surroundings is not None and collected.sensor_id in self._of_the_air:
+            for observation in collected.observations:
+                self._surroundings.hear(observation)
         for observation in collected.observations:
             at_ns = self._clock.utc_ns(observation.at_boot_ns)
             channel.add(observation, at_ns, now_ns=now_ns)

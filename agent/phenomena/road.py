@@ -23,7 +23,7 @@ from typing import Any
 
 from drivers.humidity import frost_point_c
 
-from .closed import Closed
+from .closed import NO_FACTS, Closed, Facts
 from .weather import Surroundings
 
 LOW_FRICTION = 0.2  # below: ice, or polished snow
@@ -182,6 +182,11 @@ class Road:
         self._trend = Trend()
         self._risk = 0
         self._justified_ns: int | None = None  # when the risk told was last what a window said
+
+    @property
+    def facts(self) -> Facts:
+        """What the alert rules need beyond the record: nothing."""
+        return NO_FACTS
 
     def derive(self, closed: Closed) -> dict[str, object]:
         """Return those of the two values that can be told."""

@@ -15,6 +15,7 @@ from drivers.humidity import dew_point_c
 
 AGE_MAX_S = 900.0
 HUMIDITY, DEW_POINT = "humidity_percent", "dew_point_c"
+OF_THE_AIR = frozenset((AIR_TEMPERATURE, HUMIDITY, DEW_POINT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,9 @@ class Surroundings:
     def hear(self, observation: Observation) -> None:
         """Take what a sensor said; only valid readings of the air count."""
         match observation:
-            case Reading(quantity=name, value=float() | int() as value, reasons=()) if name in (
-                AIR_TEMPERATURE,
-                HUMIDITY,
-                DEW_POINT,
-            ) and math.isfinite(value):
+            case Reading(quantity=name, value=float() | int() as value, reasons=()) if (
+                name in OF_THE_AIR and math.isfinite(value)
+            ):
                 before = self._latest.get(name)
                 if before is None or observation.at_boot_ns >= before.at_boot_ns:
                     self._latest[name] = _Told(float(value), observation.at_boot_ns)

@@ -46,7 +46,9 @@ from agent.clock import Clock, Look
 from agent.collector import Collected
 from agent.pipeline import Pipeline
 from agent.privacy.policy import Policy
+from agent.rules import Rules
 from agent.spool import Spool
+from config.model import AlertsTable
 from drivers.base import Driver
 
 from ..rig import Rig
@@ -184,6 +186,7 @@ def play(sources: Mapping[str, Source], sets: int, path: Path) -> Round:
         committed=lambda entries: committed.append(len(entries)),
         rewind=lambda: None,
         book=AlertBook([], lambda: "episode"),
+        rules=Rules(AlertsTable(), {}),
     )
     cpu_ns: list[int] = []
 
