@@ -1,0 +1,305 @@
+"""QARTOD's tests: the flags of `ioos_qc` on the same series, and the same over windows."""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from ioos_qc import qartod
+
+from agent.qc import (
+    FAIL,
+    GOOD,
+    MISSING,
+    NOT_EVALUATED,
+    STRETCHES,
+    SUSPECT,
+    Judge,
+    Plateau,
+    gross_range,
+    rate_of_change,
+    spike,
+    worst,
+)
+from drivers.base import Limits
+
+NAN = math.nan
+
+# Few different numbers, so that they meet, and any; sometimes none.
+SAMPLE = st.one_of(
+    st.integers(-8, 8).map(lambda n: n / 2), st.floats(-1e3, 1e3), st.just(NAN), st.just(20.0)
+)
+SERIES = st.lists(SAMPLE, min_size=1, max_size=40)
+LIMIT = st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.75, 10.0])
+
+
+def flags_of(found: Any) -> list[int]:
+    return [int(flag) for flag in np.ma.getdata(found)]
+
+
+def times_s(steps: Sequence[int], start_s: int = 0) -> list[int]:
+    return [start_s + int(each) for each in np.cumsum([0, *steps])]
+
+
+@st.composite
+def timed(draw: st.DrawFn, samples: st.SearchStrategy[float] = SAMPLE) -> tuple[list[int], Any]:
+    """Return a series with its times in whole milliseconds, irregular and strictly ascending."""
+    values = draw(st.lists(samples, min_size=1, max_size=40))
+    steps = st.integers(1, 20_000)
+    return times_s([draw(steps) for _ in values[1:]]), values
+
+
+# Against the reference
+
+
+@given(SERIES, st.lists(SAMPLE.filter(math.isfinite), min_size=4, max_size=4), st.booleans())
+@example([NAN, 0.0, 3.0], [0.0, 1.0, 2.0, 3.0], True)
+def test_the_gross_range_is_that_of_ioos_qc(
+    values: list[float], ends: list[float], has_suspect: bool
+) -> None:
+    low, likely_low, likely_high, high = sorted(ends)
+    fail, suspect = (low, high), (likely_low, likely_high) if has_suspect else None
+    theirs = qartod.gross_range_test(values, fail, suspect)
+    assert list(gross_range(values, fail, suspect)) == flags_of(theirs)
+
+
+@given(SERIES, LIMIT | st.none(), LIMIT | st.none())
+@example([1.0], 1.0, None)
+@example([1.0, 5.0], 1.0, None)
+@example([1.0, NAN, 100.0, 101.0, 1.0, 2.0], 10.0, 3.0)
+def test_a_spike_is_what_ioos_qc_calls_one(
+    values: list[float], fail: float | None, suspect: float | None
+) -> None:
+    assume(fail is None or suspect is None or suspect <= fail)
+    theirs = qartod.spike_test(values, suspect_threshold=suspect, fail_threshold=fail)
+    assert list(spike(range(len(values)), values, fail, suspect)) == flags_of(theirs)
+
+
+@given(timed(), LIMIT)
+def test_a_rate_is_what_ioos_qc_calls_one(
+    series: tuple[list[int], list[float]], a_s: float
+) -> None:
+    """It cuts times to whole seconds, so it is told milliseconds, and a limit for each of them."""
+    times_ms, values = series
+    theirs = qartod.rate_of_change_test(values, times_ms, threshold=a_s / 1000)
+    ours = rate_of_change([float(each) for each in times_ms], values, a_s / 1000)
+    assert list(ours) == flags_of(theirs)
+
+
+@given(st.lists(st.sampled_from([GOOD, NOT_EVALUATED, SUSPECT, FAIL, MISSING]), min_size=1))
+def test_the_worst_flag_is_that_of_ioos_qc(flags: list[int]) -> None:
+    (theirs,) = qartod.qartod_compare([np.array([flag]) for flag in flags])
+    assert worst(flags) == theirs
+
+
+PLATEAU = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.4, 0.9, 1.0, 1.5, 30.0]), st.integers(1, 60)),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(PLATEAU, st.integers(4, 60), st.integers(0, 60), st.sampled_from([0.0, 0.5, 1.0, 1.2]))
+@example([(0.0, 60), (0.9, 60), (0.0, 60)], 30, 30, 1.0)
+def test_a_flat_line_is_what_ioos_qc_calls_one_or_a_thirty_second_later(
+    runs: list[tuple[float, int]], suspect_s: int, more_s: int, tolerance: float
+) -> None:
+    values = [value for value, length in runs for _ in range(length)]
+    fail_s = suspect_s + more_s
+    # Its tolerance of 0 finds nothing: less than any difference means equal.
+    theirs = flags_of(
+        qartod.flat_line_test(values, range(len(values)), suspect_s, fail_s, tolerance or 1e-9)
+    )
+    ours = list(Plateau(fail_s, suspect_s, tolerance).flags(range(len(values)), values))
+    late = math.ceil(fail_s / STRETCHES) if tolerance else 0
+    for at, flag in enumerate(ours):
+        assert flag <= theirs[at]  # what we flag, it flags too
+        begun = theirs[max(0, at - late) : at + 1]
+        assert len(begun) <= late or flag >= min(begun)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.4, 0.9, 5.0, NAN]), min_size=3, max_size=120),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_with_gaps_too_what_is_flagged_as_flat_is_flagged_by_ioos_qc(
+    values: list[float], tolerance: float
+) -> None:
+    theirs = flags_of(qartod.flat_line_test(values, range(len(values)), 8, 16, tolerance or 1e-9))
+    for ours, reference in zip(
+        Plateau(16, 8, tolerance).flags(range(len(values)), values), theirs, strict=True
+    ):
+        assert ours <= reference
+        assert (ours == MISSING) == (reference == MISSING)
+
+
+# Over windows
+
+
+def believing(limits: Limits, interval_s: float = 1.0) -> Judge:
+    return Judge(limits, interval_s)
+
+
+LIMITS = st.builds(
+    Limits,
+    range=st.sampled_from([None, (-5.0, 5.0)]),
+    suspect_range=st.sampled_from([None, (-3.0, 3.0)]),
+    spike=st.sampled_from([None, 3.0]),
+    suspect_spike=st.sampled_from([None, 1.0]),
+    rate_per_s=st.sampled_from([None, 0.5, 2.0]),
+    flat_s=st.sampled_from([None, 12.0]),
+    suspect_flat_s=st.sampled_from([None, 6.0]),
+    flat_tolerance=st.sampled_from([0.0, 1.2]),
+)
+FINITE = st.integers(-16, 16).map(lambda n: n / 2)
+
+
+def cut(n: int, pieces: list[int]) -> list[slice]:
+    ends = [0, *sorted({min(each, n) for each in pieces} | {n})]
+    return [slice(begin, end) for begin, end in pairwise(ends) if begin < end]
+
+
+@settings(deadline=None)
+@given(st.lists(FINITE, min_size=1, max_size=60), st.lists(st.integers(1, 60), max_size=6), LIMITS)
+def test_windows_change_no_flag_but_of_the_flat_line(
+    values: list[float], pieces: list[int], limits: Limits
+) -> None:
+    """Where the sample after a window is known, as it is at one sample a second."""
+    times = [float(each) for each in range(len(values))]
+    whole = believing(limits).flags(times, values, None)
+    judge = believing(limits)
+    found: dict[str, list[int]] = {}
+    for each in cut(len(values), pieces):
+        after = (times[each.stop], values[each.stop]) if each.stop < len(values) else None
+        for name, flags in judge.flags(times[each], values[each], after).items():
+            found.setdefault(name, []).extend(flags)
+    if limits.flat_tolerance and "stuck" in found:
+        # A stretch may begin where a window does, so that one way may notice earlier.
+        stuck = found.pop("stuck")
+        exact = flags_of(qartod.flat_line_test(whole_of(values, limits), times, 6, 12, 1.2))
+        assert all(a <= b for a, b in zip(stuck, exact, strict=True) if a != MISSING)
+        whole = {name: flags for name, flags in whole.items() if name != "stuck"}
+    assert found == {name: list(flags) for name, flags in whole.items()}
+
+
+def whole_of(values: list[float], limits: Limits) -> list[float]:
+    low, high = limits.range or (-math.inf, math.inf)
+    return [value if low <= value <= high else NAN for value in values]
+
+
+@settings(deadline=None)
+@given(st.lists(FINITE, min_size=1, max_size=60), LIMITS)
+def test_all_tests_together_are_ioos_qc_without_what_is_out_of_range(
+    values: list[float], limits: Limits
+) -> None:
+    times = range(len(values))
+    cleaned = whole_of(values, limits)
+    found = believing(limits).flags([float(each) for each in times], values, None)
+    if limits.range or limits.suspect_range:
+        span = limits.range or (-1e9, 1e9)
+        theirs = qartod.gross_range_test(values, span, limits.suspect_range)
+        assert list(found["out_of_range"]) == flags_of(theirs)
+    if limits.spike or limits.suspect_spike:
+        theirs = qartod.spike_test(cleaned, limits.suspect_spike, limits.spike)
+        assert list(found["spike"]) == flags_of(theirs)
+    if limits.rate_per_s:
+        theirs = qartod.rate_of_change_test(cleaned, times, limits.rate_per_s)
+        assert list(found["rate"]) == flags_of(theirs)
+
+
+@settings(deadline=None)
+@given(st.lists(FINITE, min_size=1, max_size=60), st.lists(st.integers(1, 60), max_size=6), LIMITS)
+def test_every_sample_is_used_or_counted_as_rejected(
+    values: list[float], pieces: list[int], limits: Limits
+) -> None:
+    judge = believing(limits)
+    for each in cut(len(values), pieces):
+        times = array("d", range(len(values))[each])
+        kept, verdict = judge.sift(times, array("d", values[each]))
+        assert len(kept) + verdict.rejected.total() == len(values[each])
+        assert verdict.doubted.total() <= len(kept)
+        assert set(verdict.rejected) <= {"out_of_range", "spike", "stuck"}
+        assert set(kept) <= set(values[each])
+
+
+def sifted(judge: Judge, *values: float, start_s: float = 0.0, step_s: float = 1.0) -> Any:
+    times = array("d", (start_s + step_s * at for at in range(len(values))))
+    kept, verdict = judge.sift(times, array("d", values))
+    return list(kept), dict(verdict.rejected), dict(verdict.doubted)
+
+
+def test_one_absurd_value_costs_itself_alone() -> None:
+    judge = believing(Limits(range=(-45.0, 50.0), spike=5.0, rate_per_s=1.0))
+    assert sifted(judge, 4.0, 4.1, 85.0, 4.2, 4.1) == (
+        [4.0, 4.1, 4.2, 4.1],
+        {"out_of_range": 1},
+        {},
+    )
+
+
+def test_a_spike_of_more_than_twice_the_limit_takes_its_neighbours_along() -> None:
+    """As in QARTOD: a mean with an absurd neighbour is absurd."""
+    judge = believing(Limits(spike=5.0))
+    assert sifted(judge, 4.0, 4.0, 4.0, 15.0, 4.0, 4.0, 4.0)[1] == {"spike": 3}
+    judge = believing(Limits(spike=5.0))
+    assert sifted(judge, 4.0, 4.0, 4.0, 13.0, 4.0, 4.0, 4.0)[1] == {"spike": 1}
+
+
+def test_a_step_stays_where_it_is_less_than_twice_the_limit() -> None:
+    judge = believing(Limits(spike=5.0, suspect_spike=2.0))
+    kept, rejected, doubted = sifted(judge, 4.0, 4.0, 12.0, 12.0)
+    assert (kept, rejected, doubted) == ([4.0, 4.0, 12.0, 12.0], {}, {"spike": 2})
+
+
+def test_over_an_outage_nothing_spikes() -> None:
+    judge = believing(Limits(spike=5.0))
+    sifted(judge, 20.0, 20.0)
+    assert sifted(judge, 5.0, 5.1, start_s=3600.0)[1] == {}
+    close = believing(Limits(spike=5.0))
+    sifted(close, 20.0, 20.0)
+    assert sifted(close, 5.0, 5.1, start_s=2.0)[1] == {"spike": 1}  # what was a spike without it
+
+
+def test_several_samples_of_one_instant_have_no_rate() -> None:
+    judge = believing(Limits(rate_per_s=0.1))
+    assert sifted(judge, 1.0, 2.0, 3.0, step_s=0.0) == ([1.0, 2.0, 3.0], {}, {})
+
+
+def test_the_last_sample_of_a_window_is_judged_once_the_next_has_come() -> None:
+    limits = Limits(spike=3.0)
+    alone, beside = believing(limits), believing(limits)
+    times, values = array("d", [0.0, 1.0, 2.0]), array("d", [4.0, 4.0, 9.0])
+    assert alone.sift(times, values)[1].rejected == {}
+    assert beside.sift(times, values, after=(3.0, 4.0))[1].rejected == {"spike": 1}
+
+
+def test_a_silence_ends_a_plateau() -> None:
+    """Nobody knows that it was flat while nobody asked."""
+    held, silent = Plateau(None, 1000.0, 0.0), Plateau(None, 1000.0, 0.0)
+    times = [250.0 * at for at in range(5)]
+    assert list(held.flags(times, [1.0] * 5)) == [GOOD, GOOD, GOOD, GOOD, SUSPECT]
+    times = [0.0, 251.0, 502.0, 753.0, 1004.0]
+    assert list(silent.flags(times, [1.0] * 5)) == [GOOD] * 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plateau_remembers_little_however_long_it_hovers(seed: int) -> None:
+    noise = random.Random(seed)
+    plateau = Plateau(3600.0, 600.0, 1.0)
+    for minute in range(400):
+        times = [60.0 * minute + second for second in range(60)]
+        flags = plateau.flags(times, [noise.uniform(0.0, 0.99) for _ in times])
+        remembered = [plateau._starts_s, plateau._lows, plateau._highs]
+        assert {len(each) for each in remembered} <= set(range(STRETCHES + 2))
+    assert set(flags) == {FAIL}
+    assert list(plateau.flags([24_000.0], [50.0])) == [GOOD]
