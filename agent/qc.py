@@ -6,7 +6,8 @@ other on the same series. What differs, and why:
 
 - What is out of the gross range is missing for the other tests: else a single absurd value would
   fail both its neighbours as spikes.
-- Samples further apart than `gap_s` are no neighbours: over an outage nothing spikes.
+- Samples further apart than three intervals, or than five minutes, are no neighbours: over an
+  outage, or where a sensor is asked once an hour, weather alone moves by more than any spike.
 - Times are exact, not cut to whole seconds; two samples of one instant have no rate.
 - A flat line is timed, not counted in median intervals, remembers at most 33 stretches of time,
   and is noticed at most 1/32 of its length later for that. A tolerance of 0 finds equal values.
@@ -30,10 +31,10 @@ from drivers.base import Limits, Reason
 GOOD, NOT_EVALUATED, SUSPECT, FAIL, MISSING = 1, 2, 3, 4, 9
 _FROM_WORST = (FAIL, SUSPECT, GOOD, NOT_EVALUATED, MISSING)  # as ioos_qc.qartod.qartod_compare
 
-# Samples are neighbours within so many nominal intervals, and within so long in any case: who
-# hears a free-running device once a second gets several samples at once.
+# Samples are neighbours within so many nominal intervals. Within the shorter time in any case: who
+# hears a free-running device once a second gets several samples at once. Never beyond the longer.
 NEIGHBOUR_INTERVALS = 3.0
-LEAST_GAP_S = 5.0
+LEAST_GAP_S, LONGEST_GAP_S = 5.0, 300.0
 
 STRETCHES = 32  # of the longer time of a flat line
 SILENCE = 0.25  # of that time without a sample: nobody knows that it was flat
@@ -212,7 +213,7 @@ class Judge:
 
     def __init__(self, limits: Limits, interval_s: float) -> None:
         self._limits = limits
-        self._gap_s = max(NEIGHBOUR_INTERVALS * interval_s, LEAST_GAP_S)
+        self._gap_s = min(max(NEIGHBOUR_INTERVALS * interval_s, LEAST_GAP_S), LONGEST_GAP_S)
         self._plateau: Plateau | None = None
         if limits.flat_s is not None or limits.suspect_flat_s is not None:
             self._plateau = Plateau(limits.flat_s, limits.suspect_flat_s, limits.flat_tolerance)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import random
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from ioos_qc import qartod
 
+import drivers
 from agent.qc import (
     FAIL,
     GOOD,
@@ -29,6 +32,7 @@ from agent.qc import (
     spike,
     worst,
 )
+from drivers import limits
 from drivers.base import Limits
 
 NAN = math.nan
@@ -146,8 +150,8 @@ def test_with_gaps_too_what_is_flagged_as_flat_is_flagged_by_ioos_qc(
 # Over windows
 
 
-def believing(limits: Limits, interval_s: float = 1.0) -> Judge:
-    return Judge(limits, interval_s)
+def believing(own: Limits, interval_s: float = 1.0) -> Judge:
+    return Judge(own, interval_s)
 
 
 LIMITS = st.builds(
@@ -172,57 +176,57 @@ def cut(n: int, pieces: list[int]) -> list[slice]:
 @settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=60), st.lists(st.integers(1, 60), max_size=6), LIMITS)
 def test_windows_change_no_flag_but_of_the_flat_line(
-    values: list[float], pieces: list[int], limits: Limits
+    values: list[float], pieces: list[int], own: Limits
 ) -> None:
     """Where the sample after a window is known, as it is at one sample a second."""
     times = [float(each) for each in range(len(values))]
-    whole = believing(limits).flags(times, values, None)
-    judge = believing(limits)
+    whole = believing(own).flags(times, values, None)
+    judge = believing(own)
     found: dict[str, list[int]] = {}
     for each in cut(len(values), pieces):
         after = (times[each.stop], values[each.stop]) if each.stop < len(values) else None
         for name, flags in judge.flags(times[each], values[each], after).items():
             found.setdefault(name, []).extend(flags)
-    if limits.flat_tolerance and "stuck" in found:
+    if own.flat_tolerance and "stuck" in found:
         # A stretch may begin where a window does, so that one way may notice earlier.
         stuck = found.pop("stuck")
-        exact = flags_of(qartod.flat_line_test(whole_of(values, limits), times, 6, 12, 1.2))
+        exact = flags_of(qartod.flat_line_test(whole_of(values, own), times, 6, 12, 1.2))
         assert all(a <= b for a, b in zip(stuck, exact, strict=True) if a != MISSING)
         whole = {name: flags for name, flags in whole.items() if name != "stuck"}
     assert found == {name: list(flags) for name, flags in whole.items()}
 
 
-def whole_of(values: list[float], limits: Limits) -> list[float]:
-    low, high = limits.range or (-math.inf, math.inf)
+def whole_of(values: list[float], own: Limits) -> list[float]:
+    low, high = own.range or (-math.inf, math.inf)
     return [value if low <= value <= high else NAN for value in values]
 
 
 @settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=60), LIMITS)
 def test_all_tests_together_are_ioos_qc_without_what_is_out_of_range(
-    values: list[float], limits: Limits
+    values: list[float], own: Limits
 ) -> None:
     times = range(len(values))
-    cleaned = whole_of(values, limits)
-    found = believing(limits).flags([float(each) for each in times], values, None)
-    if limits.range or limits.suspect_range:
-        span = limits.range or (-1e9, 1e9)
-        theirs = qartod.gross_range_test(values, span, limits.suspect_range)
+    cleaned = whole_of(values, own)
+    found = believing(own).flags([float(each) for each in times], values, None)
+    if own.range or own.suspect_range:
+        span = own.range or (-1e9, 1e9)
+        theirs = qartod.gross_range_test(values, span, own.suspect_range)
         assert list(found["out_of_range"]) == flags_of(theirs)
-    if limits.spike or limits.suspect_spike:
-        theirs = qartod.spike_test(cleaned, limits.suspect_spike, limits.spike)
+    if own.spike or own.suspect_spike:
+        theirs = qartod.spike_test(cleaned, own.suspect_spike, own.spike)
         assert list(found["spike"]) == flags_of(theirs)
-    if limits.rate_per_s:
-        theirs = qartod.rate_of_change_test(cleaned, times, limits.rate_per_s)
+    if own.rate_per_s:
+        theirs = qartod.rate_of_change_test(cleaned, times, own.rate_per_s)
         assert list(found["rate"]) == flags_of(theirs)
 
 
 @settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=60), st.lists(st.integers(1, 60), max_size=6), LIMITS)
 def test_every_sample_is_used_or_counted_as_rejected(
-    values: list[float], pieces: list[int], limits: Limits
+    values: list[float], pieces: list[int], own: Limits
 ) -> None:
-    judge = believing(limits)
+    judge = believing(own)
     for each in cut(len(values), pieces):
         times = array("d", range(len(values))[each])
         kept, verdict = judge.sift(times, array("d", values[each]))
@@ -270,14 +274,22 @@ def test_over_an_outage_nothing_spikes() -> None:
     assert sifted(close, 5.0, 5.1, start_s=2.0)[1] == {"spike": 1}  # what was a spike without it
 
 
+def test_where_a_sensor_is_asked_once_an_hour_nothing_spikes() -> None:
+    hourly, each_minute = (
+        believing(Limits(spike=5.0), interval_s) for interval_s in (3600.0, 60.0)
+    )
+    assert sifted(hourly, 4.0, 15.0, 4.0, step_s=3600.0)[1] == {}
+    assert sifted(each_minute, 4.0, 15.0, 4.0, step_s=60.0)[1] == {"spike": 1}
+
+
 def test_several_samples_of_one_instant_have_no_rate() -> None:
     judge = believing(Limits(rate_per_s=0.1))
     assert sifted(judge, 1.0, 2.0, 3.0, step_s=0.0) == ([1.0, 2.0, 3.0], {}, {})
 
 
 def test_the_last_sample_of_a_window_is_judged_once_the_next_has_come() -> None:
-    limits = Limits(spike=3.0)
-    alone, beside = believing(limits), believing(limits)
+    own = Limits(spike=3.0)
+    alone, beside = believing(own), believing(own)
     times, values = array("d", [0.0, 1.0, 2.0]), array("d", [4.0, 4.0, 9.0])
     assert alone.sift(times, values)[1].rejected == {}
     assert beside.sift(times, values, after=(3.0, 4.0))[1].rejected == {"spike": 1}
@@ -303,3 +315,50 @@ def test_a_plateau_remembers_little_however_long_it_hovers(seed: int) -> None:
         assert {len(each) for each in remembered} <= set(range(STRETCHES + 2))
     assert set(flags) == {FAIL}
     assert list(plateau.flags([24_000.0], [50.0])) == [GOOD]
+
+
+# The defaults
+
+WINTERS = {  # column -> (file, limits, factor to our unit)
+    "LoAir_Min_C": ("csas_SASP_1hr_2010-2024.csv", limits.AIR_C, 1.0),
+    "UpAir_Max_C": ("csas_SASP_1hr_2010-2024.csv", limits.AIR_C, 1.0),
+    "Lo_RH": ("csas_SASP_1hr_2010-2024.csv", limits.HUMIDITY_PERCENT, 1.0),
+    "Sno_IR_C": ("csas_SASP_1hr_2010-2024.csv", limits.SURFACE_C, 1.0),
+    "Sno_Gd_C": ("csas_SASP_1hr_2010-2024.csv", limits.SURFACE_C, 1.0),
+    "Sno_Height_M": ("csas_SASP_1hr_2010-2024.csv", limits.DEPTH_CM, 100.0),
+    "AirTC_10ft_Avg": ("snowex_ME_hourly.csv", limits.AIR_C, 1.0),
+    "RH_10ft": ("snowex_ME_hourly.csv", limits.HUMIDITY_PERCENT, 1.0),
+    "SnowDepthFilter(m)": ("snowex_ME_hourly.csv", limits.DEPTH_CM, 100.0),
+}
+
+
+@pytest.mark.parametrize("column", WINTERS)
+def test_the_defaults_reject_nothing_of_a_real_winter(recordings: Path, column: str) -> None:
+    file, believed, factor = WINTERS[column]
+    with (recordings / "snow" / file).open(encoding="utf-8") as lines:
+        rows = [float(row[column]) * factor for row in csv.DictReader(lines) if row[column]]
+    values = array("d", (value for value in rows if value > -999))  # less is their code for a gap
+    assert len(values) > 300
+    hours = array("d", (3600.0 * hour for hour in range(len(values))))
+    kept, verdict = Judge(believed, 3600.0).sift(hours, values)
+    assert not verdict.rejected
+    assert kept == values
+    values[100] = 999.0
+    assert Judge(believed, 3600.0).sift(hours, values)[1].rejected == {"out_of_range": 1}
+
+
+@pytest.mark.parametrize("name", drivers.DRIVERS)
+def test_the_defaults_are_in_order(name: str) -> None:
+    for quantity in drivers.load(name).spec.quantities:
+        own = quantity.limits
+        assert own == Limits() or not quantity.is_class
+        for outer, inner in ((own.spike, own.suspect_spike), (own.flat_s, own.suspect_flat_s)):
+            assert outer is None or inner is None or inner <= outer
+        if own.range and own.suspect_range:
+            assert own.range[0] <= own.suspect_range[0] < own.suspect_range[1] <= own.range[1]
+
+
+def test_by_default_nothing_is_rejected_for_standing_still() -> None:
+    quantities = [q for name in drivers.DRIVERS for q in drivers.load(name).spec.quantities]
+    assert any(q.limits.suspect_flat_s for q in quantities)
+    assert not any(q.limits.flat_s for q in quantities)
