@@ -1,13 +1,13 @@
 """How far a window may be trusted: the rules behind `quality.flag`, per value.
 
 Samples are what the device measured; the tests of `qc.py` reject some, and let others stay in
-doubt. What the driver itself refused is no sample. From the worst on, the first rule that holds:
+doubt. What the driver itself refused is no sample. The first rule that holds:
 
+not_evaluated  no sample, in a window too short to expect one (around a start or a stop)
 missing        no sample at all
 bad            samples came, and fewer than half of them passed
 suspect        fewer than half of the samples that the window should hold have passed, or more
                than a fifth of those that came are rejected or in doubt
-not_evaluated  no sample, in a window too short to expect one (around a start or a stop)
 good           otherwise
 
 A value that is not good says why, as far as is known: failed readings, the device's troubles, and
