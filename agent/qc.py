@@ -114,7 +114,7 @@ class Plateau:
     """
 
     __slots__ = (
-        *("_fail_s", "_highs", "_last_s", "_longest_s", "_lows"),
+        *("_fail_s", "_high", "_highs", "_last_s", "_longest_s", "_low", "_lows"),
         *("_starts_s", "_suspect_s", "_tolerance"),
     )
 
@@ -125,6 +125,7 @@ class Plateau:
         self._longest_s = max(each for each in (fail_s, suspect_s) if each is not None)
         self._tolerance = tolerance
         self._starts_s, self._lows, self._highs = array("d"), array("d"), array("d")
+        self._low, self._high = math.inf, -math.inf  # of all stretches
         self._last_s = -math.inf
 
     def flags(self, times_s: Sequence[float], values: Sequence[float]) -> bytearray:
@@ -160,7 +161,9 @@ class Plateau:
         if time_s - self._last_s > SILENCE * self._longest_s:
             self._forget(len(self._starts_s))
         self._last_s = time_s
-        self._forget(self._strangers(value))
+        if not self._low <= value <= self._high:
+            self._forget(self._strangers(value))
+            self._low, self._high = min(self._low, value), max(self._high, value)
         self._take(time_s, value)
         flat_s = time_s - self._starts_s[0]
         return FAIL if flat_s >= self._fail_s else SUSPECT if flat_s >= self._suspect_s else GOOD
@@ -189,6 +192,8 @@ class Plateau:
     def _forget(self, count: int) -> None:
         if count > 0:
             del self._starts_s[:count], self._lows[:count], self._highs[:count]
+            self._low = min(self._lows, default=math.inf)
+            self._high = max(self._highs, default=-math.inf)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,4 +10,5 @@ BENCHES = {
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "decoders": "what each driver costs a frame",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
+    "quality": "what it costs to judge and to summarise a window",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from config.load import ConfigError, Problem
 from config.model import LimitsTable
 from drivers import limits
 from drivers.base import Limits
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
 
 STATION = """
 [uplink]
@@ -240,3 +243,41 @@ def test_the_keys_of_the_configuration_are_those_of_the_drivers() -> None:
 def test_an_empty_table_changes_nothing(name: str) -> None:
     for quantity in drivers.load(name).spec.quantities:
         assert limits_of(LimitsTable(), quantity.limits) == quantity.limits
+
+
+def test_the_document_shows_what_is_accepted(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    path = tmp_path / "gateway.toml"
+    path.write_text('[uplink]\nbrokers = ["mqtt://broker.example"]\n' + text, encoding="utf-8")
+    (sensor,) = load_plan(path).sensors
+    table = sensor.table.quality["air_temperature_c"]
+    assert table.model_fields_set == set(LimitsTable.model_fields)
+    assert limits_of(table, limits.AIR_C).suspect_range is None
+
+
+@pytest.mark.parametrize(
+    ("quantity", "own"),
+    [
+        ("air_temperature_c", limits.AIR_C),
+        ("humidity_percent", limits.HUMIDITY_PERCENT),
+        ("pressure_hpa", limits.PRESSURE_HPA),
+        ("dew_point_c", limits.DEW_POINT_C),
+        ("surface_temperature_c", limits.SURFACE_C),
+        ("sensor_temperature_c", limits.HOUSING_C),
+        ("depth_cm", limits.DEPTH_CM),
+    ],
+)
+def test_the_document_gives_the_defaults_that_hold(quantity: str, own: Limits) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| `{quantity}`"))
+    flat = f"{own.suspect_flat_s / 3600:g} h" if own.suspect_flat_s else "-"
+    cells = (
+        *(
+            f"{span[0]:g} to {span[1]:g}" if span else "-"
+            for span in (own.range, own.suspect_range)
+        ),
+        f"{own.spike:g}, {own.suspect_spike:g}",
+        f"{own.rate_per_s:g}",
+        flat,
+    )
+    assert tuple(cell.strip() for cell in row.split("|")[2:7]) == cells
