@@ -1,7 +1,7 @@
 """A window's readings -> statistics.
 
-Numbers become mean, min, max, standard deviation and median; classes become their shares. What was
-rejected is counted by reason, never silently dropped.
+Numbers become mean, min, max, standard deviation and median; classes become their shares. What the
+tests of `qc.py` reject is left out of them and counted by reason, never silently dropped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from drivers.base import Alive, Crossing, Fix, Observation, Quantity, Reading, Reason, Trouble
 
+from .qc import NOTHING_FOUND, Judge, Verdict
 from .record import tidy
 
 # Below this many samples plain Python is faster than the way into numpy and back.
@@ -29,10 +30,16 @@ class Measured:
     Beside them the latest fix, and how many there were: where the gateway was at the window's end.
     """
 
-    __slots__ = ("classes", "failed", "fix", "fixes", "numbers", "troubles")
+    __slots__ = (
+        *("after", "classes", "failed", "fix", "fixes"),
+        *("numbers", "times_s", "troubles", "verdicts"),
+    )
 
     def __init__(self, quantities: Mapping[str, Quantity]) -> None:
         self.numbers = {name: array("d") for name, q in quantities.items() if not q.is_class}
+        self.times_s = {name: array("d") for name in self.numbers}  # boot time of each sample
+        self.verdicts: dict[str, Verdict] = {}
+        self.after: Measured | None = None  # the window that follows, once it has begun
         self.classes: dict[str, Counter[str]] = {
             name: Counter() for name, q in quantities.items() if q.is_class
         }
@@ -49,6 +56,7 @@ class Measured:
             ):
                 if len(self.numbers[name]) < MAX_SAMPLES:
                     self.numbers[name].append(value)
+                    self.times_s[name].append(observation.at_boot_ns / 1e9)
             case Reading(quantity=name, value=str() as value) if name in self.classes:
                 self.classes[name][value] += 1
             case Reading(quantity=name, reasons=reasons) if name in self.failed:
@@ -61,6 +69,23 @@ class Measured:
             case Reading() | Crossing() | Alive():
                 pass  # not a quantity of this sensor
 
+    def sift(self, judges: Mapping[str, Judge]) -> None:
+        """Take out what the tests reject. Once, and in the order of the windows."""
+        for name, judge in judges.items():
+            following = None if self.after is None else self.after.first(name)
+            self.numbers[name], self.verdicts[name] = judge.sift(
+                self.times_s[name], self.numbers[name], following
+            )
+
+    def first(self, quantity: str) -> tuple[float, float] | None:
+        """Return the time and the value of a number's first sample, before it is sifted."""
+        numbers = self.numbers[quantity]
+        return (self.times_s[quantity][0], numbers[0]) if numbers else None
+
+    def verdict(self, quantity: str) -> Verdict:
+        """Return what the tests found about a quantity."""
+        return self.verdicts.get(quantity, NOTHING_FOUND)
+
     def n(self, quantity: str) -> int:
         """Return the number of valid samples of a quantity."""
         if quantity in self.numbers:
@@ -72,14 +97,20 @@ class Measured:
 
         What it never mentions while it answers for others, this device does not measure.
         """
-        return [name for name in self.failed if self.n(name) or self.failed[name]]
+        return [
+            name
+            for name in self.failed
+            if self.n(name) or self.failed[name] or self.verdict(name).rejected
+        ]
 
     def value(self, quantity: str) -> dict[str, object] | None:
         """Return the contract's object for a quantity; None where nothing valid was measured."""
         if self.n(quantity) == 0:
             return None
         if quantity in self.numbers:
-            return summarise(self.numbers[quantity])
+            value = summarise(self.numbers[quantity])
+            rejected = self.verdict(quantity).rejected
+            return value | {"rejected": dict(rejected)} if rejected else value
         return shares(self.classes[quantity])
 
 

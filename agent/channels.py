@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from drivers.base import Direction, Quantity, Reason
+from drivers.base import Direction, Limits, Quantity, Reason
 
 from .aggregate import Measured
 from .clock import Clock
-from .phenomena.closed import NO_FACTS, Facts
+from .phenomena.closed import NO_FACTS, Closed, Facts, Phenomenon
 from .phenomena.people import Counted
 from .privacy.policy import Policy
+from .qc import Judge
 from .quality import Quality, grade, grade_people, overall
 from .record import Record, location
 from .window import Tally, Window, Windower
@@ -75,7 +76,10 @@ class Channel(ABC, Generic[T]):
 
 
 class MeasuredChannel(Channel[Measured]):
-    """A sensor that measures quantities."""
+    """A sensor that measures quantities; each is judged by its own limits.
+
+    A `phenomenon` sees each window once, in order, and adds to its record.
+    """
 
     def __init__(
         self,
@@ -87,25 +91,44 @@ class MeasuredChannel(Channel[Measured]):
         quantities: Mapping[str, Quantity],
         now_ns: int,
         moves: bool = False,
+        phenomenon: Phenomenon | None = None,
     ) -> None:
         self._stream, self._kind = stream, kind
         self._rate_hz = rate_hz
         self._quantities = quantities
+        self._phenomenon = phenomenon
+        self._judges = {
+            name: Judge(q.limits, 1 / rate_hz)
+            for name, q in quantities.items()
+            if not q.is_class and q.limits != Limits()
+        }
+        self._newest: Measured | None = None
         self._tells_place = kind == "position"  # by its own fixes, which it is graded by
         super().__init__(
-            Windower(window_s, lambda: Measured(quantities), now_ns=now_ns),
-            moves=moves and not self._tells_place,
+            Windower(window_s, self._begin, now_ns=now_ns), moves=moves and not self._tells_place
         )
+
+    def _begin(self) -> Measured:
+        tally = Measured(self._quantities)
+        if self._newest is not None:
+            self._newest.after = tally
+        self._newest = tally
+        return tally
 
     def _record(self, window: Window[Measured], clock: Clock) -> Record:
         tally = window.tally
+        tally.sift(self._judges)
         expected = math.floor(self._rate_hz * window.length_s + 1e-6)
         names = tally.heard_of()
         if not names and not (self._tells_place and tally.fixes):  # it need not tell more
             names = list(self._quantities)
         qualities = {
             name: grade(
-                tally.n(name), expected, tally.failed[name] + tally.troubles, window.reasons
+                tally.n(name),
+                expected,
+                tally.failed[name] + tally.troubles,
+                window.reasons,
+                tally.verdict(name),
             )
             for name in names
         }
@@ -113,15 +136,37 @@ class MeasuredChannel(Channel[Measured]):
         if self._tells_place:
             place["location"] = grade(tally.fixes, expected, tally.troubles, window.reasons)
         quality = overall(place | qualities)
-        values: dict[str, object] = {}
-        if self._tells_place or self.moves:
-            values["location"] = location(tally.fix)
+        measured: dict[str, dict[str, object] | None] = {}
         for name, own in qualities.items():
             value = tally.value(name)
             if value is not None and own.flag != quality.flag:
                 value |= {"flag": own.flag, "reasons": list(own.reasons)}
-            values[name] = value
-        return _record(self._stream, self._kind, window, clock, quality.json(), values)
+            measured[name] = value
+        values: dict[str, object] = {}
+        if self._tells_place or self.moves:
+            values["location"] = location(tally.fix)
+        values |= measured
+        record = _record(self._stream, self._kind, window, clock, quality.json(), values)
+        return self._with_derived(record, measured, qualities)
+
+    def _with_derived(
+        self,
+        record: Record,
+        measured: Mapping[str, Mapping[str, object] | None],
+        qualities: Mapping[str, Quality],
+    ) -> Record:
+        """Add what the city asks about. How far the record may be trusted stays as measured."""
+        if self._phenomenon is None:
+            return record
+        closed = Closed(
+            record.start_ns,
+            record.end_ns,
+            record.boot_end_ns,
+            record.clock.state != "estimated",
+            measured,
+            {name: own.flag for name, own in qualities.items()},
+        )
+        return replace(record, values={**record.values, **self._phenomenon.derive(closed)})
 
 
 class PeopleChannel(Channel[Counted]):

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import drivers
-from drivers.base import Driver, Options, Quantity, Spec
+from drivers.base import Driver, Limits, Options, Quantity, Spec
 
 from .toml import toml_value
 
@@ -54,6 +55,7 @@ def page(model: type[Driver]) -> str:
     if spec.quantities:
         rows = [(f"`{q.name}`", q.unit, range_text(q), q.means) for q in spec.quantities]
         parts += ["## What it measures", _table(("quantity", "unit", "range", "meaning"), rows)]
+        parts += _believed(spec)
     if spec.directions:
         ways = counted(spec)
         parts += ["## What it counts", f"Persons: {ways}; published with noise only."]
@@ -93,6 +95,7 @@ def described(model: type[Driver]) -> dict[str, object]:
                 "low": q.low,
                 "high": q.high,
                 "classes": list(q.classes),
+                "limits": asdict(q.limits),
             }
             for q in spec.quantities
         ],
@@ -142,6 +145,35 @@ def range_text(quantity: Quantity) -> str:
     if quantity.low is None or quantity.high is None:
         return ""
     return f"{quantity.low:g} to {quantity.high:g}"
+
+
+def limits_texts(limits: Limits) -> dict[str, str]:
+    """Say by test what it does to a sample, "" where it is off."""
+    spans = ((limits.range, "rejected"), (limits.suspect_range, "suspect"))
+    spikes = ((limits.spike, "rejected"), (limits.suspect_spike, "suspect"))
+    flats = ((limits.flat_s, "rejected"), (limits.suspect_flat_s, "suspect"))
+    hovers = f" within {limits.flat_tolerance:g}" if limits.flat_tolerance else ""
+    rate = limits.rate_per_s
+    return {
+        "range": ", ".join(f"{does} outside {s[0]:g} to {s[1]:g}" for s, does in spans if s),
+        "spike": ", ".join(f"{does} above {away:g}" for away, does in spikes if away is not None),
+        "change": "" if rate is None else f"suspect above {rate:g} a second",
+        "standing still": ", ".join(
+            f"{does} after {flat_s:g} s{hovers}" for flat_s, does in flats if flat_s is not None
+        ),
+    }
+
+
+def _believed(spec: Spec) -> list[str]:
+    judged = [q for q in spec.quantities if q.limits != Limits()]
+    if not judged:
+        return []
+    rows = [(f"`{q.name}`", *limits_texts(q.limits).values()) for q in judged]
+    how = (
+        "What is rejected is left out of the record's statistics and counted in it; what is "
+        "suspect stays. Each limit can be set: [quality.md](../quality.md)."
+    )
+    return ["## What is believed", how, _table(("quantity", *limits_texts(Limits())), rows)]
 
 
 def counted(spec: Spec) -> str:
@@ -264,6 +296,10 @@ def wrapped(model: type[Driver]) -> Iterator[tuple[str, str]]:
     for quantity in spec.quantities:
         limits = f" ({range_text(quantity)})" if range_text(quantity) else ""
         yield "measures", f"{quantity.name} [{quantity.unit}]: {quantity.means}{limits}"
+        if quantity.limits != Limits():
+            tests = limits_texts(quantity.limits).items()
+            said = "; ".join(f"{test} {text}" for test, text in tests if text)
+            yield "believed", f"{quantity.name}: {said}"
     for name, kind, default, means in options_of(model.Options):
         shown = default if default == REQUIRED else f"default {default}"
         yield "option", f"{name} ({kind}; {shown}): {means}"

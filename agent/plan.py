@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -27,9 +27,9 @@ from config.load import (
     read,
     validate,
 )
-from config.model import BusTable, SensorTable
+from config.model import BusTable, LimitsTable, SensorTable
 from drivers import nodes
-from drivers.base import AIR_TEMPERATURE, Driver, LineSettings, Options
+from drivers.base import AIR_TEMPERATURE, Driver, Limits, LineSettings, Options, Quantity, Spec
 
 from .privacy.policy import Policy
 
@@ -38,6 +38,8 @@ LEAST_PEOPLE_WINDOW_S = 900
 DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is published of it
 
 BusKind = Literal["serial", "i2c", "gpio", "w1", "system", "simulated"]
+
+_PAIRS = (("range", "suspect_range"), ("spike", "suspect_spike"), ("flat_s", "suspect_flat_s"))
 
 _OF_THE_BOARD: dict[str, BusKind] = {"gpio": "gpio", "w1": "w1", "system": "system"}
 
@@ -69,6 +71,16 @@ class PlannedSensor:
         """Whether it counts people, and so falls under the privacy policy."""
         return self.driver.spec.kind == "people"
 
+    def believed(self, quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
+        """Return a built driver's quantities with the limits that the configuration wants."""
+        tables = self.table.quality
+        return {
+            name: replace(each, limits=limits_of(tables[name], each.limits))
+            if name in tables
+            else each
+            for name, each in quantities.items()
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -80,6 +92,31 @@ class Plan:
     policy: Policy
     warnings: list[Problem] = field(default_factory=list)
     refused: list[Problem] = field(default_factory=list)  # of the one that should run instead
+
+
+def limits_of(table: LimitsTable, default: Limits) -> Limits:
+    """Return a driver's limits with what the configuration says in their place.
+
+    0 and [] switch a test off. A default that does not fit to what is said is given up: what is
+    only suspect cannot be rejected, and what is rejected cannot be suspect later.
+    """
+    said: dict[str, Any] = table.model_dump(exclude_none=True)
+    for name, value in said.items():
+        if name != "flat_tolerance":
+            said[name] = (tuple(value) if isinstance(value, list) else value) or None
+    limits = replace(default, **said)
+    for fail, suspect in _PAIRS:
+        outer, inner = getattr(limits, fail), getattr(limits, suspect)
+        if outer is not None and inner is not None and not _is_inside(inner, outer):
+            given_up: dict[str, Any] = {suspect if fail in said else fail: None}
+            limits = replace(limits, **given_up)
+    return limits
+
+
+def _is_inside(inner: Any, outer: Any) -> bool:
+    if isinstance(outer, tuple):
+        return bool(outer[0] <= inner[0] and inner[1] <= outer[1])
+    return bool(inner <= outer)
 
 
 def load_plan(path: Path) -> Plan:
@@ -98,7 +135,7 @@ def plan_of(document: Toml, path: Path, origins: Mapping[Where, str]) -> Plan:
 
 
 def check_sensors(document: Toml) -> Iterator[Finding]:
-    """Find unknown drivers and wrong options in a document as written."""
+    """Find unknown drivers, wrong options and unknown quantities in a document as written."""
     sensors = document.get("sensors", [])
     for index, sensor in enumerate(sensors if isinstance(sensors, list) else []):
         name = sensor.get("driver") if isinstance(sensor, dict) else None
@@ -114,6 +151,8 @@ def check_sensors(document: Toml) -> Iterator[Finding]:
             yield (*where, "driver"), f'driver "{name}" needs a library that is missing: {exc}'
             continue
         options = sensor.get("options", {})
+        for name, what in _unlimited(driver.spec, options, sensor.get("quality")):
+            yield (*where, "quality", name), what
         if not isinstance(options, dict):
             continue  # the model says so
         try:
@@ -124,6 +163,36 @@ def check_sensors(document: Toml) -> Iterator[Finding]:
         else:
             for what in parsed.missing_to_measure():
                 yield (*where, "options"), what
+
+
+def _unlimited(spec: Spec, options: object, quality: object) -> Iterator[tuple[str, str]]:
+    """Name each quantity that can have no limits, and why not."""
+    known = {quantity.name: quantity for quantity in spec.quantities}
+    for name in quality if isinstance(quality, dict) else ():
+        if spec.kind == "people":
+            yield (
+                name,
+                "a people sensor counts, and what it counts is not judged; remove this table",
+            )
+        elif name in known and known[name].is_class:
+            yield name, f"{name} is a class, and limits are for numbers; remove this table"
+        elif name not in known and not _names(options, name):
+            numbers = [each.name for each in spec.quantities if not each.is_class]
+            numbers += _named_in(options)
+            yield name, f'unknown quantity "{name}"' + nearest(name, numbers)
+
+
+def _named_in(value: object) -> Iterator[str]:
+    """Yield the quantities that options such as `channels` or `registers` name."""
+    if isinstance(value, Mapping):
+        name = value.get("quantity")
+        if isinstance(name, str):
+            yield name
+        for each in value.values():
+            yield from _named_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _named_in(each)
 
 
 def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], list[Problem]]:

@@ -1,12 +1,17 @@
 """How far a window may be trusted: the rules behind `quality.flag`, per value.
 
+Samples are what the device measured; the tests of `qc.py` reject some, and let others stay in
+doubt. What the driver itself refused is no sample. The first rule that holds:
+
 not_evaluated  no sample, in a window too short to expect one (around a start or a stop)
-missing        no valid sample
-suspect        fewer than half of the samples that the window should hold
+missing        no sample at all
+bad            samples came, and fewer than half of them passed
+suspect        fewer than half of the samples that the window should hold have passed, or more
+               than a fifth of those that came are rejected or in doubt
 good           otherwise
 
-A value that is not good says why, as far as the driver knows: its own failed readings and the
-device's troubles. The window's own reasons (`partial`, `clock_step`) are always told.
+A value that is not good says why, as far as is known: failed readings, the device's troubles, and
+what the tests found. The window's own reasons (`partial`, `clock_step`) are always told.
 """
 
 from __future__ import annotations
@@ -18,10 +23,13 @@ from typing import Literal
 
 from drivers.base import PEOPLE_REASONS, REASONS, Reason
 
+from .qc import NOTHING_FOUND, Verdict
+
 Flag = Literal["good", "not_evaluated", "suspect", "bad", "missing"]
 _FROM_BEST_TO_WORST: tuple[Flag, ...] = ("good", "not_evaluated", "suspect", "bad", "missing")
 
 ENOUGH = 0.5  # of the expected samples
+DOUBTFUL = 0.2  # of the samples that came
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +49,27 @@ class Quality:
         return value
 
 
-def grade(n: int, expected: int, seen: Counter[Reason], window: Iterable[Reason]) -> Quality:
-    """Grade one value: `n` valid samples of `expected`, and what went wrong meanwhile."""
+def grade(
+    n: int,
+    expected: int,
+    seen: Counter[Reason],
+    window: Iterable[Reason],
+    verdict: Verdict = NOTHING_FOUND,
+) -> Quality:
+    """Grade one value: `n` valid samples of `expected`, what went wrong, what the tests found."""
+    rejected, doubted = verdict.rejected.total(), verdict.doubted.total()
+    came = n + rejected
     flag: Flag = "good"
-    if n == 0:
+    if came == 0:
         flag = "missing" if expected or seen else "not_evaluated"
-    elif n < ENOUGH * expected:
+    elif n < rejected:
+        flag = "bad"
+    elif n < ENOUGH * expected or rejected + doubted > DOUBTFUL * came:
         flag = "suspect"
     reasons = set(window)
     if flag != "good":
-        reasons |= {reason for reason, count in seen.items() if count}
+        found = seen + verdict.rejected + verdict.doubted
+        reasons |= {reason for reason, count in found.items() if count}
     return Quality(flag, n, expected, _in_order(reasons))
 
 
@@ -64,14 +83,22 @@ def grade_people(n: int, expected: int, seen: Counter[Reason], window: Iterable[
 def overall(qualities: Mapping[str, Quality]) -> Quality:
     """Return a record's quality: the worst of its values, and what the best-fed one counted.
 
-    The reasons are those of every value that is as bad: a missing one has no place for its own.
+    The reasons are those of every value that is as bad, and of every one that has no valid sample:
+    it is null, which has no place for its own.
     """
     flag = max((q.flag for q in qualities.values()), key=_FROM_BEST_TO_WORST.index)
     return Quality(
         flag,
         max(q.n for q in qualities.values()),
         max(q.expected for q in qualities.values()),
-        _in_order({reason for q in qualities.values() if q.flag == flag for reason in q.reasons}),
+        _in_order(
+            {
+                reason
+                for q in qualities.values()
+                if q.flag == flag or q.n == 0
+                for reason in q.reasons
+            }
+        ),
     )
 
 

@@ -29,6 +29,7 @@ UtcTime = Annotated[
 ]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
 ConfigId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Rejections = Annotated[int, Field(ge=1)]
 RunId = Annotated[str, Field(min_length=1, description="one life of the daemon")]
 KindName = Literal["people", "road", "snow", "weather", "position", "cabinet", "gateway"]
 Flag = Literal["good", "suspect", "bad", "missing", "not_evaluated"]
@@ -66,6 +67,9 @@ class NumberSummary(Payload):
     sd: float | None = Field(description="sample standard deviation, null for one sample")
     median: float
     n: int = Field(ge=1)
+    rejected: dict[Literal["out_of_range", "spike", "rate", "stuck"], Rejections] = Field(
+        default={}, description="samples that failed a test of quality, by reason; not in the rest"
+    )
     flag: Flag | None = None
     reasons: list[Reason] = []
 

@@ -247,7 +247,8 @@ def _keys(model: type[BaseModel], where: Where) -> list[str]:
         if isinstance(step, int) or current is None:
             continue
         info = current.model_fields.get(step)
-        current = _model_in(info.annotation) if info is not None else None
+        if info is not None:  # else a name of the user's, above the model
+            current = _model_in(info.annotation)
     fields = {} if current is None else current.model_fields
     return [info.alias or name for name, info in fields.items()]
 
@@ -255,7 +256,7 @@ def _keys(model: type[BaseModel], where: Where) -> list[str]:
 def _model_in(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (list, Union, types.UnionType):
+    if get_origin(annotation) in (list, dict, Union, types.UnionType):
         return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
     return None
 

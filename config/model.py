@@ -371,6 +371,44 @@ class BusTable(Table):
         return self
 
 
+def _span(ends: list[float]) -> list[float]:
+    if ends and not (len(ends) == 2 and ends[0] < ends[1]):
+        raise ValueError("must be [low, high] with low < high, or [] to switch the test off")
+    return ends
+
+
+Span = Annotated[list[float], Field(json_schema_extra={"maxItems": 2}), AfterValidator(_span)]
+Threshold = Annotated[float, Field(ge=0)]  # 0 switches the test off
+
+
+class LimitsTable(Table):
+    """What is believed of a quantity, in its unit; a key that is not given is the driver's."""
+
+    range: Span | None = None
+    suspect_range: Span | None = None
+    spike: Threshold | None = None
+    suspect_spike: Threshold | None = None
+    rate_per_s: Threshold | None = None
+    flat_s: Threshold | None = None
+    suspect_flat_s: Threshold | None = None
+    flat_tolerance: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _suspect_before_fail(self) -> LimitsTable:
+        if self.range and self.suspect_range:
+            low, high = self.range
+            if not (low <= self.suspect_range[0] and self.suspect_range[1] <= high):
+                raise ValueError(f"suspect_range must lie within range, {low:g} to {high:g}")
+        pairs = (
+            ("suspect_spike", self.suspect_spike, "spike", self.spike),
+            ("suspect_flat_s", self.suspect_flat_s, "flat_s", self.flat_s),
+        )
+        for doubted, suspect, rejected, fail in pairs:
+            if suspect and fail and suspect > fail:
+                raise ValueError(f"{doubted} must be at most {rejected}, {fail:g}")
+        return self
+
+
 class SensorTable(Table):
     """One sensor: a driver on a bus, and the stream of its records."""
 
@@ -384,6 +422,7 @@ class SensorTable(Table):
     on_error: Literal["retry", "ignore"] = "retry"
     maintenance: bool = False  # somebody works at it: its records say so, its alerts are mute
     options: dict[str, object] = {}
+    quality: dict[str, LimitsTable] = {}  # by quantity
 
     @model_validator(mode="after")
     def _names(self) -> SensorTable:

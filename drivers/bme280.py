@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from . import base
+from . import base, limits
 from .base import (
     BusError,
     Clock,
@@ -66,12 +66,21 @@ CHIPS = {
 }
 IDS = {"bme280": (0x60,), "bmp280": (0x58, 0x57, 0x56)}
 
-TEMPERATURE = Quantity("air_temperature_c", "Cel", "air temperature", -40.0, 85.0)
-HUMIDITY = Quantity("humidity_percent", "%", "relative humidity over water", 0.0, 100.0)
-PRESSURE = Quantity(
-    "pressure_hpa", "hPa", "air pressure at the sensor, not at sea level", 300.0, 1100.0
+TEMPERATURE = Quantity(
+    "air_temperature_c", "Cel", "air temperature", -40.0, 85.0, limits=limits.AIR_C
 )
-DEW_POINT = Quantity("dew_point_c", "Cel", "dew point over water, computed", -80.0, 85.0)
+HUMIDITY = Quantity(
+    *("humidity_percent", "%", "relative humidity over water", 0.0, 100.0),
+    limits=limits.HUMIDITY_PERCENT,
+)
+PRESSURE = Quantity(
+    *("pressure_hpa", "hPa", "air pressure at the sensor, not at sea level", 300.0, 1100.0),
+    limits=limits.PRESSURE_HPA,
+)
+DEW_POINT = Quantity(
+    *("dew_point_c", "Cel", "dew point over water, computed", -80.0, 85.0),
+    limits=limits.DEW_POINT_C,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
 
-from . import base
+from . import base, limits
 from .base import BusError, Clock, FrameError, Quantity, Reading, Reason
 from .checksums import crc8_maxim
 from .files import Files
@@ -37,7 +38,11 @@ SCRATCHPAD_BYTES = 9
 POWER_UP = 0x0550
 NO_PULL_UP = 0x07FF
 
-AIR = Quantity("air_temperature_c", "Cel", "temperature of the air", -55.0, 125.0)
+AIR = Quantity(
+    *("air_temperature_c", "Cel", "temperature of the air", -55.0, 125.0),
+    # `stuck_s` knows how fine the steps are: the coarser ones may well stand still for a day.
+    limits=replace(limits.AIR_C, suspect_flat_s=None),
+)
 
 _FIRST_LINE = re.compile(r"((?:[0-9a-f]{2} ){9}): crc=([0-9a-f]{2}) (YES|NO)")
 _NAME = re.compile(r"28-[0-9a-f]{12}")

@@ -33,7 +33,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from . import base, road
+from . import base, limits, road
 from .base import (
     BusError,
     DriverError,
@@ -253,7 +253,13 @@ class Channel:
 CONDITION = road.condition(road.LUFFT)
 
 IRS31PRO = (
-    Channel(101, Quantity("surface_temperature_c", "Cel", "road surface temperature", -40.0, 80.0)),
+    Channel(
+        101,
+        Quantity(
+            *("surface_temperature_c", "Cel", "road surface temperature", -40.0, 80.0),
+            limits=limits.SURFACE_C,
+        ),
+    ),
     Channel(900, CONDITION),
     # German TLS channels: integers, the highest number means "could not measure" ([K] for 1075).
     Channel(1072, Quantity("water_film_mm", "mm", "water film", 0.0, 10.0), 0.01, 0xFFFF),
@@ -267,7 +273,10 @@ IRS31PRO = (
 )
 SHM31 = (
     # Noise around bare ground gives small negative depths; cutting them off would bias the mean.
-    Channel(604, Quantity("depth_cm", "cm", "depth of snow", -50.0, 1600.0)),
+    Channel(
+        604,
+        Quantity("depth_cm", "cm", "depth of snow", -50.0, 1600.0, limits=limits.DEPTH_CM),
+    ),
 )
 
 
@@ -667,7 +676,12 @@ def _channels(options: LufftUmbOptions) -> Sequence[Channel]:
         Channel(each.channel, CONDITION)
         if each.quantity == CONDITION.name
         else Channel(
-            each.channel, Quantity(each.quantity, each.unit, f"channel {each.channel}"), each.scale
+            each.channel,
+            Quantity(
+                *(each.quantity, each.unit, f"channel {each.channel}"),
+                limits=limits.of(each.quantity),
+            ),
+            each.scale,
         )
         for each in options.channels
     ]

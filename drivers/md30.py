@@ -22,7 +22,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from . import base, road
+from . import base, limits, road
 from .base import (
     BusError,
     Clock,
@@ -56,15 +56,27 @@ DATA_BYTES_MAX = 255  # the interface promises 123; longer is no frame
 # point, surface; state, EN 15518 state; grip; water, ice, snow; the unit's status and errors.
 _DATA = struct.Struct("<HHH5f2B4fII")
 
-SURFACE = Quantity("surface_temperature_c", "Cel", "road surface temperature", -50.0, 80.0)
+SURFACE = Quantity(
+    *("surface_temperature_c", "Cel", "road surface temperature", -50.0, 80.0),
+    limits=limits.under_way(limits.SURFACE_C),
+)
 CONDITION = road.condition(road.VAISALA)
 FRICTION = Quantity("friction", "1", "grip, 1 = dry", 0.0, 1.0)
 WATER = Quantity("water_film_mm", "mm", "water film", 0.0, 100.0)
 ICE = Quantity("ice_mm", "mm", "ice layer", 0.0, 100.0)
 SNOW = Quantity("snow_mm", "mm", "snow layer", 0.0, 100.0)
-AIR = Quantity("air_temperature_c", "Cel", "air temperature", -40.0, 60.0)
-HUMIDITY = Quantity("humidity_percent", "%", "relative humidity", 0.0, 100.0)
-DEW_POINT = Quantity("dew_point_c", "Cel", "dew point", -80.0, 60.0)
+AIR = Quantity(
+    *("air_temperature_c", "Cel", "air temperature", -40.0, 60.0),
+    limits=limits.under_way(limits.AIR_C),
+)
+HUMIDITY = Quantity(
+    *("humidity_percent", "%", "relative humidity", 0.0, 100.0),
+    limits=limits.under_way(limits.HUMIDITY_PERCENT),
+)
+DEW_POINT = Quantity(
+    *("dew_point_c", "Cel", "dew point", -80.0, 60.0),
+    limits=limits.under_way(limits.DEW_POINT_C),
+)
 
 QUANTITIES = (
     *(SURFACE, CONDITION, CONDITION_CODE, FRICTION, WATER, ICE, SNOW),

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from . import base
+from . import base, limits
 from .base import (
     BusError,
     Clock,
@@ -55,10 +55,12 @@ LEAST_EMISSIVITY = 0.1  # below it the sensor's own sum makes no sense: an erase
 SURFACE_RANGE_C = (-70.01, 382.19)
 SENSOR_RANGE_C = (-40.0, 125.0)
 SURFACE = Quantity(
-    "surface_temperature_c", "Cel", "temperature of the surface looked at", *SURFACE_RANGE_C
+    *("surface_temperature_c", "Cel", "temperature of the surface looked at", *SURFACE_RANGE_C),
+    limits=limits.SURFACE_C,
 )
 SENSOR = Quantity(
-    "sensor_temperature_c", "Cel", "temperature of the sensor itself", *SENSOR_RANGE_C
+    *("sensor_temperature_c", "Cel", "temperature of the sensor itself", *SENSOR_RANGE_C),
+    limits=limits.HOUSING_C,
 )
 
 

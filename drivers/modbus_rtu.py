@@ -29,7 +29,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from . import base
+from . import base, limits
 from .base import (
     BusError,
     Clock,
@@ -473,7 +473,8 @@ class ModbusRtu:
         """What the option `registers` names."""
         return {
             each.quantity: Quantity(
-                each.quantity, each.unit, f"register {each.register_}", each.low, each.high
+                *(each.quantity, each.unit, f"register {each.register_}", each.low, each.high),
+                limits=limits.of(each.quantity),
             )
             for each in self._options.registers
         }

@@ -13,4 +13,5 @@ BENCHES = {
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
     "forecast": "short forecasts against persistence, on the recorded winters",
     "pipeline": "what 8 to 64 sensors cost the thread between collectors and spool",
+    "quality": "what it costs to judge and to summarise a window",
 }

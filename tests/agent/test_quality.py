@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.qc import Verdict
 from agent.quality import Flag, Quality, grade, grade_people, overall
 from drivers.base import PEOPLE_REASONS, REASONS, Reason
 
@@ -97,3 +98,79 @@ def test_the_json_is_the_contracts() -> None:
         "expected": 60,
         "reasons": ["stale"],
     }
+
+
+# What the tests of quality found
+
+
+def found(rejected: int = 0, doubted: int = 0) -> Verdict:
+    return Verdict(Counter(spike=rejected), Counter(rate=doubted))
+
+
+@pytest.mark.parametrize(
+    ("n", "rejected", "doubted", "flag"),
+    [
+        (0, 1, 0, "bad"),  # something came, and nothing passed
+        (29, 31, 0, "bad"),
+        (30, 30, 0, "suspect"),  # half of them passed
+        (48, 12, 0, "good"),  # a fifth
+        (47, 13, 0, "suspect"),
+        (60, 0, 12, "good"),
+        (60, 0, 13, "suspect"),
+        (54, 6, 7, "suspect"),  # both together
+        (1, 0, 1, "suspect"),  # of one sample all is in doubt
+        (29, 0, 0, "suspect"),  # as without tests
+    ],
+)
+def test_the_flag_follows_from_what_passed(n: int, rejected: int, doubted: int, flag: Flag) -> None:
+    quality = grade(n, 60 if n + rejected > 1 else 1, NOTHING, (), found(rejected, doubted))
+    assert (quality.flag, quality.n) == (flag, n)
+
+
+def test_a_sample_that_was_rejected_came_even_where_none_was_expected() -> None:
+    assert grade(0, 0, NOTHING, (), found(rejected=1)).flag == "bad"
+
+
+def test_a_value_that_is_not_good_says_what_the_tests_found() -> None:
+    assert grade(40, 60, Counter({"stale": 1}), (), found(20, 3)).reasons == (
+        "spike",
+        "rate",
+        "stale",
+    )
+    assert grade(59, 60, NOTHING, (), found(1)).reasons == ()
+
+
+@given(
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.booleans(),
+)
+def test_the_flag_is_the_first_written_rule_that_holds(
+    n: int, rejected: int, doubted: int, expected: int, has_failed: bool
+) -> None:
+    """The table of docs/quality.md, in its order."""
+    doubted = min(n, doubted)
+    came = n + rejected
+    rules: list[tuple[Flag, bool]] = [
+        ("not_evaluated", came == 0 and expected == 0 and not has_failed),
+        ("missing", came == 0),
+        ("bad", n < came / 2),
+        ("suspect", n < expected / 2 or rejected + doubted > came / 5),
+        ("good", True),
+    ]
+    seen: Counter[Reason] = Counter({"bus_error": 1} if has_failed else {})
+    flag = grade(n, expected, seen, (), found(rejected, doubted)).flag
+    assert flag == next(name for name, holds in rules if holds)
+
+
+def test_a_record_tells_the_reasons_of_every_value_that_is_null() -> None:
+    quality = overall(
+        {
+            "ice_mm": Quality("missing", 0, 60, ("weak_signal",)),
+            "surface_temperature_c": Quality("bad", 0, 60, ("out_of_range",)),
+            "friction": Quality("bad", 10, 60, ("spike",)),
+        }
+    )
+    assert quality == Quality("missing", 10, 60, ("out_of_range", "weak_signal"))
