@@ -47,6 +47,7 @@ from .base import (
 )
 from .buses import SerialPort
 from .checksums import crc16_mcrf4xx
+from .depth import DEPTH_LIMITS
 from .framing import SeekingFramer
 
 SOH, STX, ETX, EOT = 0x01, 0x02, 0x03, 0x04
@@ -289,8 +290,8 @@ IRS31PRO = (
     ),
 )
 SHM31 = (
-    # Noise around bare ground gives small negative depths; cutting them off would bias the mean.
-    Channel(604, Quantity("depth_cm", "cm", "depth of snow", -50.0, 1600.0)),
+    # Its own set-up holds the mounting height, the angle and the zero.
+    Channel(604, Quantity("depth_cm", "cm", "depth of snow", -50.0, 1600.0, limits=DEPTH_LIMITS)),
 )
 
 
