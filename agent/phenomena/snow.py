@@ -12,11 +12,13 @@
                less than half of the ground around is covered, and a depth that rounds to 0 cm
                where more is. One spot cannot tell the two apart.)
 
-A depth that jumps within a window by more than snow can fall or settle is not believed at once. If
-it comes back within ten minutes, something was below the sensor, and nothing is derived from it.
-If it stays, it is a step, and no step is snowfall: the hour's difference leaves it out. A step down
-is a clearing, by a plough or a shovel, and new snow begins anew; unless it only takes away an
-earlier step up, which was a parked car or what a plough threw there.
+A window whose samples lie far apart, or that holds one where it should hold many, saw mostly
+falling snow: its depth counts as not measured. A depth that jumps from one window to the next by
+more than snow can fall or settle is not believed at once. If it comes back within ten minutes,
+something was below the sensor, and nothing is derived from it. If it stays, it is a step, and no
+step is snowfall: the hour's difference leaves it out. A step down is a clearing, by a plough or a
+shovel, and new snow begins anew; unless it only takes away an earlier step up, which was a parked
+car or what a plough threw there.
 
 Pure: time is in the windows.
 """
@@ -35,6 +37,7 @@ from ..record import tidy
 from .closed import Closed
 
 DEPTH = "depth_cm"
+QUANTITIES = (DEPTH, "distance_cm")  # doubted together
 
 S_NS = 1_000_000_000
 HOUR_NS = 3600 * S_NS
@@ -49,7 +52,12 @@ RISE_CM_PER_H = 20.0
 FALL_CM_PER_H = 3.0
 STEP_CM = 3.0  # beyond that; three times what a ranger is good for
 STAYS_S = 600.0  # as long as nobody stands below a sensor, and a car that is parked stays longer
+FORGOTTEN_S = 300.0  # a jump that was not seen again
 LIFTED_S = 86_400.0  # a step up is ground after a day, not something that will go again
+
+# Of a window's samples, as standard deviation. What is left after outliers are rejected is some
+# millimetres, over grass a centimetre.
+SPREAD_CM = 2.0
 
 SMOOTH_S = 600.0
 SMOOTH_WINDOWS = 11  # a minute each
@@ -155,6 +163,8 @@ class Snow:
         """Return `ground`, `new_snow_cm` and, where an hour closes, `snowfall_cm`."""
         depth_cm = closed.number(DEPTH)
         self.doubts = {}
+        if depth_cm is not None and _is_scattered(closed):
+            depth_cm, self.doubts = None, dict.fromkeys(QUANTITIES, "spike")
         found: dict[str, object] = {"ground": None}
         if self._is_restored and self._memory is not None:
             _rebase(self._memory, closed)
@@ -190,25 +200,38 @@ class Snow:
     def _judge(self, memory: Memory, depth_cm: float, at_ns: int) -> None:
         """Believe the depth, or wait whether it stays."""
         pending = memory.pending
-        if not _is_jump(depth_cm - memory.level_cm, at_ns - memory.level_ns):
+        change_cm = depth_cm - memory.level_cm
+        # What is nearer to where it jumped has not come back, though time would allow the change.
+        stays = pending is not None and abs(depth_cm - pending.cm) < abs(change_cm)
+        if not stays and not _is_jump(change_cm, at_ns - memory.level_ns):
             memory.pending = None  # what was below the sensor is gone
             _believe(memory, depth_cm, at_ns)
             return
-        if pending is None or _is_jump(depth_cm - pending.cm, at_ns - pending.at_ns):
+        if pending is None or at_ns - pending.at_ns > FORGOTTEN_S * S_NS:
             memory.pending = Pending(at_ns, at_ns, depth_cm, [depth_cm])
-        else:
+        elif not _is_jump(depth_cm - pending.cm, at_ns - pending.at_ns):
             pending.at_ns, pending.cm = at_ns, depth_cm
             pending.depths = [*pending.depths, depth_cm][-SMOOTH_WINDOWS:]
             if at_ns - pending.since_ns >= STAYS_S * S_NS:
                 _step(memory, pending, at_ns)
                 return
         if depth_cm > memory.level_cm:
-            self.doubts = {DEPTH: "obstructed", "distance_cm": "obstructed"}
+            self.doubts = dict.fromkeys(QUANTITIES, "obstructed")
 
 
 def _begin(depth_cm: float, closed: Closed) -> Memory:
     at_ns = closed.boot_end_ns
     return Memory(at_ns, None, depth_cm, at_ns, Rises(depth_cm, depth_cm), at_ns)
+
+
+def _is_scattered(closed: Closed) -> bool:
+    """Tell whether a window's samples are no sample of one surface."""
+    sd_cm = closed.number(DEPTH, "sd")
+    if sd_cm is None:
+        return closed.flags.get(DEPTH) != "good"
+    # What rises evenly while the window lasts spreads by its span over the root of 12.
+    hours = (closed.end_ns - closed.start_ns) / HOUR_NS
+    return sd_cm > SPREAD_CM + RISE_CM_PER_H * hours / math.sqrt(12)
 
 
 def _is_jump(change_cm: float, in_ns: int) -> bool:
@@ -236,7 +259,7 @@ def _believe(memory: Memory, depth_cm: float, at_ns: int) -> None:
 
 
 def _seen(memory: Memory) -> str:
-    """Return what may be said of the ground: what lifted the surface may be a car on bare ground."""
+    """Return what may be said of the ground: the surface may be the roof of a car."""
     is_hidden = memory.pending is not None or (memory.lifted_cm > 0 and memory.ground != "snow")
     return "unknown" if is_hidden else memory.ground
 
