@@ -4,7 +4,7 @@ Falling snow, a passer-by or a second reflection answers a ranger in place of th
 snow more often than the surface itself. The median, and a Hampel filter around it, stand only while
 fewer than half of the samples are wrong; but echoes of flakes come from anywhere, and those of the
 surface from one place. So the densest quarter of the samples says where that place is, and what
-lies far from it is an outlier. It holds while the surface gives more than a quarter of the samples.
+lies far from it is an outlier. It holds while the surface gives more than a third of the samples.
 """
 
 from __future__ import annotations

@@ -9,5 +9,6 @@ from __future__ import annotations
 BENCHES = {
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "decoders": "what each driver costs a frame",
+    "snow": "recorded winters below simulated snow gauges: what the city is told of them",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
 }
