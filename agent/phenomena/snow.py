@@ -37,7 +37,7 @@ from ..record import tidy
 from .closed import Closed
 
 DEPTH = "depth_cm"
-QUANTITIES = (DEPTH, "distance_cm")  # doubted together
+DOUBTED = (DEPTH, "distance_cm")  # together
 
 S_NS = 1_000_000_000
 HOUR_NS = 3600 * S_NS
@@ -163,8 +163,11 @@ class Snow:
         """Return `ground`, `new_snow_cm` and, where an hour closes, `snowfall_cm`."""
         depth_cm = closed.number(DEPTH)
         self.doubts = {}
+        if self._memory is None and DEPTH not in closed.values:
+            return {}  # it measures distances only
         if depth_cm is not None and _is_scattered(closed):
-            depth_cm, self.doubts = None, dict.fromkeys(QUANTITIES, "spike")
+            depth_cm = None
+            self._doubt("spike", closed)
         found: dict[str, object] = {"ground": None}
         if self._is_restored and self._memory is not None:
             _rebase(self._memory, closed)
@@ -176,7 +179,8 @@ class Snow:
             memory.at_ns = closed.boot_end_ns
             memory.utc_ns = closed.end_ns if closed.is_timed else None
         if memory is not None and depth_cm is not None:
-            self._judge(memory, depth_cm, closed.boot_end_ns)
+            if not _judge(memory, depth_cm, closed.boot_end_ns) and depth_cm > memory.level_cm:
+                self._doubt("obstructed", closed)
             found["ground"] = _class(_seen(memory), closed)
             found["new_snow_cm"] = tidy(round(memory.rises.sum_cm, 1))
             self.storm_cm = round(_storm_cm(memory), 1)
@@ -197,31 +201,34 @@ class Snow:
         self._is_restored = self._memory is not None
         self.storm_cm = None if self._memory is None else round(_storm_cm(self._memory), 1)
 
-    def _judge(self, memory: Memory, depth_cm: float, at_ns: int) -> None:
-        """Believe the depth, or wait whether it stays."""
-        pending = memory.pending
-        change_cm = depth_cm - memory.level_cm
-        # What is nearer to where it jumped has not come back, though time would allow the change.
-        stays = pending is not None and abs(depth_cm - pending.cm) < abs(change_cm)
-        if not stays and not _is_jump(change_cm, at_ns - memory.level_ns):
-            memory.pending = None  # what was below the sensor is gone
-            _believe(memory, depth_cm, at_ns)
-            return
-        if pending is None or at_ns - pending.at_ns > FORGOTTEN_S * S_NS:
-            memory.pending = Pending(at_ns, at_ns, depth_cm, [depth_cm])
-        elif not _is_jump(depth_cm - pending.cm, at_ns - pending.at_ns):
-            pending.at_ns, pending.cm = at_ns, depth_cm
-            pending.depths = [*pending.depths, depth_cm][-SMOOTH_WINDOWS:]
-            if at_ns - pending.since_ns >= STAYS_S * S_NS:
-                _step(memory, pending, at_ns)
-                return
-        if depth_cm > memory.level_cm:
-            self.doubts = dict.fromkeys(QUANTITIES, "obstructed")
+    def _doubt(self, why: Reason, closed: Closed) -> None:
+        self.doubts = {name: why for name in DOUBTED if name in closed.values}
 
 
 def _begin(depth_cm: float, closed: Closed) -> Memory:
     at_ns = closed.boot_end_ns
     return Memory(at_ns, None, depth_cm, at_ns, Rises(depth_cm, depth_cm), at_ns)
+
+
+def _judge(memory: Memory, depth_cm: float, at_ns: int) -> bool:
+    """Believe the depth, or wait whether it stays; tell whether it is believed."""
+    pending = memory.pending
+    change_cm = depth_cm - memory.level_cm
+    # What is nearer to where it jumped has not come back, though time would allow the change.
+    stays = pending is not None and abs(depth_cm - pending.cm) < abs(change_cm)
+    if not stays and not _is_jump(change_cm, at_ns - memory.level_ns):
+        memory.pending = None  # what was below the sensor is gone
+        _believe(memory, depth_cm, at_ns)
+        return True
+    if pending is not None and not _is_jump(depth_cm - pending.cm, at_ns - pending.at_ns):
+        pending.at_ns, pending.cm = at_ns, depth_cm
+        pending.depths = [*pending.depths, depth_cm][-SMOOTH_WINDOWS:]
+        if at_ns - pending.since_ns >= STAYS_S * S_NS:
+            _step(memory, pending, at_ns)
+            return True
+    elif pending is None or at_ns - pending.at_ns > FORGOTTEN_S * S_NS:
+        memory.pending = Pending(at_ns, at_ns, depth_cm, [depth_cm])
+    return False
 
 
 def _is_scattered(closed: Closed) -> bool:

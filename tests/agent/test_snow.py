@@ -194,7 +194,7 @@ def test_who_stands_below_is_no_snow(minutes_below: int) -> None:
         derived = snow.derive(window(minute, 130.0))
         assert mode(derived) == "unknown"
         assert derived["new_snow_cm"] == 0
-        assert snow.doubts == {"depth_cm": "obstructed", "distance_cm": "obstructed"}
+        assert snow.doubts == {"depth_cm": "obstructed"}
     found = minutes(snow, [10.0] * 100, begin=101 + minutes_below)
     assert snow.doubts == {}
     assert [each["snowfall_cm"] for each in found if "snowfall_cm" in each] == [0, 0]
@@ -216,6 +216,25 @@ def test_a_plough_on_the_hour_costs_that_hour_only() -> None:
     assert told[1] is None  # it was not known yet whether the depth would stay
     assert told[2] == pytest.approx(3.0, abs=0.1)
     assert found[-1]["new_snow_cm"] == pytest.approx(3.0, abs=0.1)
+
+
+@pytest.mark.parametrize("window_s", [10, 300, 600, 900, 3600])
+def test_a_plough_is_seen_through_windows_of_any_length(window_s: int) -> None:
+    snow, step_min = Snow(), window_s / 60
+    depths_cm = [20.0 if i * step_min < 300 else 3.0 for i in range(round(600 / step_min))]
+    ends_min = [(i + 1) * step_min for i in range(len(depths_cm))]
+    fallen_cm = [min(6.0, max(0.0, (end_min - 60) / 30)) for end_min in ends_min]
+    found = []
+    for i, (lying_cm, new_cm) in enumerate(zip(depths_cm, fallen_cm, strict=True), 1):
+        end_ns = BOOTED_NS + i * window_s * 10**9
+        value = {"median": lying_cm + new_cm, "sd": 0.2, "n": 60}
+        span = (end_ns - window_s * 10**9, end_ns, i * window_s * 10**9)
+        found.append(snow.derive(Closed(*span, True, {"depth_cm": value}, {"depth_cm": "good"})))
+    news = [each["new_snow_cm"] for each in found]
+    assert max(news) == pytest.approx(6.0, abs=0.3)  # type: ignore[type-var]
+    assert news[-1] == 0
+    (_, *told) = [each["snowfall_cm"] for each in found if "snowfall_cm" in each]
+    assert sum(each or 0.0 for each in told) == pytest.approx(6.0, abs=0.1)  # type: ignore[misc]
 
 
 def test_what_a_plough_throws_up_is_no_snowfall_and_a_parked_car_clears_nothing() -> None:
