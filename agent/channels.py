@@ -20,7 +20,7 @@ from .phenomena.closed import NO_FACTS, Closed, Facts, Phenomenon
 from .phenomena.people import Counted
 from .privacy.policy import Policy
 from .qc import Judge
-from .quality import Quality, grade, grade_people, overall
+from .quality import Quality, doubted, grade, grade_people, overall
 from .record import Record, location
 from .window import Tally, Window, Windower
 
@@ -30,11 +30,13 @@ T = TypeVar("T", bound=Tally)
 class Channel(ABC, Generic[T]):
     """One sensor's way from observations to records.
 
-    The records of one that `moves` say where the gateway was, by what another sensor told.
+    The records of one that `moves` say where the gateway was, by what another sensor told. Those
+    of one `in_maintenance` say that somebody works at it.
     """
 
-    def __init__(self, windower: Windower[T], *, moves: bool) -> None:
+    def __init__(self, windower: Windower[T], *, moves: bool, in_maintenance: bool) -> None:
         self._windower = windower
+        self._in_maintenance = in_maintenance
         self.moves = moves
         self.add = windower.add
         self.cover = windower.cover
@@ -51,11 +53,11 @@ class Channel(ABC, Generic[T]):
 
     def advance(self, now_ns: int, clock: Clock) -> list[Record]:
         """Return the records of windows that ended."""
-        return [self._record(window, clock) for window in self._windower.advance(now_ns)]
+        return self._records(self._windower.advance(now_ns), clock)
 
     def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
         """Return the records of everything open."""
-        return [self._record(window, clock) for window in self._windower.flush(now_ns, reason)]
+        return self._records(self._windower.flush(now_ns, reason), clock)
 
     def step(
         self, now_ns: int, moved_ns: int, clock: Clock, covered_to_ns: int | None
@@ -67,8 +69,14 @@ class Channel(ABC, Generic[T]):
         windows = self._windower.step(
             now_ns, moved_ns, known=clock.known, covered_to_ns=covered_to_ns
         )
-        records = [self._record(window, clock) for window in windows]
+        records = self._records(windows, clock)
         return [replace(each, clock=each.clock.doubted(moved_ns)) for each in records]
+
+    def _records(self, windows: list[Window[T]], clock: Clock) -> list[Record]:
+        if self._in_maintenance:
+            for window in windows:
+                window.reasons.add("maintenance")
+        return [self._record(window, clock) for window in windows]
 
     @abstractmethod
     def _record(self, window: Window[T], clock: Clock) -> Record:
@@ -91,6 +99,7 @@ class MeasuredChannel(Channel[Measured]):
         quantities: Mapping[str, Quantity],
         now_ns: int,
         moves: bool = False,
+        in_maintenance: bool = False,
         phenomenon: Phenomenon | None = None,
     ) -> None:
         self._stream, self._kind = stream, kind
@@ -105,8 +114,19 @@ class MeasuredChannel(Channel[Measured]):
         self._newest: Measured | None = None
         self._tells_place = kind == "position"  # by its own fixes, which it is graded by
         super().__init__(
-            Windower(window_s, self._begin, now_ns=now_ns), moves=moves and not self._tells_place
+            Windower(window_s, self._begin, now_ns=now_ns),
+            moves=moves and not self._tells_place,
+            in_maintenance=in_maintenance,
         )
+
+    @property
+    def facts(self) -> Facts:
+        """What its phenomenon knows beyond its records."""
+        return NO_FACTS if self._phenomenon is None else self._phenomenon.facts
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what its phenomenon must know in the next life."""
+        return {} if self._phenomenon is None else self._phenomenon.state()
 
     def _begin(self) -> Measured:
         tally = Measured(self._quantities)
@@ -132,41 +152,45 @@ class MeasuredChannel(Channel[Measured]):
             )
             for name in names
         }
+        measured = {name: tally.value(name) for name in names}
+        derived = self._derived(window, clock, measured, qualities)
+        for name, why in self.facts.doubts.items():
+            if name in qualities:
+                qualities[name] = doubted(qualities[name], why)
         place: dict[str, Quality] = {}
         if self._tells_place:
             place["location"] = grade(tally.fixes, expected, tally.troubles, window.reasons)
         quality = overall(place | qualities)
-        measured: dict[str, dict[str, object] | None] = {}
-        for name, own in qualities.items():
-            value = tally.value(name)
-            if value is not None and own.flag != quality.flag:
-                value |= {"flag": own.flag, "reasons": list(own.reasons)}
-            measured[name] = value
         values: dict[str, object] = {}
         if self._tells_place or self.moves:
             values["location"] = location(tally.fix)
-        values |= measured
-        record = _record(self._stream, self._kind, window, clock, quality.json(), values)
-        return self._with_derived(record, measured, qualities)
+        for name, own in qualities.items():
+            value = measured[name]
+            if value is not None and own.flag != quality.flag:
+                value |= {"flag": own.flag, "reasons": list(own.reasons)}
+            values[name] = value
+        values |= derived
+        return _record(self._stream, self._kind, window, clock, quality.json(), values)
 
-    def _with_derived(
+    def _derived(
         self,
-        record: Record,
+        window: Window[Measured],
+        clock: Clock,
         measured: Mapping[str, Mapping[str, object] | None],
         qualities: Mapping[str, Quality],
-    ) -> Record:
-        """Add what the city asks about. How far the record may be trusted stays as measured."""
+    ) -> dict[str, object]:
+        """Return what the city asks about beyond what was measured."""
         if self._phenomenon is None:
-            return record
+            return {}
         closed = Closed(
-            record.start_ns,
-            record.end_ns,
-            record.boot_end_ns,
-            record.clock.state != "estimated",
+            window.start_ns,
+            window.end_ns,
+            clock.boot_ns(window.end_ns),
+            clock.stamp(clock.boot_ns(window.start_ns)).state != "estimated",
             measured,
             {name: own.flag for name, own in qualities.items()},
         )
-        return replace(record, values={**record.values, **self._phenomenon.derive(closed)})
+        return self._phenomenon.derive(closed)
 
 
 class PeopleChannel(Channel[Counted]):
@@ -180,12 +204,15 @@ class PeopleChannel(Channel[Counted]):
         directions: tuple[Direction, ...],
         now_ns: int,
         moves: bool = False,
+        in_maintenance: bool = False,
     ) -> None:
         self._stream = stream
         self._policy = policy
         self._directions = directions
         super().__init__(
-            Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns), moves=moves
+            Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns),
+            moves=moves,
+            in_maintenance=in_maintenance,
         )
 
     def _record(self, window: Window[Counted], clock: Clock) -> Record:

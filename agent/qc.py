@@ -9,6 +9,8 @@ other on the same series. What differs, and why:
 - Samples further apart than three intervals, or than five minutes, are no neighbours: over an
   outage, or where a sensor is asked once an hour, weather alone moves by more than any spike.
 - Times are exact, not cut to whole seconds; two samples of one instant have no rate.
+- A ranger over snow has outliers (`robust.py`) in place of spikes: what they leave is the surface,
+  and however many echoes came from flakes, they are not held against it.
 - A flat line is timed, not counted in median intervals, remembers at most 33 stretches of time,
   and is noticed at most 1/32 of its length later for that. A tolerance of 0 finds equal values.
 
@@ -27,6 +29,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from drivers.base import Limits, Reason
+
+from .robust import outliers
 
 GOOD, NOT_EVALUATED, SUSPECT, FAIL, MISSING = 1, 2, 3, 4, 9
 _FROM_WORST = (FAIL, SUSPECT, GOOD, NOT_EVALUATED, MISSING)  # as ioos_qc.qartod.qartod_compare
@@ -201,6 +205,7 @@ class Verdict:
     """What the tests found in a window: each sample counts once, under its first worst test."""
 
     rejected: Counter[Reason] = field(default_factory=Counter)
+    outliers: int = 0  # of the rejected
     doubted: Counter[Reason] = field(default_factory=Counter)
 
 
@@ -232,8 +237,9 @@ class Judge:
         `times_s` (on a clock that does not step) and `values` (all finite) have shape (n,), n >= 0;
         `after` is the sample that follows them, where it is known.
         """
-        verdict = Verdict()
         tests = self.flags(times_s, values, after)
+        has_outliers = self._limits.outlier is not None and "spike" in tests
+        verdict = Verdict(outliers=tests["spike"].count(FAIL) if has_outliers else 0)
         if not any(SUSPECT in flags or FAIL in flags for flags in tests.values()):
             return values, verdict
         kept = array("d")
@@ -260,11 +266,15 @@ class Judge:
             if FAIL in tests["out_of_range"]:
                 values = [_within(span, value) for value in values]
             following = [(time_s, _within(span, value)) for time_s, value in following]
+        if limits.outlier is not None:
+            tests["spike"] = _outliers(values, limits.outlier)
+            pairs = zip(values, tests["spike"], strict=True)
+            values = [math.nan if flag == FAIL else value for value, flag in pairs]
         known = ([] if self._before is None else [self._before], following)
         first, end = len(known[0]), len(known[0]) + len(values)
         times_around = [*(time for time, _ in known[0]), *times_s, *(time for time, _ in known[1])]
         around = [*(value for _, value in known[0]), *values, *(value for _, value in known[1])]
-        if limits.spike is not None or limits.suspect_spike is not None:
+        if "spike" not in tests and (limits.spike or limits.suspect_spike):
             flags = spike(
                 times_around, around, limits.spike, limits.suspect_spike, gap_s=self._gap_s
             )
@@ -275,6 +285,16 @@ class Judge:
             tests["stuck"] = self._plateau.flags(times_s, values)
         self._before = times_s[-1], values[-1]
         return tests
+
+
+def _outliers(values: Sequence[float], floor: float) -> bytearray:
+    """Flag what is far from where most agree; NaN is missing."""
+    flags = bytearray(MISSING if math.isnan(value) else GOOD for value in values)
+    at = [index for index, flag in enumerate(flags) if flag == GOOD]
+    for index, is_far in zip(at, outliers([values[i] for i in at], floor), strict=True):
+        if is_far:
+            flags[index] = FAIL
+    return flags
 
 
 def _within(span: tuple[float, float], value: float) -> float:

@@ -10,6 +10,10 @@ suspect        fewer than half of the samples that the window should hold have p
                than a fifth of those that came are rejected or in doubt
 good           otherwise
 
+Outliers do not count among the samples that came: in a snowstorm most echoes are of flakes, and
+what is left of them is the surface. They are counted in the value, and what they cost shows in
+the number that has passed.
+
 A value that is not good says why, as far as is known: failed readings, the device's troubles, and
 what the tests found. The window's own reasons (`partial`, `clock_step`) are always told.
 """
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from drivers.base import PEOPLE_REASONS, REASONS, Reason
@@ -57,10 +61,11 @@ def grade(
     verdict: Verdict = NOTHING_FOUND,
 ) -> Quality:
     """Grade one value: `n` valid samples of `expected`, what went wrong, what the tests found."""
-    rejected, doubted = verdict.rejected.total(), verdict.doubted.total()
+    rejected = verdict.rejected.total() - verdict.outliers
+    doubted = verdict.doubted.total()
     came = n + rejected
     flag: Flag = "good"
-    if came == 0:
+    if came == 0 and not verdict.outliers:
         flag = "missing" if expected or seen else "not_evaluated"
     elif n < rejected:
         flag = "bad"
@@ -71,6 +76,12 @@ def grade(
         found = seen + verdict.rejected + verdict.doubted
         reasons |= {reason for reason, count in found.items() if count}
     return Quality(flag, n, expected, _in_order(reasons))
+
+
+def doubted(quality: Quality, why: Reason) -> Quality:
+    """Return the quality of a value that something beyond its own samples puts in doubt."""
+    worst = max(quality.flag, "suspect", key=_FROM_BEST_TO_WORST.index)
+    return replace(quality, flag=worst, reasons=_in_order({*quality.reasons, why}))
 
 
 def grade_people(n: int, expected: int, seen: Counter[Reason], window: Iterable[Reason]) -> Quality:

@@ -392,6 +392,7 @@ class LimitsTable(Table):
     flat_s: Threshold | None = None
     suspect_flat_s: Threshold | None = None
     flat_tolerance: float | None = Field(default=None, ge=0)
+    outlier: Threshold | None = None
 
     @model_validator(mode="after")
     def _suspect_before_fail(self) -> LimitsTable:

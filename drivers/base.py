@@ -131,7 +131,7 @@ class Limits:
     A sample that fails is rejected; one that is suspect stays in the aggregate and is counted. None
     switches a test off. Source: IOOS, Manual for Real-Time Quality Control (QARTOD) of In-situ
     Temperature and Salinity Data, tests 4 (gross range), 6 (spike), 7 (rate of change) and 8 (flat
-    line).
+    line). `outlier` is ours: echoes of falling snow come in crowds, and no neighbour of one helps.
     """
 
     range: tuple[float, float] | None = None  # gross range: outside fails
@@ -142,6 +142,7 @@ class Limits:
     flat_s: float | None = None  # within `flat_tolerance` for so long fails
     suspect_flat_s: float | None = None
     flat_tolerance: float = 0.0
+    outlier: float | None = None  # away from a window's densest quarter by more fails, as a spike
 
 
 @dataclass(frozen=True, slots=True)

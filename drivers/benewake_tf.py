@@ -23,7 +23,7 @@ import statistics
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
@@ -33,6 +33,7 @@ from .base import (
     BusError,
     Clock,
     FrameError,
+    Limits,
     LineSettings,
     Observation,
     Quantity,
@@ -42,6 +43,7 @@ from .base import (
     Stillness,
 )
 from .buses import SerialPort
+from .depth import MountedOptions, Overhead, depth, distance
 
 FRAME_BYTES = 9
 FRAME_HEAD, COMMAND_HEAD = 0x59, 0x5A
@@ -108,8 +110,8 @@ SOURCE = (
     "codes as in budryerson/TFMini-Plus"
 )
 
-DISTANCE = Quantity("distance_cm", "cm", "distance to what the beam meets", 10.0, 2200.0)
-DEPTH = Quantity("depth_cm", "cm", "depth of snow: mounting height less distance", -50.0, 2200.0)
+DISTANCE = distance(10.0, 2200.0, "distance to what the beam meets")
+DEPTH = depth(2200.0)
 
 
 class Sample(NamedTuple):
@@ -359,7 +361,7 @@ class TfPort:
         self._is_off = TRAITS[self._model].takes_commands and not keeps
 
 
-class BenewakeTfOptions(base.Options):
+class BenewakeTfOptions(MountedOptions):
     """Which lidar it is, and what it looks at."""
 
     model: Model = Field(default="tfmini-plus", description="the model, as printed on it")
@@ -367,12 +369,6 @@ class BenewakeTfOptions(base.Options):
         default="snow",
         description="snow: depth below mount_height_cm, believed if 60 % of a second's samples "
         "are valid; distance: as soon as one is",
-    )
-    mount_height_cm: float | None = Field(
-        default=None,
-        gt=0.0,
-        le=2200.0,
-        description="snow: from the lidar's face to the bare ground, along the beam",
     )
     frame_rate_hz: Literal[5, 10, 20, 25, 50, 100] = Field(
         default=10,
@@ -385,9 +381,7 @@ class BenewakeTfOptions(base.Options):
 
     def missing_to_measure(self) -> list[str]:
         """Say that depth needs the mounting height."""
-        if self.mode == "snow" and self.mount_height_cm is None:
-            return ["mount_height_cm: the height of the lidar's face above the bare ground"]
-        return []
+        return super().missing_to_measure() if self.mode == "snow" else []
 
 
 class BenewakeTf:
@@ -431,9 +425,11 @@ class BenewakeTf:
         self._burst: list[bytes] = []
         self._stillness = Stillness(options.stuck_s)
         traits = TRAITS[options.model]
-        self._distance = Quantity(
-            DISTANCE.name, DISTANCE.unit, DISTANCE.means, traits.low_cm, traits.high_cm
-        )
+        seen = distance(traits.low_cm, traits.high_cm, DISTANCE.means)
+        if options.mode == "snow":
+            self._overhead = Overhead(seen, DEPTH, options)
+        else:  # whatever passes there is what it measures
+            self._overhead = Overhead(replace(seen, limits=Limits()), DEPTH, MountedOptions())
         self.frames = 0
         self.frame_errors = 0
         self.identity = ""
@@ -441,10 +437,7 @@ class BenewakeTf:
     @property
     def quantities(self) -> Mapping[str, Quantity]:
         """The distance, and over snow the depth where the mounting height is known."""
-        known = [self._distance]
-        if self._options.mode == "snow" and self._options.mount_height_cm is not None:
-            known.append(DEPTH)
-        return {quantity.name: quantity for quantity in known}
+        return self._overhead.quantities
 
     def open(self) -> None:
         """Find the lidar and tell it its rate and unit. Raises BusError or FrameError."""
@@ -506,15 +499,5 @@ class BenewakeTf:
         elif len(valid) < enough:
             (why, _), *_ = Counter(each for each in reasons if each is not None).most_common()
         if why is not None:
-            return [Reading(name, None, at_ns, (why,)) for name in self.quantities]
-        distance_cm = float(statistics.median(valid))
-        found = [Reading(DISTANCE.name, distance_cm, at_ns)]
-        if DEPTH.name in self.quantities and self._options.mount_height_cm is not None:
-            found.append(_depth(self._options.mount_height_cm - distance_cm, at_ns))
-        return found
-
-
-def _depth(depth_cm: float, at_ns: int) -> Reading:
-    if DEPTH.low is not None and depth_cm < DEPTH.low:
-        return Reading(DEPTH.name, None, at_ns, ("out_of_range",))
-    return Reading(DEPTH.name, depth_cm, at_ns)
+            return self._overhead.nothing(why, at_ns)
+        return self._overhead.measured(float(statistics.median(valid)), at_ns)

@@ -272,7 +272,7 @@ IRS31PRO = (
     ),
 )
 SHM31 = (
-    # Noise around bare ground gives small negative depths; cutting them off would bias the mean.
+    # Its own set-up holds the mounting height, the angle and the zero.
     Channel(
         604,
         Quantity("depth_cm", "cm", "depth of snow", -50.0, 1600.0, limits=limits.DEPTH_CM),

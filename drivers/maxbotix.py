@@ -20,6 +20,7 @@ from pydantic import Field
 from . import base
 from .base import BusError, LineSettings, Quantity, Reading, Reason
 from .buses import SerialPort
+from .depth import MountedOptions, Overhead, depth, distance
 from .framing import LineFramer
 
 # What the sensor says when nothing comes back, by its range; nothing above it can be said.
@@ -29,8 +30,8 @@ READ_TIMEOUT_S = 0.2  # one frame's time: there is nearly always something to ta
 
 _FRAME = re.compile(rb"R(\d{4})")
 
-DISTANCE = Quantity("distance_cm", "cm", "distance to the surface below", 30.0, 999.8)
-DEPTH = Quantity("depth_cm", "cm", "depth of snow: mounting height less distance", -50.0, 999.8)
+DISTANCE = distance(30.0, 999.8, "distance to the surface below")
+DEPTH = depth(999.8)
 
 
 def distance_mm(line: bytes) -> int | None:
@@ -52,12 +53,9 @@ def invalid_because(distance: int, *, min_mm: float, no_target_mm: int) -> Reaso
     return "out_of_range" if distance > no_target_mm else None
 
 
-class MaxBotixOptions(base.Options):
+class MaxBotixOptions(MountedOptions):
     """How the sensor is mounted, and which one it is."""
 
-    mount_height_cm: float | None = Field(
-        default=None, gt=0.0, le=1000.0, description="from the sensor's face to the bare ground"
-    )
     range_m: Literal[5, 10] = Field(default=5, description="range of the model, 5 or 10")
     min_cm: float = Field(
         default=50.0, ge=0.0, description="values up to this are 'too close': 50 for WRS, 30 for WR"
@@ -70,12 +68,6 @@ class MaxBotixOptions(base.Options):
         description="the same distance for so long is no measurement any more; 0 = never",
     )
     rate_hz: float = Field(default=6.0, gt=0.0, description="frames a second, nominally")
-
-    def missing_to_measure(self) -> list[str]:
-        """Say that depth needs the mounting height."""
-        if self.mount_height_cm is None:
-            return ["mount_height_cm: the height of the sensor's face above the bare ground"]
-        return []
 
 
 class MaxBotix:
@@ -125,6 +117,7 @@ class MaxBotix:
     ) -> None:
         self._bus = bus
         self._options = options
+        self._overhead = Overhead(DISTANCE, DEPTH, options)
         self._now_ns = now_ns
         self._framer = LineFramer(end=b"\r", max_bytes=64)
         self._heard_ns: int | None = None
@@ -138,8 +131,7 @@ class MaxBotix:
     @property
     def quantities(self) -> Mapping[str, Quantity]:
         """The distance, and the depth where the mounting height is known."""
-        known = (DISTANCE,) if self._options.mount_height_cm is None else (DISTANCE, DEPTH)
-        return {quantity.name: quantity for quantity in known}
+        return self._overhead.quantities
 
     def open(self) -> None:
         """Start to count silence: the sensor needs nothing."""
@@ -172,31 +164,24 @@ class MaxBotix:
         """Decode the frames that `chunk` completes."""
         found: list[Reading] = []
         for line in self._framer.feed(chunk):
-            distance = distance_mm(line)
-            if distance is None:
+            said_mm = distance_mm(line)
+            if said_mm is None:
                 self._strange_lines += 1
                 continue
             self.frames += 1
-            found += self._readings(distance, at_boot_ns)
+            found += self._readings(said_mm, at_boot_ns)
         self.frame_errors = self._strange_lines + self._framer.overlong
         return found
 
-    def _readings(self, distance: int, at_boot_ns: int) -> list[Reading]:
+    def _readings(self, said_mm: int, at_boot_ns: int) -> list[Reading]:
         reason = invalid_because(
-            distance,
+            said_mm,
             min_mm=self._options.min_cm * 10,
             no_target_mm=NO_TARGET_MM[self._options.range_m],
         )
         # A sensor without an echo repeats itself rightly.
-        if reason is None and self._stillness.lasts(distance, at_boot_ns):
+        if reason is None and self._stillness.lasts(said_mm, at_boot_ns):
             reason = "stuck"
         if reason is not None:
-            return [Reading(name, None, at_boot_ns, (reason,)) for name in self.quantities]
-        found = [Reading(DISTANCE.name, distance / 10, at_boot_ns)]
-        if self._options.mount_height_cm is not None:
-            depth_cm = (self._options.mount_height_cm * 10 - distance) / 10
-            if (DEPTH.low or 0.0) <= depth_cm:
-                found.append(Reading(DEPTH.name, depth_cm, at_boot_ns))
-            else:  # the distance may be true: it looks into a ditch
-                found.append(Reading(DEPTH.name, None, at_boot_ns, ("out_of_range",)))
-        return found
+            return self._overhead.nothing(reason, at_boot_ns)
+        return self._overhead.measured(said_mm / 10, at_boot_ns)

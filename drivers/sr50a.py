@@ -43,6 +43,7 @@ from .base import (
     Reason,
 )
 from .buses import SerialPort
+from .depth import MountedOptions, Overhead, depth, distance
 from .dialogue import ask
 from .framing import SeekingFramer
 
@@ -88,8 +89,8 @@ _INFO = re.compile(
 )
 
 # 0.5 to 10 m at 0 degC, as far as -50 and +60 degC stretch it.
-DISTANCE = Quantity("distance_cm", "cm", "distance to the surface below", 45.0, 1105.0)
-DEPTH = Quantity("depth_cm", "cm", "depth of snow: mounting height less distance", -50.0, 1000.0)
+DISTANCE = distance(45.0, 1105.0, "distance to the surface below")
+DEPTH = depth(1000.0)
 
 
 def checksum(frame: bytes) -> int:
@@ -193,7 +194,7 @@ def _is_proven(frame: bytes) -> bool:
     return match is not None and int(match[1], 16) == checksum(frame)
 
 
-class Sr50aOptions(base.Options):
+class Sr50aOptions(MountedOptions):
     """Which device it is, how it is set and mounted, and who knows the air's temperature."""
 
     model: Literal["sr50a", "sr50at"] = Field(
@@ -203,9 +204,6 @@ class Sr50aOptions(base.Options):
         default=None,
         pattern=r"^[0-9A-F]{2}$",
         description='the two characters of its serial address; default "33", as from the factory',
-    )
-    mount_height_cm: float | None = Field(
-        default=None, gt=0.0, le=1000.0, description="from the transducer to the bare ground"
     )
     units: Unit = Field(default="m", description="Output Units, as set in the device")
     fields: list[Extra] | None = Field(
@@ -284,9 +282,7 @@ class Sr50aOptions(base.Options):
 
     def missing_to_measure(self) -> list[str]:
         """Say that depth needs the mounting height, and a distance the air's temperature."""
-        missing = []
-        if self.mount_height_cm is None:
-            missing.append("mount_height_cm: the height of the transducer above the bare ground")
+        missing = super().missing_to_measure()
         told = self.temperature_from is not None or self.assume_temperature_c is not None
         if not (self.has_thermometer or told):
             missing.append(
@@ -366,6 +362,7 @@ class Sr50a:
     def __init__(self, bus: SerialPort, options: Sr50aOptions, now_ns: Callable[[], int]) -> None:
         self._bus = bus
         self._options = options
+        self._overhead = Overhead(DISTANCE, DEPTH, options)
         self._now_ns = now_ns
         self._framer = SeekingFramer(_frame_bytes)
         self._misbuilt = 0
@@ -380,8 +377,7 @@ class Sr50a:
     @property
     def quantities(self) -> Mapping[str, Quantity]:
         """The distance, and the depth where the mounting height is known."""
-        known = (DISTANCE,) if self._options.mount_height_cm is None else (DISTANCE, DEPTH)
-        return {quantity.name: quantity for quantity in known}
+        return self._overhead.quantities
 
     def hear_temperature(self, celsius: float, at_boot_ns: int) -> None:
         """Take the air's temperature, measured elsewhere; from any thread."""
@@ -510,19 +506,9 @@ class Sr50a:
         if reason is None and self._stillness.lasts(said.distance, at_boot_ns):
             reason = "stuck"
         distance_m = self._true_distance_m(said, at_boot_ns)
-        if reason is None and distance_m is None:
-            reason = "uncalibrated"
         if reason is not None or distance_m is None:
-            reasons = () if reason is None else (reason,)
-            return [Reading(name, None, at_boot_ns, reasons) for name in self.quantities]
-        distance_cm = round(distance_m * 100, 2)
-        found = [_within(DISTANCE, distance_cm, at_boot_ns)]
-        if self._options.mount_height_cm is not None:
-            depth_cm = round(self._options.mount_height_cm - distance_cm, 2)
-            # Of a distance that cannot be there is no depth either.
-            value = depth_cm if found[0].value is not None else math.inf
-            found.append(_within(DEPTH, value, at_boot_ns))
-        return found
+            return self._overhead.nothing(reason or "uncalibrated", at_boot_ns)
+        return self._overhead.measured(distance_m * 100, at_boot_ns)
 
     def _true_distance_m(self, said: Said, at_boot_ns: int) -> float | None:
         """Return the distance with the speed of sound corrected once; None where it cannot be."""
@@ -543,15 +529,6 @@ class Sr50a:
             return None
         celsius, measured_ns = self._air
         return celsius if at_boot_ns - measured_ns <= STALE_S * 1e9 else None
-
-
-def _within(quantity: Quantity, value: float, at_boot_ns: int) -> Reading:
-    is_sayable = (quantity.low is None or value >= quantity.low) and (
-        quantity.high is None or value <= quantity.high
-    )
-    if is_sayable:
-        return Reading(quantity.name, value, at_boot_ns)
-    return Reading(quantity.name, None, at_boot_ns, ("out_of_range",))
 
 
 def _question(command: bytes, address: str) -> bytes:

@@ -8,8 +8,10 @@ a small JSON object; one that cannot be understood is left, as if it were the fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from drivers.base import Reason
 
 from ..quality import Flag
 
@@ -47,6 +49,8 @@ class Facts:
     """What a phenomenon knows beyond what its sensor's record says, for the alert rules."""
 
     storm_cm: float | None = None  # new snow without a break
+    # Why a value of the latest window is suspect though its samples agree, by quantity.
+    doubts: Mapping[str, Reason] = field(default_factory=dict)
 
 
 NO_FACTS = Facts()

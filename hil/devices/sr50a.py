@@ -28,7 +28,8 @@ class Sr50aDevice:
     """Hangs `mount_height_cm` over the ground and measures down to the top of `depth_cm`.
 
     The truth is `depth_cm` and the air, `air_c`. The shares say how often a snowflake answers in
-    place of the ground, and how often nothing does. Equal seeds speak equally.
+    place of the ground, how many of those give a good echo, and how often nothing answers. Equal
+    seeds speak equally.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Sr50aDevice:
         has_thermometer: bool = False,
         noise_mm: float = 1.0,
         snowflake_share: float = 0.0,
+        good_flake_share: float = 0.0,
         no_echo_share: float = 0.0,
         boot_s: float = 0.0,
         turnaround_s: tuple[float, float] = TURNAROUND_S,
@@ -52,6 +54,7 @@ class Sr50aDevice:
         self.depth_cm = depth_cm
         self.air_c = air_c
         self.snowflake_share = snowflake_share
+        self.good_flake_share = good_flake_share
         self.no_echo_share = no_echo_share
         self.thermometer_works = has_thermometer
         self.diagnostics = "11111"
@@ -65,6 +68,7 @@ class Sr50aDevice:
         self._boot_s = boot_s
         self._serial = serial
         self._random = Random(seed)
+        self._flakes = Random(seed + 1)
         self._powered_s: float | None = None
         self._told_c: float | None = None
         self._line = b""
@@ -129,7 +133,8 @@ class Sr50aDevice:
         form, per_metre = _DISTANCE[self._units]
         said = [_NO_ECHO[self._units] if is_lost else form % round(shown_m * per_metre, 6)]
         if "quality" in self._fields:
-            quality = 0 if is_lost else poor if is_flake else good
+            is_poor = is_flake and self._flakes.random() >= self.good_flake_share
+            quality = 0 if is_lost else poor if is_poor else good
             said.append(f"{quality:03d}")
         if "temperature" in self._fields:
             own_c = self._own_c(at_s)
