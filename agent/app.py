@@ -31,6 +31,9 @@ from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
 from .memory import Memory, digest_of
+from .phenomena.choice import phenomenon_of
+from .phenomena.closed import Phenomenon
+from .phenomena.weather import OF_THE_AIR, Surroundings
 from .pipeline import HearTemperature, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .record import GATEWAY_STREAM, utc_text
@@ -132,6 +135,7 @@ class Gateway:
         )
         digests = {s.table.id: digest_of(s.table.driver, s.table.options) for s in plan.sensors}
         self._memory = Memory(Path(config.spool.path), digests)
+        self._surroundings = Surroundings()
         self._pipeline = Pipeline(
             {name: self._channel(*pair) for name, pair in self._drivers.items()},
             inbox,
@@ -153,6 +157,12 @@ class Gateway:
             power_failed=self._on_power_failed,
             version=__version__,
             listeners=temperature_listeners(pairs),
+            surroundings=self._surroundings,
+            of_the_air={
+                sensor.table.id
+                for sensor, driver in pairs
+                if kind_of(driver) in ("weather", "road") and OF_THE_AIR & driver.quantities.keys()
+            },
         )
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
@@ -309,24 +319,42 @@ class Gateway:
         )
 
     def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel[Any]:
+        name, in_maintenance = sensor.table.id, sensor.table.maintenance
         moves = any(each.driver.spec.kind == "position" for each in self._plan.sensors)
         if sensor.counts_people:
             return PeopleChannel(
-                sensor.table.id,
+                name,
                 policy=self._plan.policy,
                 directions=directions_of(driver),
                 now_ns=self._utc_ns(),
                 moves=moves,
+                in_maintenance=in_maintenance,
             )
         return MeasuredChannel(
-            sensor.table.id,
+            name,
             kind_of(driver),
             window_s=sensor.window_s,
             rate_hz=driver.rate_hz,
-            quantities=driver.quantities,
+            quantities=sensor.believed(driver.quantities),
             now_ns=self._utc_ns(),
             moves=moves,
+            in_maintenance=in_maintenance,
+            phenomenon=self._phenomenon(name, driver, moves=moves),
         )
+
+    def _phenomenon(self, name: str, driver: Driver, *, moves: bool) -> Phenomenon | None:
+        """Return what is computed from a sensor's windows, with what the last life knew."""
+        kind, quantities = kind_of(driver), driver.quantities
+        found = phenomenon_of(kind, quantities, self._surroundings, moves=moves)
+        known = self._memory.of(name)
+        if found is None or known is None:
+            return found
+        try:
+            found.restore(known)
+        except ValueError as exc:
+            log.warning("what was known of a sensor is of no use", sensor=name, why=str(exc))
+            return phenomenon_of(kind, quantities, self._surroundings, moves=moves)
+        return found
 
     def _sensor_birth(self, sensor: PlannedSensor, driver: Driver) -> dict[str, object]:
         table, directions = sensor.table, directions_of(driver)

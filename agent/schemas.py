@@ -84,6 +84,18 @@ class ClassSummary(Payload):
     reasons: list[Reason] = []
 
 
+class Forecast(Payload):
+    """What a quantity will be, made on the gateway and better than "it stays as it is" there."""
+
+    at: UtcTime
+    value: float
+    low: float = Field(description="low..high holds 80 % of the outcomes")
+    high: float
+    skill: float = Field(
+        description="1 - mean absolute error / that of persistence, as verified on this sensor"
+    )
+
+
 class GatewayPlace(Payload):
     """Where the gateway was at its last fix inside the window (WGS 84); never a person's place."""
 
@@ -142,7 +154,7 @@ class Record(Payload):
     values: (
         StartValues
         | PeopleValues
-        | dict[str, NumberSummary | ClassSummary | GatewayPlace | float | None]
+        | dict[str, NumberSummary | ClassSummary | Forecast | GatewayPlace | float | None]
     ) = Field(description="`location` stands in every record of a moving gateway, null without fix")
 
 

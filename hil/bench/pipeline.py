@@ -44,9 +44,11 @@ from agent.app import directions_of, kind_of
 from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import Clock, Look
 from agent.collector import Collected
+from agent.phenomena.choice import phenomenon_of
+from agent.phenomena.weather import Surroundings
 from agent.pipeline import Pipeline
 from agent.privacy.policy import Policy
-from agent.rules import Rules
+from agent.rules import Rules, Subject
 from agent.spool import Spool
 from config.model import AlertsTable
 from drivers.base import Driver
@@ -170,9 +172,12 @@ def play(sources: Mapping[str, Source], sets: int, path: Path) -> Round:
     clock = Clock(look(), trust_system=False)
     spool = Spool(path, max_bytes=2**29, run="bench", boot_id="", gateway="bench")
     committed: list[int] = []
+    surroundings = Surroundings()
     pipeline = Pipeline(
         {
-            f"{name}-{at}": _channel(f"{name}-{at}", each.driver, clock.utc_ns(begin_ns))
+            f"{name}-{at}": _channel(
+                f"{name}-{at}", each.driver, clock.utc_ns(begin_ns), surroundings
+            )
             for at in range(sets)
             for name, each in sources.items()
         },
@@ -186,7 +191,16 @@ def play(sources: Mapping[str, Source], sets: int, path: Path) -> Round:
         committed=lambda entries: committed.append(len(entries)),
         rewind=lambda: None,
         book=AlertBook([], lambda: "episode"),
-        rules=Rules(AlertsTable(), {}),
+        rules=Rules(
+            AlertsTable(),
+            {
+                f"{name}-{at}": Subject(kind_of(each.driver), {"ja": name, "en": name})
+                for at in range(sets)
+                for name, each in sources.items()
+            },
+        ),
+        surroundings=surroundings,
+        of_the_air={f"weather-{at}" for at in range(sets)},
     )
     cpu_ns: list[int] = []
 
@@ -228,7 +242,7 @@ def merged(sources: Mapping[str, Source], sets: int) -> list[tuple[int, Collecte
     return sorted(polls, key=lambda poll: poll[0])
 
 
-def _channel(stream: str, driver: Driver, now_ns: int) -> Channel[Any]:
+def _channel(stream: str, driver: Driver, now_ns: int, surroundings: Surroundings) -> Channel[Any]:
     if driver.spec.kind == "people":
         policy = Policy(900, Fraction(1, 4))
         return PeopleChannel(stream, policy=policy, directions=directions_of(driver), now_ns=now_ns)
@@ -239,6 +253,7 @@ def _channel(stream: str, driver: Driver, now_ns: int) -> Channel[Any]:
         rate_hz=driver.rate_hz,
         quantities=driver.quantities,
         now_ns=now_ns,
+        phenomenon=phenomenon_of(kind_of(driver), driver.quantities, surroundings, moves=False),
     )
 
 
