@@ -205,8 +205,8 @@ class Verdict:
     """What the tests found in a window: each sample counts once, under its first worst test."""
 
     rejected: Counter[Reason] = field(default_factory=Counter)
-    outliers: int = 0  # of the rejected
     doubted: Counter[Reason] = field(default_factory=Counter)
+    outliers: int = 0  # of the rejected
 
 
 NOTHING_FOUND = Verdict()

@@ -65,7 +65,7 @@ def grade(
     doubted = verdict.doubted.total()
     came = n + rejected
     flag: Flag = "good"
-    if came == 0 and not verdict.outliers:
+    if came == 0:
         flag = "missing" if expected or seen else "not_evaluated"
     elif n < rejected:
         flag = "bad"

@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 
 from agent.channels import MeasuredChannel
 from agent.clock import Clock, Look
-from agent.phenomena.closed import Closed
+from agent.phenomena.closed import Closed, Facts
 from agent.record import Record, batch
 from agent.schemas import message_schema
-from drivers.base import Limits, Quantity, Reading
+from drivers.base import Limits, Quantity, Reading, Reason
 
 S = 1_000_000_000
 MIDNIGHT_NS = 1_800_057_600 * S
@@ -188,6 +188,11 @@ class Hears:
 
     def __init__(self) -> None:
         self.windows: list[Closed] = []
+        self.doubts: dict[str, Reason] = {}
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(doubts=self.doubts)
 
     def derive(self, closed: Closed) -> dict[str, object]:
         self.windows.append(closed)
@@ -214,6 +219,48 @@ def test_a_phenomenon_sees_each_window_once_in_order_and_adds_to_its_record() ->
     assert (first.number(AIR.name), partial.number(AIR.name)) == (4.0, 5.0)
     assert (silent.number(AIR.name), silent.flags) == (None, {AIR.name: "missing"})
     assert station.records[0].quality == {"flag": "good", "n": 10, "expected": 10}
+
+
+def test_what_a_phenomenon_doubts_is_suspect_and_says_why() -> None:
+    hears = Hears()
+    station = Station(AIR, HUMIDITY, phenomenon=hears)
+    for second in range(10):
+        station.hears(4.0)
+        now_ns = station.clock.utc_ns(station.boot_ns) - S
+        wet = Reading(HUMIDITY.name, 80.0 + second, station.boot_ns - S)
+        station.channel.add(wet, now_ns, now_ns=now_ns)
+    hears.doubts = {AIR.name: "obstructed"}
+    record = station.ends()[0]
+    assert record.quality == {
+        "flag": "suspect",
+        "n": 10,
+        "expected": 10,
+        "reasons": ["obstructed"],
+    }
+    humidity = record.values[HUMIDITY.name]
+    assert isinstance(humidity, dict)
+    assert (humidity["flag"], humidity["reasons"]) == ("good", [])
+    lawful([record])
+
+
+def test_echoes_that_flakes_gave_are_counted_and_not_held_against_the_surface() -> None:
+    depth = Quantity("depth_cm", "cm", "snow", limits=Limits(outlier=3.0))
+    station = Station(depth)
+    echoes = [42.0, 180.0, 42.2, 95.0, 41.9, 230.0, 42.1, 310.0, 120.0, 66.0]
+    record = station.hears(*echoes, name=depth.name).ends()[0]
+    value = record.values["depth_cm"]
+    assert isinstance(value, dict)
+    assert (value["n"], value["min"], value["max"]) == (4, 41.9, 42.2)
+    assert value["rejected"] == {"spike": 6}
+    # Fewer than half of those that it should hold, but not bad: what is left agrees.
+    assert record.quality["flag"] == "suspect"
+    lawful([record])
+
+
+def test_in_maintenance_every_record_says_so() -> None:
+    station = Station(AIR, in_maintenance=True).hears(*[4.0] * 20)
+    assert [each.quality["reasons"] for each in station.ends()[:2]] == [["maintenance"]] * 2
+    assert station.records[0].quality["flag"] == "good"
 
 
 def test_a_phenomenon_hears_nothing_that_was_rejected() -> None:
