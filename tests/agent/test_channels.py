@@ -240,7 +240,6 @@ def test_what_a_phenomenon_doubts_is_suspect_and_says_why() -> None:
     humidity = record.values[HUMIDITY.name]
     assert isinstance(humidity, dict)
     assert (humidity["flag"], humidity["reasons"]) == ("good", [])
-    lawful([record])
 
 
 def test_echoes_that_flakes_gave_are_counted_and_not_held_against_the_surface() -> None:

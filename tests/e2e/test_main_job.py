@@ -45,11 +45,13 @@ def test_five_sensors_are_read_released_delivered_and_accounted_for(site: Site) 
     assert site.stop() == 0
     report = site.close_account()
 
-    assert {page.stream for page in report.streams} == {*FIVE, "gateway"}
+    assert {page.stream for page in report.streams} == {*FIVE, "gateway", "alerts"}
+    (frozen,) = site.records("alerts")  # the road is
+    assert (frozen["sensor"], frozen["alert"], frozen["state"]) == ("road-1", "freezing", "raised")
     assert report.duplicates == 0
     for message in site.heard:
         for record in message.records:
-            kind = KINDS.get(record["stream"], "gateway")
+            kind = KINDS.get(record.get("sensor") or record["stream"], "gateway")
             assert message.topic.endswith(f"/{kind}")
 
     for record in good(site, "snow-1"):
