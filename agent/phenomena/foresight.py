@@ -47,10 +47,9 @@ class Foresight:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take the state of both. Raises ValueError where it makes no sense."""
-        try:
-            inner, forecaster = state["inner"], state["forecaster"]
-        except (KeyError, TypeError) as exc:
-            raise ValueError(f"no state of a forecast: {exc}") from exc
+        inner, forecaster = state.get("inner"), state.get("forecaster")
+        if not isinstance(inner, Mapping) or not isinstance(forecaster, Mapping):
+            raise ValueError("no state of a forecast")
         self._inner.restore(inner)
         self._forecaster.restore(forecaster)
 
