@@ -35,6 +35,7 @@ log = structlog.get_logger(part="pipeline")
 CLOCK_LOOK_S = 5.0
 STEP_TOLD_S = 1.0  # leap seconds are no trouble
 STEADY_S = 600.0  # without a further step, until the clock counts as well again
+TICK_S = 1.0  # not at each hand-over: episodes that wait for their time would cost all of them
 REMEMBER_S = 900.0  # what a power cut may cost of what is remembered of the sensors
 
 TIME_UNKNOWN = "time unknown"
@@ -123,6 +124,7 @@ class Pipeline:
         self._writer = Writer(spool, config_id, committed=committed, rewind=rewind, tell=self._note)
         self._next_look_ns = 0
         self._close_at_ns = 0
+        self._tick_at_ns = 0
         self.beat_s = look().boot_ns / 1e9
 
     def run(self) -> None:
@@ -134,7 +136,8 @@ class Pipeline:
         for channel in self._channels.values():
             self._writer.add(channel.advance(now_ns, self._clock))
             self._writer.add(channel.flush(now_ns, self._clock, "partial"))
-        self._writer.add(self._news(now_ns))
+        self._tick_at_ns = 0
+        self._writer.add(self._news(now_ns, self._look().boot_ns))
         self._writer.commit(self._look().boot_ns, hold=self._hold, at_once=True)
         self._keep_in_mind()
 
@@ -208,7 +211,7 @@ class Pipeline:
                 if channel.next_close_ns() <= now_ns:
                     self._close(channel, now_ns)
             self._plan_closing()
-        self._writer.add(self._news(now_ns))
+        self._writer.add(self._news(now_ns, look.boot_ns))
         self._writer.commit(look.boot_ns, hold=self._hold)
         if look.boot_ns >= self._remember_at_ns:
             self._remember_at_ns = look.boot_ns + round(REMEMBER_S * 1e9)
@@ -288,7 +291,7 @@ class Pipeline:
         if witness is not None:
             self._clock.hear(witness)
 
-    def _news(self, now_ns: int) -> list[AlertRecord]:
+    def _news(self, now_ns: int, boot_ns: int) -> list[AlertRecord]:
         """Return what is news of what was told, and of what waited for its time."""
         clock = self._clock.stamp()
         records: list[AlertRecord | None] = []
@@ -298,7 +301,9 @@ class Pipeline:
                 records.append(self._book.clear(name, at_ns=now_ns, clock=clock))
             else:
                 records.append(self._book.raise_(name, values=values, at_ns=now_ns, clock=clock))
-        records += self._book.tick(now_ns, clock)
+        if boot_ns >= self._tick_at_ns:
+            self._tick_at_ns = boot_ns + round(TICK_S * 1e9)
+            records += self._book.tick(now_ns, clock)
         return [record for record in records if record is not None]
 
     def _take_all(self) -> None:
