@@ -106,10 +106,9 @@ class AlertBook:
         """The open episodes: the sensor, or "gateway", and the name."""
         return [(sensor or "gateway", name) for sensor, name in self._episodes]
 
-    @property
-    def ids(self) -> list[str]:
-        """The ids of the open episodes; another thread may ask."""
-        return [episode.id for episode in list(self._episodes.values())]
+    def ids(self, *, without_kind: str = "") -> list[str]:
+        """Return the ids of the open episodes but those of a kind; another thread may ask."""
+        return [each.id for each in list(self._episodes.values()) if each.kind != without_kind]
 
     def raise_(
         self,

@@ -54,8 +54,10 @@ QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the bu
 class Gateway:
     """One life of the daemon, wired and not yet started."""
 
-    def __init__(self, plan: Plan, *, needs_disk: bool = False) -> None:
-        """Open the spool and build everything.
+    def __init__(
+        self, plan: Plan, *, needs_disk: bool = False, without_power: frozenset[str] = frozenset()
+    ) -> None:
+        """Open the spool and build everything; `without_power`: who saw the mains go before.
 
         Raises SpoolError where another gateway has the spool, and with `needs_disk` where the disk
         does not work; else the spool then lives in memory until it does.
@@ -65,7 +67,8 @@ class Gateway:
         self._config = config
         self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
         self._started_s = kernel.boot_s()
-        self.has_lost_power = False  # the mains went, and this life ends because of it
+        self._without_power = without_power
+        self.lost_power: frozenset[str] = frozenset()  # who saw the mains go: this life ends by it
         self._wake: threading.Event | None = None  # of whoever runs us
         self.health = Health()
         path = Path(config.spool.path)
@@ -126,6 +129,7 @@ class Gateway:
             boot_s=kernel.boot_s,
             alert=self._alert,
             expiry_days=expiring.days if expiring.enabled else None,
+            is_time_known=lambda: self._clock.known,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(
@@ -155,6 +159,7 @@ class Gateway:
             ),
             remember=self._memory.keep,
             power_failed=self._on_power_failed,
+            without_power=self._without_power,
             version=__version__,
             listeners=temperature_listeners(pairs),
             surroundings=self._surroundings,
@@ -205,10 +210,10 @@ class Gateway:
             started()
             self._supervisor.watch(wake)
             wake.clear()  # before it is asked: what comes after the answer wakes again
-            while not self.has_lost_power and goes_on():
+            while not self.lost_power and goes_on():
                 self._supervisor.watch(wake)
                 wake.clear()
-            self._supervisor.stop(in_haste=self.has_lost_power)
+            self._supervisor.stop(in_haste=bool(self.lost_power))
             clean = True
         finally:
             self._checker_stopping.set()
@@ -272,17 +277,17 @@ class Gateway:
             "produced": spool.produced(),
             "runs": [{"run": run, "waiting": waiting} for run, waiting in by_run.items()],
             "sensors": self.health.states(),
-            "alerts": self._book.ids,
+            "alerts": self._book.ids(without_kind="people"),
         }
 
     def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
         self._pipeline.tell(name, values)
 
-    def _on_power_failed(self) -> None:
+    def _on_power_failed(self, sensor: str) -> None:
         """End this life: what is open is written down and sent while there still is power."""
         if self._config.alerts.power_fail.flush and self._wake is not None:
-            log.warning("mains power has failed: storing and sending what there is")
-            self.has_lost_power = True
+            log.warning("mains power has failed: storing and sending all", sensor=sensor)
+            self.lost_power = self.lost_power | {sensor}
             self._wake.set()
 
     def _check_spool(self) -> None:
@@ -390,7 +395,7 @@ def _subject(sensor: PlannedSensor, driver: Driver) -> Subject:
     table = sensor.table
     label = table.label or Text()
     names = {"ja": label.ja or label.en or table.id, "en": label.en or label.ja or table.id}
-    return Subject(kind_of(driver), names, table.maintenance)
+    return Subject(kind_of(driver), names, frozenset(driver.quantities), table.maintenance)
 
 
 def offset_s(gateway_id: str, configured_s: float | None) -> float:

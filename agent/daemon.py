@@ -24,7 +24,7 @@ from typing import Protocol
 
 from config.load import ConfigError, Problem
 
-from . import lastgood, relocate
+from . import lastgood, memory, relocate
 from .app import Gateway
 from .lastgood import LastGood, spool_path
 from .notify import notify
@@ -62,6 +62,7 @@ class Daemon:
         self._kept: LastGood | None = None
         self._files: set[Path] = set()  # in which it is kept
         self._next: list[_Attempt] = []
+        self._without_power: frozenset[str] = frozenset()  # sensors that saw the mains go
 
     def run(self) -> None:
         """Run until told to stop. Raises ConfigError, SpoolError, ThreadDiedError."""
@@ -117,7 +118,9 @@ class Daemon:
                 # A place that does not work is left to memory only where there is no other.
                 others = (spool_path(each.plan) for each in attempts[attempts.index(attempt) + 1 :])
                 is_better = any(other != spool_path(plan) for other in others)
-                self._gateway = Gateway(plan, needs_disk=is_better)
+                self._gateway = Gateway(
+                    plan, needs_disk=is_better, without_power=self._without_power
+                )
                 self._gateway.run(self._orders.wake, self._goes_on, partial(self._started, plan))
             except Exception as exc:
                 if self._has_started:
@@ -127,9 +130,8 @@ class Daemon:
                 more = ", the next one is tried" if attempt is not attempts[-1] else ""
                 self._say(f"configuration {plan.loaded.config_id} refused{more}:\n{refused[-1]}")
             else:
-                if self._gateway.has_lost_power:
-                    return self._wait_for_power(attempt)
-                return self._next
+                self._without_power = self._gateway.lost_power
+                return self._wait_for_power(attempt) if self._without_power else self._next
         raise failures[0]
 
     def _wait_for_power(self, attempt: _Attempt) -> list[_Attempt]:
@@ -141,11 +143,13 @@ class Daemon:
         until_s = time.monotonic() + POWER_REST_S
         while time.monotonic() < until_s and not self._orders.must_stop:
             notify("WATCHDOG=1")
-            if self._orders.wake.wait(1.0):
-                self._orders.wake.clear()
-                if not self._orders.must_stop:  # a reload
-                    return self._first()
-        return [replace(attempt, must_gather=False)]
+            self._orders.wake.wait(1.0)
+            self._orders.wake.clear()  # a reload takes effect at the end of the rest
+        try:
+            return self._first()
+        except ConfigError as exc:
+            self._say(f"configuration refused, the old one goes on:\n{exc}")
+            return [replace(attempt, must_gather=False)]
 
     def _goes_on(self) -> bool:
         """Whether the gateway, woken by a signal, goes on as it is."""
@@ -196,6 +200,7 @@ class Daemon:
         for place in elsewhere:
             try:
                 relocate.move(place, here)
+                memory.follow(place, here)
             except SpoolError as exc:
                 if attempt.must_gather:
                     raise

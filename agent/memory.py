@@ -33,12 +33,29 @@ def digest_of(driver: str, options: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_of(spool: Path) -> Path:
+    """Return where the memory of a gateway with such a spool is."""
+    return spool.with_name(f"{spool.name}.memory")
+
+
+def follow(old_spool: Path, new_spool: Path) -> None:
+    """Move the file where the spool has gone; where that fails the sensors begin anew."""
+    old, new = file_of(old_spool), file_of(new_spool)
+    try:
+        replace_file(new, old.read_bytes())
+        old.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        log.warning("cannot be moved", file=str(old), error=str(exc))
+
+
 class Memory:
     """The file, and what it held when it was read. `digests` are those of the present sensors."""
 
     def __init__(self, spool: Path, digests: Mapping[str, str]) -> None:
         """Read what the life before left beside `spool`."""
-        self._file = spool.with_name(f"{spool.name}.memory")
+        self._file = file_of(spool)
         self._digests = dict(digests)
         self._written: bytes | None = None
         self._has_failed = False

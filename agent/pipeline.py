@@ -79,7 +79,8 @@ class Pipeline:
         book: AlertBook,
         rules: Rules,
         remember: Callable[[Mapping[str, State]], None] = lambda _states: None,
-        power_failed: Callable[[], None] = lambda: None,
+        power_failed: Callable[[str], None] = lambda _sensor: None,
+        without_power: Collection[str] = (),
         version: str = "",
         listeners: Mapping[str, Sequence[HearTemperature]] = MappingProxyType({}),
         surroundings: Surroundings | None = None,
@@ -89,7 +90,7 @@ class Pipeline:
 
         `listeners` are told each sensor's air temperature, `surroundings` all that those
         `of_the_air` say, `remember` what the next life must know of the sensors, and `power_failed`
-        that the mains went.
+        which of them saw the mains go; those `without_power` had said so before.
         """
         self._channels = channels
         self._listeners = listeners
@@ -108,7 +109,8 @@ class Pipeline:
         self._remember_at_ns = look().boot_ns + round(REMEMBER_S * 1e9)
         self._power_failed = power_failed
         # Whoever starts while the mains are still away has said good-bye before.
-        self._had_power = not any(name == "power_fail" for _, name in book.active)
+        told = {sensor for sensor, name in book.active if name == "power_fail"}
+        self._without_power = told.union(without_power)
         self._receivers: dict[str, GnssTime] = {}
         self._version = version
         self._trouble: str | None = None
@@ -276,11 +278,13 @@ class Pipeline:
         finding = self._rules.hear(sensor_id, reading)
         if finding is not None:
             self._tell_finding(finding, now_ns)
-        if reading.quantity == POWER and reading.value is not None:
-            has_power = reading.value == "yes"
-            if self._had_power and not has_power and finding is not None:
-                self._power_failed()
-            self._had_power = has_power
+        if reading.quantity != POWER:
+            return
+        if reading.value == "yes":
+            self._without_power.discard(sensor_id)
+        elif finding is not None and finding.is_there and sensor_id not in self._without_power:
+            self._without_power.add(sensor_id)
+            self._power_failed(sensor_id)
 
     def _take_fix(self, sensor_id: str, fix: Fix, at_ns: int, now_ns: int) -> None:
         """Tell the other sensors' windows where they are, and the clock what time it is."""

@@ -31,7 +31,7 @@ from .record import Record, Severity
 DOOR, POWER, THROTTLED, SUPPLY = "open", "power_ok", "throttled", "supply_v"
 TOLD_AT_ONCE = frozenset((DOOR, POWER, THROTTLED, SUPPLY))
 
-# A dispatch is over once the next storm begins, whose snow is less than this share.
+# A dispatch is over with its storm: then there is none, or another one with less than this share.
 STORM_OVER = 0.5
 # A crowd is over below this share of the threshold, and by more than the noise can be.
 CROWD_OVER = 0.9
@@ -55,6 +55,20 @@ CONDITION_NAMES: Mapping[str, Mapping[str, str]] = {
     "fault": {"ja": "不明", "en": "unknown"},
 }
 
+# Which kind of sensor a rule looks at, and what it must measure one of; all others at any.
+_SURFACE = frozenset(("surface_temperature_c",))
+_SNOW = frozenset(("depth_cm",))
+_LOOKS_AT: Mapping[str, tuple[str | None, frozenset[str]]] = {
+    "snow_dispatch": ("snow", _SNOW),
+    "snow_forecast": ("snow", _SNOW),
+    "freezing": ("road", _SURFACE),
+    "freezing_forecast": ("road", _SURFACE),
+    "slippery": ("road", frozenset(("condition", "friction", "ice_mm", *_SURFACE))),
+    "crowding": ("people", frozenset()),
+    "cabinet_door": (None, frozenset((DOOR,))),
+    "power_fail": (None, frozenset((POWER,))),
+}
+
 Key = tuple[str | None, str]  # sensor, None for the gateway's own; name of the rule
 
 
@@ -64,6 +78,7 @@ class Subject:
 
     kind: str
     place: Mapping[str, str]  # its label, by language; its id where there is none
+    quantities: frozenset[str] = frozenset()
     in_maintenance: bool = False
 
 
@@ -100,9 +115,16 @@ class Rules:
         self._since_ns: dict[Key, int] = {}  # of what must last before it is said
 
     def may_speak_of(self, sensor: str, name: str) -> bool:
-        """Tell whether an open episode can still be ended by a rule: sensor and rule are there."""
-        rule = getattr(self._settings, name, None)
-        return sensor in self._subjects and rule is not None and rule.enabled
+        """Tell whether an open episode can still be ended: by a rule, of what a sensor measures."""
+        rule, subject = getattr(self._settings, name, None), self._subjects.get(sensor)
+        if rule is None or subject is None or not rule.enabled:
+            return False
+        if name == "undervoltage" and THROTTLED not in subject.quantities:
+            return SUPPLY in subject.quantities and rule.supply_v is not None
+        kind, quantities = _LOOKS_AT.get(name, (None, frozenset()))
+        return kind in (None, subject.kind) and bool(
+            not quantities or quantities & subject.quantities
+        )
 
     # What sensors say
 
@@ -148,32 +170,34 @@ class Rules:
                 yield from _some(self._crowding(record))
 
     def _missing(self, record: Record) -> Finding | None:
-        quality, name = record.quality, "sensor_missing"
+        name, quality = "sensor_missing", record.quality
         reasons = _reasons(quality)
-        # A burned window, a sensor that warms up: the sensor itself is there. What cannot see is
-        # told of as obstructed.
-        if quality["flag"] == "missing" and not reasons & {
-            "burned", "warmup", "maintenance", "obstructed", "weak_signal",
-        }:  # fmt: skip
-            if self._lasts(name, record, self._settings.sensor_missing.after_s):
-                return self._found(name, record.stream, True, {"reasons": sorted(reasons)})
-            return None
         if quality["flag"] == "not_evaluated" or "burned" in reasons:
             return None
-        return self._over(name, record)
+        # By the best of its values: one that never comes is no sensor that is gone. What warms up
+        # or is being served is there, and what cannot see is told of below.
+        if quality["n"] or reasons & {"warmup", "maintenance"} or self._cannot_see(record):
+            return self._over(name, record)
+        if self._lasts(name, record, self._settings.sensor_missing.after_s):
+            return self._found(name, record.stream, True, {"reasons": sorted(reasons)})
+        return None
 
     def _obstructed(self, record: Record) -> Finding | None:
-        if record.kind == "people":
-            return None  # whether people stand before it is nobody's business
         name = "sensor_obstructed"
-        flag = record.quality["flag"]
-        marked = _reasons(record.quality).union(*map(_reasons, _objects(record.values)))
-        if flag in ("bad", "missing") and "obstructed" in marked:
+        if self._cannot_see(record):
             if self._lasts(name, record, self._settings.sensor_obstructed.after_s):
                 return self._found(name, record.stream, True, {})
             return None
         # One that says nothing at all does not say that its view is free.
-        return self._over(name, record) if flag in ("good", "suspect") else None
+        return self._over(name, record) if record.quality["n"] else None
+
+    def _cannot_see(self, record: Record) -> bool:
+        """Tell whether something stands before a sensor; of people it is nobody's business."""
+        if record.kind == "people" or record.quality["flag"] not in ("bad", "missing"):
+            return False
+        marked = _reasons(record.quality).union(*map(_reasons, _objects(record.values)))
+        has_lens = record.kind in ("snow", "road") and not record.quality["n"]
+        return "obstructed" in marked or (has_lens and "weak_signal" in marked)
 
     def _dispatch(self, record: Record, facts: Facts) -> Finding | None:
         rule, storm_cm = self._settings.snow_dispatch, facts.storm_cm
@@ -196,13 +220,9 @@ class Rules:
         name, threshold_cm = "snow_forecast", self._settings.snow_dispatch.new_snow_cm
         forecast = record.values.get("forecast_new_snow_cm")
         new_cm, storm_cm = record.values.get("new_snow_cm"), facts.storm_cm
-        is_called = (record.stream, "snow_dispatch") in self._there
-        if (
-            is_called
-            or storm_cm is None
-            or not isinstance(new_cm, int | float)
-            or not isinstance(forecast, Mapping)
-        ):
+        if storm_cm is None or not isinstance(new_cm, int | float):
+            return None
+        if storm_cm >= threshold_cm or not isinstance(forecast, Mapping):
             # Nothing is expected any more where it has come, or where nothing can be expected.
             return self._over(name, record)
         end = "value" if self._settings.snow_forecast.when == "expected" else "high"
@@ -280,10 +300,12 @@ class Rules:
             return None
         noise = NOISE_SDS * noise_sd * math.sqrt(len(counts))
         persons = sum(counts)
+        # In a part of a window fewer people pass.
+        is_whole = record.quality["flag"] == "good" and not _reasons(record.quality)
         is_there = self._between(
             (record.stream, "crowding"),
             persons >= rule.persons,
-            persons < CROWD_OVER * rule.persons - noise,
+            is_whole and persons < CROWD_OVER * rule.persons - noise,
         )
         values = {"persons": max(0, persons), "threshold": rule.persons}
         # A moment that tells of nobody.
@@ -303,9 +325,8 @@ class Rules:
     def _lasts(self, name: str, record: Record, after_s: float) -> bool:
         """Tell whether what this window shows has lasted for long enough, or was said before."""
         key = (record.stream, name)
-        since_ns = self._since_ns.setdefault(key, record.start_ns)
-        since_ns = self._since_ns[key] = min(since_ns, record.start_ns)  # a clock that was set back
-        return key in self._there or record.end_ns - since_ns >= after_s * 1e9
+        since_ns = self._since_ns.setdefault(key, record.boot_start_ns)  # UTC may be set meanwhile
+        return key in self._there or record.boot_end_ns - since_ns >= after_s * 1e9
 
     def _steady(self, name: str, record: Record, is_so: bool, after_s: float) -> bool | None:
         """Tell whether what may change with every window has held, or has been over, for long."""
@@ -313,8 +334,7 @@ class Rules:
             self._since_ns.pop((record.stream, CALM + name), None)
             return True if self._lasts(name, record, after_s) else None
         self._since_ns.pop((record.stream, name), None)
-        is_calm = self._lasts(CALM + name, record, CALM_S)
-        return self._between((record.stream, name), False, is_calm)
+        return False if self._lasts(CALM + name, record, CALM_S) else None
 
     def _over(self, name: str, record: Record) -> Finding | None:
         self._since_ns.pop((record.stream, name), None)

@@ -98,6 +98,7 @@ class Uplink:
         boot_s: Callable[[], float],
         alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
         expiry_days: int | None = None,
+        is_time_known: Callable[[], bool] = lambda: True,
     ) -> None:
         """`alert` is told of what a person should know: a name and values, None when it is over.
 
@@ -115,6 +116,7 @@ class Uplink:
         self._boot_s = boot_s
         self._alert = alert
         self._expiry_days = expiry_days
+        self._is_time_known = is_time_known
         self._find_file = find_file
         self._certificates_at_s = 0.0
         self._shown: list[certificates.Expiry] = []  # by the broker, at the last connection
@@ -235,14 +237,16 @@ class Uplink:
         """Say in time which certificate must be renewed; also while nobody can be reached."""
         if self._expiry_days is None:
             return
+        if not self._is_time_known():  # nor, then, how long they last
+            self._certificates_at_s = self._boot_s() + HEALTH_INTERVAL_S
+            return
         found = [*certificates.of_files(self._settings.tls, self._find_file), *self._shown]
         told = certificates.about_to_end(found, self._utc_ns(), self._expiry_days)
         self._alert("certificate_expiring", told)
 
     def _look_around(self, now_s: float) -> None:
         """Do what time alone asks for while connected."""
-        while self._alarms_later and self._alarms_later[0][0] <= now_s:
-            self._set_alarm(*self._alarms_later.pop(0)[1:])
+        self._show_alarms(now_s)
         if self._clashed_at_s is not None and now_s - self._clashed_at_s > ALONE_AFTER_S:
             self._clashed_at_s = None
             self._route.is_alone()
@@ -641,10 +645,18 @@ class Uplink:
         what, _, rest = below.partition("/")
         if what == "status":
             self._on_own_status(payload, retained)
-        elif what == "alarm" and payload and self._client and not self._is_shown(below):
-            self._client.publish(topic, b"", qos=1, retain=True)  # over since
+        elif what == "alarm" and payload and not self._is_shown(below):
+            self._empty_alarm(*rest.partition("/")[::2])
         elif what == "receipt" and payload:
             self._on_receipt(*rest.partition("/")[::2], payload)
+
+    def _empty_alarm(self, sensor: str, name: str) -> None:
+        """Empty the topic of an alert that is over since; one about people at its time only."""
+        over = {"sensor": sensor, "alert": name, "state": "cleared"}
+        if sensor in self._fresh.people:
+            self._show_later(self._boot_s() + self._fresh.offset_s, over, "")
+        else:
+            self._set_alarm(over, "")
 
     def _on_receipt(self, run: str, stream: str, payload: bytes) -> None:
         try:
@@ -662,10 +674,18 @@ class Uplink:
         if alert["sensor"] in self._fresh.people:
             ago_s = (self._utc_ns() - record.utc_ns(alert["time"])) / 1e9
             due_s = self._boot_s() + self._fresh.offset_s - max(0.0, ago_s)
-        if due_s <= self._boot_s():
+        if due_s <= self._boot_s() or not self._online:  # offline, nobody sees it
             self._set_alarm(alert, body)
         else:
-            self._alarms_later.append((due_s, alert, body))
+            self._show_later(due_s, alert, body)
+
+    def _show_later(self, due_s: float, alert: Mapping[str, Any], body: str) -> None:
+        self._alarms_later.append((due_s, alert, body))
+        self._alarms_later.sort(key=lambda each: each[0])  # stable: one after the other stays so
+
+    def _show_alarms(self, until_s: float) -> None:
+        while self._alarms_later and self._alarms_later[0][0] <= until_s:
+            self._set_alarm(*self._alarms_later.pop(0)[1:])
 
     def _is_shown(self, below: str) -> bool:
         """Tell whether an alert has a state to show, now or in a moment."""
@@ -709,6 +729,7 @@ class Uplink:
         """Send what can be sent within `drain_s`, say good-bye if connected."""
         until_s = self._boot_s() + self._drain_s
         self._outbox.drain()
+        self._show_alarms(math.inf)
         try:
             while self._online and self._boot_s() < until_s:
                 self._pump()
@@ -721,6 +742,7 @@ class Uplink:
                     break
         except SpoolError as exc:
             log.error("spool cannot be read while stopping", error=str(exc))
+        self._show_alarms(math.inf)  # of what was committed last
         client = self._client
         if client is not None and self._online:
             with suppress(SpoolError):  # its last figures; the good-bye matters more

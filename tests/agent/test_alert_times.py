@@ -140,3 +140,40 @@ def test_what_waited_for_longer_than_the_offset_leaves_at_once(desk: Desk) -> No
     desk.tell("hall-1", "people", "crowding", 1)
     desk.turn(60.1)
     assert desk.sent == ["alert/people"]
+
+
+def test_at_a_stop_everything_is_told_and_shown_at_once(desk: Desk) -> None:
+    desk.turn(2.0)
+    desk.tell("hall-1", "people", "crowding", 1)
+    desk.turn(2.1)
+    assert desk.shown("alarm/hall-1/crowding") is None
+    desk.uplink.stop(1.0)
+    desk.uplink.run()
+    assert desk.sent == ["alert/people"]
+    client = desk.world.clients[-1]
+    assert isinstance(client, Listening)
+    assert json.loads(client.heard["alarm/hall-1/crowding"])["alert"] == "crowding"
+
+
+def test_while_nobody_can_be_reached_nothing_piles_up(desk: Desk) -> None:
+    desk.world.down.add("a.test")
+    desk.world.lose(0x8B)
+    for number in range(50):
+        desk.turn(2.0 + number * 0.01)
+        desk.tell("hall-1", "people", "crowding", number)
+    desk.turn(3.0)
+    assert desk.uplink._alarms_later == []
+
+
+def test_an_alarm_of_a_crowd_that_is_over_is_emptied_at_the_offset(desk: Desk) -> None:
+    """The gateway that wrote it has told its end just now, and comes back before the offset."""
+    desk.turn(2.0)
+    topic = "yukimi/v1/g1/alarm/hall-1/crowding"
+    desk.uplink._on_heard(topic, b'{"state": "raised"}', True)
+    desk.uplink._on_heard("yukimi/v1/g1/alarm/door-9/cabinet_door", b'{"state": "raised"}', True)
+    client = desk.world.session
+    assert isinstance(client, Listening)
+    assert client.heard["alarm/door-9/cabinet_door"] == b""
+    assert "alarm/hall-1/crowding" not in client.heard
+    desk.turn(2.0 + OFFSET_S)
+    assert client.heard["alarm/hall-1/crowding"] == b""

@@ -80,6 +80,16 @@ def test_an_alert_is_the_contracts_json() -> None:
     assert "live/snow、alert/gateway" in text["ja"]
 
 
+def test_the_ids_of_a_kind_can_be_left_out() -> None:
+    book = new_book()
+    lose_subscribers(book, "live/snow", at_s=0)
+    people = {"sensor": "hall-1", "kind": "people", "at_ns": NOON_NS, "clock": SYNCED}
+    values = {"place": {"ja": "x", "en": "x"}, "persons": 9, "threshold": 5}
+    book.raise_("crowding", values=values, **people)
+    assert len(book.ids()) == 2
+    assert len(book.ids(without_kind="people")) == 1
+
+
 def test_saying_it_again_is_no_news() -> None:
     book = new_book()
     assert lose_subscribers(book, "live/snow", at_s=0) is not None
@@ -87,7 +97,7 @@ def test_saying_it_again_is_no_news() -> None:
     assert lose_subscribers(book, "live/snow", at_s=1000) is None
     assert tick(book, 2000) == []
     assert book.active == [("gateway", "no_subscriber")]
-    assert book.ids == ["episode-1"]
+    assert book.ids() == ["episode-1"]
 
 
 def test_the_end_names_the_episode_and_what_it_was() -> None:
@@ -266,7 +276,7 @@ def test_a_beginning_in_another_life_stays_as_it_was_told() -> None:
 def test_an_episode_goes_on_after_a_restart() -> None:
     raised = bare(lose_subscribers(new_book(), "live/snow", at_s=0))
     book = new_book(raised)
-    assert book.ids == ["episode-1"]
+    assert book.ids() == ["episode-1"]
     assert lose_subscribers(book, "live/snow", at_s=1000) is None
     assert bare(lose_subscribers(book, "live/road", at_s=1001))["id"] == "episode-1"
     assert bare(clear(book, at_s=1100))["id"] == "episode-1"
@@ -491,12 +501,12 @@ def test_whatever_happens_the_records_tell_whole_episodes(events: list[Any]) -> 
                 assert not is_there[ended]
                 assert at_ns - seen_ns[ended] >= CATALOGUE[ended[1]].hold_s * S
         assert {(None if s == "gateway" else s, n) for s, n in book.active} == city.active
-        assert set(book.ids) == {city.newest[key]["id"] for key in city.active}
+        assert set(book.ids()) == {city.newest[key]["id"] for key in city.active}
     for key in KEYS:
         city.take([book.clear(key[1], sensor=key[0], at_ns=at_ns, clock=SYNCED)])
     city.take(book.tick(at_ns + 600 * S, SYNCED))
     assert city.active == set()
-    assert book.ids == []
+    assert book.ids() == []
 
 
 STEP = st.tuples(

@@ -34,6 +34,8 @@ class Street:
         self.ran: list[Path] = []
         self.bad_spools: set[Path] = set()
         self.orders: list[Callable[[], None]] = []
+        self.loses_power: list[frozenset[str]] = []  # each gateway in turn, at its end
+        self.without_power: list[frozenset[str]] = []  # as each gateway was told
 
     def write(self, spool: Path) -> None:
         self.path.write_text(TEXT.format(spool=spool), encoding="utf-8")
@@ -43,14 +45,17 @@ class Street:
         self.orders, self.must_stop, self.said = list(orders), False, []
         Daemon(self.path, self, say=self.said.append).run()
 
-    def gateway(self, plan: Plan, *, needs_disk: bool = False) -> Gateway:
+    def gateway(
+        self, plan: Plan, *, needs_disk: bool = False, without_power: frozenset[str] = frozenset()
+    ) -> Gateway:
+        self.without_power.append(without_power)
         return Gateway(plan, self, needs_disk=needs_disk)
 
 
 class Gateway:
     """Commits one record a life."""
 
-    has_lost_power = False
+    lost_power: frozenset[str] = frozenset()
 
     def __init__(self, plan: Plan, street: Street, *, needs_disk: bool) -> None:
         self._street = street
@@ -75,7 +80,9 @@ class Gateway:
                 self._street.orders.pop(0)()
             else:
                 self._street.must_stop = True
-            going = goes_on()
+            if self._street.loses_power:
+                self.lost_power = self._street.loses_power.pop(0)
+            going = not self.lost_power and goes_on()
         self.spool.close(clean=True)
 
     def config_refused(self, problems: Sequence[Problem]) -> None:
@@ -203,3 +210,33 @@ def test_a_stop_while_the_next_one_is_prepared_builds_no_gateway(
     street.orders = [lambda: None]
     Stopping(street.path, street, say=street.said.append).run()
     assert len(street.ran) == 1
+
+
+def after_the_mains_failed(
+    street: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *orders: Callable[[], None]
+) -> None:
+    """Let the first gateway end because the mains failed, and the next ones by `orders`."""
+    monkeypatch.setattr(daemon, "POWER_REST_S", 0.2)
+    street.write(tmp_path / "spool.db")
+    street.loses_power = [frozenset({"ups"})]
+    street.live(*orders)
+
+
+def test_after_the_mains_failed_it_rests_and_goes_on_with_what_it_knew(
+    street: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_the_mains_failed(street, tmp_path, monkeypatch, lambda: None)
+    assert street.without_power == [frozenset(), frozenset({"ups"})]
+    assert len(street.ran) == 2
+
+
+def test_a_wrong_configuration_meanwhile_is_refused_and_the_old_one_goes_on(
+    street: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil() -> None:
+        street.path.write_text("nonsense", encoding="utf-8")
+
+    monkeypatch.setattr(lastgood, "find", lambda _path: None)  # could not be stored
+    after_the_mains_failed(street, tmp_path, monkeypatch, spoil)
+    assert len(street.ran) == 2
+    assert any("refused" in said for said in street.said)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import replacing
-from agent.memory import Memory, digest_of
+from agent.memory import Memory, digest_of, file_of, follow
 from tests.agent.steps import killed_at_each_line
 
 DIGESTS = {"snow-1": digest_of("maxbotix-hrxl", {"mount_height_cm": 350.0}), "road-1": "r"}
@@ -103,3 +103,12 @@ def test_a_disk_that_fails_stops_nobody(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "file" / "spool.db", DIGESTS)  # a folder that cannot be
     memory.keep(STATES)
     assert memory.of("snow-1") is None
+
+
+def test_it_goes_where_the_spool_goes(tmp_path: Path) -> None:
+    old, new = tmp_path / "a.db", tmp_path / "b.db"
+    Memory(old, DIGESTS).keep(STATES)
+    follow(old, new)
+    follow(old, new)  # there is nothing any more
+    assert not file_of(old).exists()
+    assert Memory(new, DIGESTS).of("snow-1") == STATES["snow-1"]

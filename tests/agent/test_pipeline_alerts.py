@@ -29,32 +29,38 @@ class Cabinet(Station):
         self, path: Path, *, subjects: Mapping[str, str] | None = None, **options: Any
     ) -> None:
         super().__init__(path, **options)
-        pipeline, self.power_failures, self.kept = self.pipeline, 0, list[Mapping[str, Any]]()
-        names = {"cabinet-1": "cabinet", "snow-1": "snow"} if subjects is None else subjects
+        pipeline, self.power_failures = self.pipeline, list[str]()
+        self.kept: list[Mapping[str, Any]] = []
+        names = {"cabinet-1": "cabinet", "cabinet-2": "cabinet", "snow-1": "snow"}
+        names = names if subjects is None else dict(subjects)
         pipeline._book = AlertBook(self.spool.alarms(), lambda: f"{self.run}-episode")
         active = pipeline._book.active
-        known = {sensor: Subject(kind, PLACE) for sensor, kind in names.items()}
+        measured = {"cabinet": {"open", "power_ok"}, "snow": {"depth_cm"}}
+        known = {
+            sensor: Subject(kind, PLACE, frozenset(measured[kind]))
+            for sensor, kind in names.items()
+        }
         pipeline._rules = Rules(AlertsTable(), known, active)
-        pipeline._had_power = not any(name == "power_fail" for _, name in active)
-        pipeline._power_failed = self._count_power_failure
+        pipeline._without_power = {sensor for sensor, name in active if name == "power_fail"}
+        pipeline._power_failed = self.power_failures.append
         pipeline._remember = self.kept.append
         pipeline._channels = {
             **pipeline._channels,
-            "cabinet-1": MeasuredChannel(
-                "cabinet-1",
-                "cabinet",
-                window_s=60,
-                rate_hz=1.0,
-                quantities={"open": OPEN, "power_ok": POWER},
-                now_ns=self.look().utc_ns,
-            ),
+            **{
+                name: MeasuredChannel(
+                    name,
+                    "cabinet",
+                    window_s=60,
+                    rate_hz=1.0,
+                    quantities={"open": OPEN, "power_ok": POWER},
+                    now_ns=self.look().utc_ns,
+                )
+                for name in ("cabinet-1", "cabinet-2")
+            },
         }
 
-    def _count_power_failure(self) -> None:
-        self.power_failures += 1
-
-    def contact(self, quantity: str, value: str) -> None:
-        self.says("cabinet-1", Reading(quantity, value, self.boot_ns))
+    def contact(self, quantity: str, value: str, sensor: str = "cabinet-1") -> None:
+        self.says(sensor, Reading(quantity, value, self.boot_ns))
 
     def alerts(self) -> list[tuple[str, str]]:
         """Return what was told, in order: the alert and its state."""
@@ -121,21 +127,29 @@ def test_the_mains_fail_once_an_edge(make: Callable[..., Cabinet]) -> None:
     station = make()
     for value in ("yes", "no", "no", "no"):
         station.contact("power_ok", value)
-    assert station.power_failures == 1
+    assert station.power_failures == ["cabinet-1"] * 1
     for value in ("yes", "no"):  # back for a moment, within the hold
         station.contact("power_ok", value)
-    assert station.power_failures == 2
+    assert station.power_failures == ["cabinet-1"] * 2
     assert station.alerts() == [("power_fail", "raised")]
+
+
+def test_of_two_that_watch_the_mains_each_tells_its_own(make: Callable[..., Cabinet]) -> None:
+    station = make()
+    for _ in range(5):
+        station.contact("power_ok", "yes", "cabinet-1")
+        station.contact("power_ok", "no", "cabinet-2")
+    assert station.power_failures == ["cabinet-2"]
 
 
 def test_who_starts_while_the_mains_are_still_away_goes_on(make: Callable[..., Cabinet]) -> None:
     make().contact("power_ok", "no")
     later = make(run="run-2", begin_s=60.0)
     later.contact("power_ok", "no")
-    assert later.power_failures == 0
+    assert later.power_failures == ["cabinet-1"] * 0
     later.contact("power_ok", "yes")
     later.contact("power_ok", "no")
-    assert later.power_failures == 1
+    assert later.power_failures == ["cabinet-1"] * 1
 
 
 def test_who_starts_on_a_battery_that_nobody_told_of_says_good_bye(
@@ -143,7 +157,7 @@ def test_who_starts_on_a_battery_that_nobody_told_of_says_good_bye(
 ) -> None:
     station = make()
     station.contact("power_ok", "no")
-    assert station.power_failures == 1
+    assert station.power_failures == ["cabinet-1"] * 1
 
 
 def test_a_window_raises_what_its_record_tells(make: Callable[..., Cabinet]) -> None:
@@ -173,4 +187,5 @@ def test_what_sensors_must_know_is_kept_now_and_then_and_at_the_end(
     station.pipeline._stopping.set()
     station.pipeline.run()
     assert len(station.kept) == 2
-    assert station.kept[-1] == {"snow-1": {"of": "snow-1"}, "cabinet-1": {"of": "cabinet-1"}}
+    names = ("snow-1", "cabinet-1", "cabinet-2")  # nothing of people
+    assert station.kept[-1] == {name: {"of": name} for name in names}

@@ -277,6 +277,80 @@ def test_snow_that_has_come_is_forecast_no_more() -> None:
     assert names(come) == [("snow_dispatch", True), ("snow_forecast", False)]
 
 
+def test_a_sensor_that_lacks_one_value_is_not_missing() -> None:
+    own = rules("weather")
+    quality = {"flag": "missing", "n": 60, "expected": 60, "reasons": ["out_of_range"]}
+    values = {"air_temperature_c": number(-4.0, flag="good", reasons=[]), "humidity_percent": None}
+    told = [names(own.look(record("weather", values, minute, quality))) for minute in range(60)]
+    assert told == [[]] * 60
+
+
+def test_a_sensor_of_which_all_is_rejected_is_missing() -> None:
+    own = rules("weather")
+    quality = {"flag": "bad", "n": 0, "expected": 60, "reasons": ["out_of_range"]}
+    told = [names(own.look(record("weather", {}, minute, quality))) for minute in range(12)]
+    assert ("sensor_missing", True) in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("snow", "sensor_obstructed"), ("cabinet", "sensor_missing")]
+)
+def test_where_nothing_comes_back_it_is_the_view_of_what_has_one(kind: str, name: str) -> None:
+    own = rules(kind)
+    quality = {"flag": "missing", "n": 0, "expected": 60, "reasons": ["weak_signal"]}
+    told = [names(own.look(record(kind, {}, minute, quality))) for minute in range(12)]
+    assert told[-1] == [(name, True)]
+
+
+def test_a_free_view_ends_it_though_another_value_never_comes() -> None:
+    own = rules("snow")
+    blocked = {"flag": "missing", "n": 0, "expected": 60, "reasons": ["obstructed"]}
+    told = [names(own.look(record("snow", {}, minute, blocked))) for minute in range(12)]
+    assert told[-1] == [("sensor_obstructed", True)]
+    free = {"flag": "missing", "n": 60, "expected": 60, "reasons": ["weak_signal"]}
+    values = {"depth_cm": number(42.0, flag="good", reasons=[]), "other_mm": None}
+    assert names(own.look(record("snow", values, 12, free))) == [("sensor_obstructed", False)]
+
+
+def test_durations_are_of_the_clock_that_does_not_step() -> None:
+    own = rules("road")
+    values = {"slipperiness": 3}
+    early = replace(record("road", values, 0), start_ns=0, end_ns=60 * S)  # in 1970
+    assert names(own.look(early)) == []
+    assert names(own.look(record("road", values, 1))) == []
+    told = [names(own.look(record("road", values, minute))) for minute in range(2, 7)]
+    assert told[-1] == [("slippery", True)]
+
+
+def test_what_recovers_says_nothing_until_it_is_over() -> None:
+    life = Life(rules("road", slippery={"after_s": 0}))
+    packed = {"condition": {"mode": "ice", "share": {"ice": 1}, "n": 60}, "slipperiness": 3}
+    dry = {"condition": {"mode": "dry", "share": {"dry": 1}, "n": 60}, "slipperiness": 1}
+    for minute in range(10):
+        life.look(record("road", packed, minute))
+    for minute in range(10, 60):
+        life.look(record("road", dry, minute))
+    assert [each.state for each in life.records] == ["raised", "cleared"]
+    assert all("ice" in each.text["en"] for each in life.records)
+
+
+def test_a_gap_ends_no_forecast() -> None:
+    own = rules()
+    forecast = {"at": "", "value": 12.0, "low": 8.0, "high": 15.0, "skill": 0.2}
+    values = {"depth_cm": number(50.0), "new_snow_cm": 8.0, "forecast_new_snow_cm": forecast}
+    assert names(own.look(record("snow", values, 0), Facts(storm_cm=8.0))) == [
+        ("snow_forecast", True)
+    ]
+    assert names(own.look(record("snow", {"depth_cm": None}, 1), Facts(storm_cm=8.0))) == []
+
+
+def test_where_dispatches_are_not_told_what_has_come_is_still_not_expected() -> None:
+    own = rules(snow_dispatch={"enabled": False})
+    forecast = {"at": "", "value": 16.0, "low": 15.0, "high": 18.0, "skill": 0.2}
+    values = {"depth_cm": number(50.0), "new_snow_cm": 15.0, "forecast_new_snow_cm": forecast}
+    assert names(own.look(record("snow", values), Facts(storm_cm=15.0))) == []
+
+
 def test_a_sensor_must_be_silent_for_long() -> None:
     own = rules()
     missing = {"flag": "missing", "n": 0, "expected": 60, "reasons": ["bus_error"]}
@@ -292,11 +366,29 @@ def test_a_sensor_that_is_there_and_cannot_measure_is_not_missing(reason: str) -
     assert ("sensor_missing", True) not in itertools.chain(*told)
 
 
-def test_of_people_no_alert_is_told_but_of_figures_and_of_silence() -> None:
+def test_of_people_a_silent_device_is_told_and_never_what_stands_before_it() -> None:
     own = rules("people", crowding={"persons": 50})
     quality = {"flag": "missing", "n": 0, "expected": 900, "reasons": ["obstructed"]}
     told = [names(own.look(record("people", {}, minute, quality))) for minute in range(60)]
-    assert list(itertools.chain(*told)) == []
+    assert {name for name, _ in itertools.chain(*told)} == {"sensor_missing"}
+
+
+def part_of_a_crowd(persons: int, minute: int, **quality: Any) -> Record:
+    made = crowd(minute, 0.0, Random(1))
+    half = {"count": persons // 2, "unclamped": persons // 2}
+    values = {**made.values, "towards": half, "away": half}
+    return replace(made, values=values, quality={**GOOD, **quality})
+
+
+@pytest.mark.parametrize(
+    "quality",
+    [{"reasons": ["partial"]}, {"reasons": ["clock_step"]}, {"flag": "suspect"}],
+)
+def test_a_part_of_a_window_does_not_end_a_crowd(quality: dict[str, Any]) -> None:
+    own = rules("people")
+    assert names(own.look(part_of_a_crowd(2400, 0))) == [("crowding", True)]
+    assert names(own.look(part_of_a_crowd(800, 15, **quality))) == [("crowding", True)]
+    assert names(own.look(part_of_a_crowd(800, 30))) == [("crowding", False)]
 
 
 def test_a_crowd_is_told_at_its_windows_end() -> None:
@@ -316,9 +408,33 @@ def test_a_rule_that_is_not_enabled_says_nothing() -> None:
     own = rules("cabinet", cabinet_door={"enabled": False})
     assert own.hear("s", Reading("open", "yes", 0)) is None
     assert not own.may_speak_of("s", "cabinet_door")
-    assert own.may_speak_of("s", "power_fail")
-    assert not own.may_speak_of("gone", "power_fail")
-    assert not own.may_speak_of("s", "a_rule_of_another_version")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "quantities", "settings", "may"),
+    [
+        ("power_fail", "cabinet", {"power_ok"}, {}, True),
+        ("power_fail", "cabinet", {"open"}, {}, False),  # the contact was given another meaning
+        ("undervoltage", "cabinet", {"throttled"}, {}, True),
+        ("undervoltage", "cabinet", {"supply_v"}, {}, False),  # its threshold was taken out
+        ("undervoltage", "cabinet", {"supply_v"}, {"undervoltage": {"supply_v": 11.0}}, True),
+        ("slippery", "road", {"friction"}, {}, True),
+        ("slippery", "cabinet", {"open"}, {}, False),  # the name of another sensor
+        ("freezing", "road", {"friction"}, {}, False),
+        ("snow_dispatch", "snow", {"depth_cm"}, {}, True),
+        ("crowding", "people", set(), {}, True),
+        ("sensor_missing", "people", set(), {}, True),
+        ("sensor_missing", "people", set(), {"sensor_missing": {"enabled": False}}, False),
+        ("a_rule_of_another_version", "snow", {"depth_cm"}, {}, False),
+    ],
+)
+def test_an_open_episode_can_be_ended_only_by_a_rule_that_still_looks(
+    name: str, kind: str, quantities: set[str], settings: dict[str, Any], may: bool
+) -> None:
+    subject = Subject(kind, PLACE, frozenset(quantities))
+    own = Rules(AlertsTable.model_validate(settings), {"s": subject})
+    assert own.may_speak_of("s", name) is may
+    assert not own.may_speak_of("gone", name)
 
 
 def test_an_episode_of_an_earlier_life_is_ended_and_none_is_invented() -> None:
