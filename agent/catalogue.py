@@ -196,8 +196,8 @@ CATALOGUE: dict[str, Definition] = {
         "warning",
         "{place}のセンサーは視野が遮られているか、反射が得られないため、測定できません。"
         "雪や枝、汚れなどの除去をお願いします。",
-        "{place}: something stands in the sensor's view, or nothing comes back to it, and it cannot "
-        "measure. Please have snow, branches or dirt removed.",
+        "{place}: something stands in the sensor's view, or nothing comes back to it, and it "
+        "cannot measure. Please have snow, branches or dirt removed.",
         hold_s=600,
     ),
     "cabinet_door": Definition(
