@@ -141,7 +141,8 @@ def summarise(samples: array[float]) -> dict[str, object]:
         "mean": tidy(mean),
         "min": tidy(low),
         "max": tidy(high),
-        "sd": None if sd is None else tidy(sd),
+        # Of equal samples some dust would be left. Of n samples no more digits are known anyway.
+        "sd": None if sd is None else 0 if low == high else float(f"{sd:.2g}"),
         "median": tidy(median),
         "n": n,
     }

@@ -275,11 +275,12 @@ def location(fix: Fix | None) -> dict[str, float | None] | None:
 
 
 def tidy(value: float) -> float:
-    """Round to what a sensor can mean: three decimals, or four digits below one.
+    """Round to what a sensor can mean: three decimals, two from ten on, or four digits below one.
 
     A whole number loses its ".0": JSON has one kind of number, and the wire is paid by the byte.
     """
-    rounded = round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
+    size = abs(value)
+    rounded = float(f"{value:.4g}") if size < 1 else round(value, 3 if size < 10 else 2)
     return int(rounded) if rounded.is_integer() else rounded
 
 

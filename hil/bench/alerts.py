@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, chdir
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -77,6 +77,7 @@ def measure(changes: int, say: Callable[[str], None]) -> dict[str, float]:
         stock = Stock(folder, BACKLOG_RECORDS, end_ns=time.time_ns() - 86_400 * 10**9)
         stock.put(folder)
         config = write_config(folder, broker.port, sensors=row.sensors() + _DOOR)
+        enter(chdir(folder))  # where a daemon of its own would live
         acked: queue.SimpleQueue[float] = queue.SimpleQueue()
         enter(mock.patch.object(Outbox, "answered", _overheard(acked)))
         gateway = Gateway(load_plan(config), needs_disk=True)

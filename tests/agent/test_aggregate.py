@@ -31,10 +31,16 @@ def test_a_window_of_numbers_is_summarised() -> None:
         "mean": 43.0,
         "min": 41.0,
         "max": 46.0,
-        "sd": 2.16,  # the sample's: sqrt(14 / 3)
+        "sd": 2.2,  # the sample's: sqrt(14 / 3)
         "median": 42.5,
         "n": 4,
     }
+
+
+def test_equal_samples_do_not_differ() -> None:
+    summary = gathered(0.4, 0.4, 0.4).value("depth_cm")  # a sum of them would leave some dust
+    assert summary is not None
+    assert summary["sd"] == 0
 
 
 def test_one_sample_has_no_standard_deviation() -> None:

@@ -276,8 +276,8 @@ def test_the_document_gives_the_defaults_that_hold(quantity: str, own: Limits) -
             f"{span[0]:g} to {span[1]:g}" if span else "-"
             for span in (own.range, own.suspect_range)
         ),
-        f"{own.spike:g}, {own.suspect_spike:g}",
-        f"{own.rate_per_s:g}",
+        f"outlier {own.outlier:g}" if own.outlier else f"{own.spike:g}, {own.suspect_spike:g}",
+        f"{own.rate_per_s:g}" if own.rate_per_s else "-",
         flat,
     )
     assert tuple(cell.strip() for cell in row.split("|")[2:7]) == cells
