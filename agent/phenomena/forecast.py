@@ -31,6 +31,7 @@ SURE_GO_ON = 1.0  # and to go on: between the two, what was published stays so
 STORED_PER_HORIZON = 72  # closer values are not stored: a minute apart, each; over 3 h, each third
 SAME_S = 1.0  # two times that mean the same window's end
 LARGEST = 1e6  # of any quantity forecast here: beyond it, no value
+LARGEST_SUM = 1e100  # of anything in a state but times: its square is still a number
 NO_CHANGE = 1e-9
 CLEARING = 0.5  # a fall of an accumulation; less is noise, or snow that settles
 
@@ -118,7 +119,7 @@ class Forecaster:
             if state["horizon_s"] != self._horizon_s:
                 raise ValueError(f"a forecast over {state['horizon_s']} s, not {self._horizon_s} s")
             before = None if state["before"] is None else _from_row(state["before"])
-            cleared = _number(state["cleared"])
+            cleared = _size(state["cleared"])
             past = deque(_from_row(row) for row in state["past"])
             record = _Record()
             record.restore(state["record"])
@@ -270,13 +271,13 @@ class _Record:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.weight = _number(state["weight"])
-        self.low, self.high = _number(state["low"]), _number(state["high"])
-        self.is_published = bool(state["is_published"])
-        self._own = _number(state["own"])
-        self._persistence = _number(state["persistence"])
-        self._gain_squared = _number(state["gain_squared"])
-        self._error_in_spreads = _number(state["error_in_spreads"])
+        self.weight = _size(state["weight"], least=0.0)
+        self.low, self.high = _size(state["low"]), _size(state["high"])
+        self.is_published = state["is_published"] is True
+        self._own = _size(state["own"], least=0.0)
+        self._persistence = _size(state["persistence"], least=0.0)
+        self._gain_squared = _size(state["gain_squared"], least=0.0)
+        self._error_in_spreads = _size(state["error_in_spreads"], least=0.0)
         judged_at = state["judged_at"]
         self._judged_at = None if judged_at is None else _number(judged_at)
 
@@ -301,11 +302,21 @@ def _row(past: _Past) -> list[float | None]:
 
 def _from_row(row: Any) -> _Past:
     at_s, value, trend = row
-    return _Past(_number(at_s), _number(value), None if trend is None else _number(trend))
+    return _Past(_number(at_s), _size(value), None if trend is None else _size(trend))
 
 
 def _number(value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError as exc:  # JSON's whole numbers have no end
+        raise ValueError("a number beyond any") from exc
     if not isfinite(number):
         raise ValueError(f"{value!r} is not a finite number")
+    return number
+
+
+def _size(value: Any, least: float = -LARGEST_SUM) -> float:
+    number = _number(value)
+    if not least <= number <= LARGEST_SUM:
+        raise ValueError(f"{number} is beyond {least} to {LARGEST_SUM}")
     return number

@@ -37,6 +37,7 @@ MELTED_C = 2.0  # ice that a device still tells of on a warmer road is going or 
 SALT_HOLDS_C = -9.0  # below, road salt hardly melts anything
 AHEAD_S = 3600.0  # a surface that cools goes on like that for so long
 TREND_S, TREND_FROM_S, TREND_STEP_S = 3600.0, 1800.0, 60.0
+SAME_S = 1.0  # by the clock that does not step a window is some milliseconds longer or shorter
 FALL_MAX_C = 5.0  # an hour; faster is no cooling road
 
 HYSTERESIS_C = 0.5
@@ -172,8 +173,9 @@ class Road:
     """A road sensor's windows, in order: adds `slipperiness` and `black_ice_risk`.
 
     The risk rises at once. It falls when the surface is so much warmer that noise does not undo it
-    the next minute, and has been for a while. A gateway that `moves` sees another road in each
-    window: it has neither trend nor memory.
+    the next minute, and has been for a while. That while begins anew with a restart, and covers the
+    half hour in which there is no trend. A gateway that `moves` sees another road in each window:
+    it has neither trend nor memory.
     """
 
     def __init__(self, surroundings: Surroundings, *, moves: bool = False) -> None:
@@ -181,6 +183,7 @@ class Road:
         self._moves = moves
         self._trend = Trend()
         self._risk = 0
+        self._is_restored = False
         self._justified_ns: int | None = None  # when the risk told was last what a window said
 
     @property
@@ -210,6 +213,7 @@ class Road:
         if type(risk) is not int or risk not in (0, 1, 2):
             raise ValueError(f"a black ice risk of {risk!r}")
         self._risk = risk
+        self._is_restored = True
 
     def _surface(self, closed: Closed) -> Surface:
         temperature_c = closed.number("surface_temperature_c")
@@ -236,6 +240,8 @@ class Road:
         risk = black_ice_risk(road)
         if risk is None or self._moves:
             return risk
+        if self._is_restored:
+            self._is_restored, self._justified_ns = False, at_ns
         if risk < self._risk:
             risk = max(risk, min(self._risk, black_ice_risk(_cooler(road)) or 0))
         if risk >= self._risk:
@@ -265,11 +271,11 @@ class Trend:
         """
         at_s = at_ns / 1e9
         points = self._points
-        if not points or at_s - points[-1][0] >= TREND_STEP_S:
+        if not points or at_s - points[-1][0] >= TREND_STEP_S - SAME_S:
             points.append((at_s, temperature_c))
-        while points[0][0] < at_s - TREND_S:
+        while points[0][0] < at_s - TREND_S - SAME_S:
             points.popleft()
-        if at_s - points[0][0] < TREND_FROM_S:
+        if at_s - points[0][0] < TREND_FROM_S - SAME_S:
             return 0.0
         n = len(points)
         mean_s = sum(each[0] for each in points) / n

@@ -20,6 +20,11 @@ step is snowfall: the hour's difference leaves it out. A step down is a clearing
 shovel, and new snow begins anew; unless it only takes away an earlier step up, which was a parked
 car or what a plough threw there.
 
+How long a gateway was off the clock of the day tells, so after a restart nothing is derived until
+that is known, for ten minutes at most. Where it stays unknown nothing is assumed of the time
+between: a depth that differs and stays is neither a step nor a clearing, but the new level; what it
+rose is new snow, and the storm goes on.
+
 Pure: time is in the windows.
 """
 
@@ -72,6 +77,15 @@ ON_THE_HOUR_S = 300.0
 BREAK_S = 21_600.0
 PROGRESS_CM = 0.5
 
+# A boot without a battery-backed clock learns the time from the network within a minute or two, or
+# from a receiver's first fixes. One that has not done so by then may never do.
+CLOCK_WAIT_S = 600.0
+
+# What a state may hold: no depth, and no sum of a winter's snow, comes near.
+LARGEST_CM = 1e6
+GROUNDS = ("snow", "no_snow", "unknown")
+OPTIONAL = ("utc_ns", "hour_utc_ns", "hour_cm", "on_hour_cm", "pending")
+
 
 @dataclass(slots=True)
 class Rises:
@@ -117,8 +131,8 @@ class Pending:
 
     since_ns: int
     at_ns: int
+    first_cm: float
     cm: float  # the latest
-    depths: list[float]
     on_hour_cm: float | None = None  # the depth on an hour that ended meanwhile
 
 
@@ -143,18 +157,21 @@ class Memory:
     hour_ns: int = 0
     hour_cm: float | None = None
     steps_cm: float = 0.0  # since that hour
+    is_gap: bool = False  # nobody knows how much time has passed since `level_ns`
 
 
 class Snow:
     """The snow below one sensor. Beside the record's values it tells what rules ask for.
 
-    Its facts are what has fallen without a break of six hours, and since the last clearing (None
-    until there is a depth); and which values of the latest window should be `suspect`, and why.
+    Its facts are what has fallen without a break of six hours (None until there is a depth, and
+    until it is known how long ago the last life was); and which values of the latest window should
+    be `suspect`, and why.
     """
 
     def __init__(self) -> None:
         self._memory: Memory | None = None
         self._is_restored = False
+        self._waits_since_ns: int | None = None  # boot clock
         self.storm_cm: float | None = None
         self.doubts: dict[str, Reason] = {}
 
@@ -174,6 +191,8 @@ class Snow:
             self._doubt("spike", closed)
         found: dict[str, object] = {"ground": None}
         if self._is_restored and self._memory is not None:
+            if self._waits(self._memory, closed):
+                return found
             _rebase(self._memory, closed)
             self._is_restored = False
         if self._memory is None and depth_cm is not None:
@@ -187,6 +206,7 @@ class Snow:
                 self._doubt("obstructed", closed)
             found["ground"] = _class(_seen(memory), closed)
             found["new_snow_cm"] = tidy(round(memory.rises.sum_cm, 1))
+        if memory is not None:  # a storm ends unseen too
             self.storm_cm = round(_storm_cm(memory), 1)
         if closed.is_timed:
             if closed.end_ns % HOUR_NS == 0:
@@ -203,7 +223,16 @@ class Snow:
         """Take what the last life knew. Raises ValueError where it makes no sense."""
         self._memory = _memory(state) if state else None
         self._is_restored = self._memory is not None
-        self.storm_cm = None if self._memory is None else round(_storm_cm(self._memory), 1)
+        self._waits_since_ns = None
+        self.storm_cm = None
+
+    def _waits(self, memory: Memory, closed: Closed) -> bool:
+        """Tell whether the clock of the day may still tell how long this gateway was off."""
+        if closed.is_timed or memory.utc_ns is None:
+            return False
+        if self._waits_since_ns is None:
+            self._waits_since_ns = closed.boot_end_ns - (closed.end_ns - closed.start_ns)
+        return closed.boot_end_ns - self._waits_since_ns < CLOCK_WAIT_S * S_NS
 
     def _doubt(self, why: Reason, closed: Closed) -> None:
         self.doubts = {name: why for name in DOUBTED if name in closed.values}
@@ -226,12 +255,11 @@ def _judge(memory: Memory, depth_cm: float, at_ns: int) -> bool:
         return True
     if pending is not None and not _is_jump(depth_cm - pending.cm, at_ns - pending.at_ns):
         pending.at_ns, pending.cm = at_ns, depth_cm
-        pending.depths = [*pending.depths, depth_cm][-SMOOTH_WINDOWS:]
         if at_ns - pending.since_ns >= STAYS_S * S_NS:
             _step(memory, pending, at_ns)
             return True
     elif pending is None or at_ns - pending.at_ns > FORGOTTEN_S * S_NS:
-        memory.pending = Pending(at_ns, at_ns, depth_cm, [depth_cm])
+        memory.pending = Pending(at_ns, at_ns, depth_cm, depth_cm)
     return False
 
 
@@ -254,7 +282,7 @@ def _is_jump(change_cm: float, in_ns: int) -> bool:
 
 def _believe(memory: Memory, depth_cm: float, at_ns: int) -> None:
     after_ns = at_ns - memory.level_ns
-    memory.level_cm, memory.level_ns = depth_cm, at_ns
+    memory.level_cm, memory.level_ns, memory.is_gap = depth_cm, at_ns, False
     recent = [each for each in memory.recent if at_ns - each[0] < SMOOTH_S * S_NS]
     memory.recent = [*recent, (at_ns, depth_cm)][-SMOOTH_WINDOWS:]
     smooth_cm = statistics.median(cm for _, cm in memory.recent)
@@ -285,22 +313,24 @@ def _ground_of(depth_cm: float, before: str) -> str:
 
 def _step(memory: Memory, pending: Pending, at_ns: int) -> None:
     """Take a jump that stayed: it happened when it was first seen."""
-    step_cm = pending.depths[0] - memory.level_cm
+    step_cm = pending.first_cm - memory.level_cm
     if memory.hour_cm is None and pending.on_hour_cm is not None:
         memory.hour_cm = pending.on_hour_cm  # the hour ended after the step
     else:
         memory.steps_cm += step_cm
     memory.recent = []
     memory.pending = None
-    if step_cm > 0:
-        memory.lifted_cm, memory.lifted_ns = memory.lifted_cm + step_cm, at_ns
-        memory.rises.shift(step_cm)
-    elif memory.lifted_cm > 0 and -step_cm <= memory.lifted_cm + STEP_CM:
+    if step_cm < 0 < memory.lifted_cm and -step_cm <= memory.lifted_cm + STEP_CM:
         memory.lifted_cm = max(0.0, memory.lifted_cm + step_cm)
+        memory.rises.shift(step_cm)
+    elif memory.is_gap:  # it may have snowed or settled for days
+        memory.lifted_cm = memory.lifted_cm if step_cm > 0 else 0.0
+    elif step_cm > 0:
+        memory.lifted_cm, memory.lifted_ns = memory.lifted_cm + step_cm, at_ns
         memory.rises.shift(step_cm)
     else:
         memory.lifted_cm = 0.0
-        _clear(memory, Rises(pending.depths[0], pending.depths[0]), at_ns)
+        _clear(memory, Rises(pending.first_cm, pending.first_cm), at_ns)
     _believe(memory, pending.cm, at_ns)
 
 
@@ -330,10 +360,10 @@ def _class(name: str, closed: Closed) -> dict[str, object]:
 def _close_hour(memory: Memory, closed: Closed) -> float | None:
     """Return the snowfall of the hour that ends with this window, and begin the next."""
     depth_cm = None
-    since_level_ns = closed.boot_end_ns - memory.level_ns
-    if memory.pending is not None:
-        memory.pending.on_hour_cm = memory.pending.cm  # if it stays
-    elif since_level_ns <= ON_THE_HOUR_S * S_NS:
+    pending, begin_ns = memory.pending, closed.boot_end_ns - round(ON_THE_HOUR_S * S_NS)
+    if pending is not None:  # if it stays
+        pending.on_hour_cm = pending.cm if pending.at_ns >= begin_ns else None
+    elif memory.level_ns >= begin_ns:
         depth_cm = memory.level_cm
     snowfall_cm = None
     if depth_cm is not None and memory.hour_cm is not None and _was_an_hour_ago(memory, closed):
@@ -368,17 +398,17 @@ def _late_on_the_hour(memory: Memory, closed: Closed) -> None:
 def _rebase(memory: Memory, closed: Closed) -> None:
     """Make the times of an earlier life those of this one's boot clock.
 
-    The clock of the day says how long it was off. Where that is not known, a boot clock that went
-    on is the same boot's, and one that is behind tells nothing: no time has passed, then.
+    Only the clock of the day says how long it was off: a boot clock that is ahead may be another
+    boot's. Where it does not, or has gone back, that is not known.
     """
-    passed_ns = closed.boot_end_ns - memory.at_ns
+    passed_ns = 0
     if memory.utc_ns is not None and closed.is_timed and closed.end_ns >= memory.utc_ns:
         passed_ns = closed.end_ns - memory.utc_ns
-    elif passed_ns < 0:
-        passed_ns = 0
+    else:
+        memory.is_gap = True
+        memory.pending = None
+        memory.hour_utc_ns, memory.hour_cm, memory.steps_cm = None, None, 0.0
     by_ns = closed.boot_end_ns - passed_ns - memory.at_ns
-    if by_ns == 0:
-        return
     memory.at_ns += by_ns
     memory.level_ns += by_ns
     memory.lifted_ns += by_ns
@@ -396,31 +426,32 @@ def _memory(state: Mapping[str, Any]) -> Memory:
         parts["rises"] = Rises(**parts["rises"])
         if parts["pending"] is not None:
             parts["pending"] = Pending(**parts["pending"])
-        parts["recent"] = [(int(at_ns), float(cm)) for at_ns, cm in parts["recent"]]
+        parts["recent"] = [(at_ns, cm) for at_ns, cm in parts["recent"]]
         memory = Memory(**parts)
-        _check(memory)
     except (TypeError, KeyError, AttributeError) as exc:
         raise ValueError(f"no state of snow: {exc}") from exc
+    _check(memory)
     return memory
 
 
-def _check(part: Any) -> None:
-    """Raise ValueError where a figure is none, by the names' own units."""
-    for each in fields(part):
-        value = getattr(part, each.name)
-        if each.name.endswith("_ns"):
-            is_right = (isinstance(value, int) and not isinstance(value, bool)) or (
-                value is None and each.name in ("utc_ns", "hour_utc_ns")
-            )
-        elif each.name.endswith("cm"):
-            is_right = (isinstance(value, int | float) and math.isfinite(value)) or (
-                value is None and each.name in ("hour_cm", "on_hour_cm")
-            )
-        else:
-            is_right = True
-        if not is_right:
-            raise ValueError(f"no state of snow: {each.name} is {value!r}")
-    if isinstance(part, Memory):
-        _check(part.rises)
-        if part.pending is not None:
-            _check(part.pending)
+def _check(memory: Memory) -> None:
+    """Raise ValueError where a value is none, by the names' own units."""
+    parts: list[Any] = [memory, memory.rises, *([memory.pending] if memory.pending else [])]
+    named = [(each.name, getattr(part, each.name)) for part in parts for each in fields(part)]
+    named += [("recent_ns", at_ns) for at_ns, _ in memory.recent]
+    named += [("recent_cm", cm) for _, cm in memory.recent]
+    for name, value in named:
+        if not _is_sane(name, value):
+            raise ValueError(f"no state of snow: {name} is {str(value)[:40]}")
+
+
+def _is_sane(name: str, value: Any) -> bool:
+    if value is None and name in OPTIONAL:
+        return True
+    if name.endswith("_ns"):
+        return type(value) is int and abs(value) < 2**63
+    if name.endswith("cm"):
+        return type(value) in (int, float) and abs(value) <= LARGEST_CM
+    if name.startswith("is_"):
+        return type(value) is bool
+    return name != "ground" or value in GROUNDS

@@ -127,6 +127,9 @@ def test_a_restart_amid_published_forecasts_changes_nothing() -> None:
         {"past": [[2.0, 1.0, None], [1.0, 1.0, None]]},
         {"past": [[float(at), 1.0, None] for at in range(2 * STORED_PER_HORIZON)]},
         {"past": [[1.0, math.nan, None]]},
+        {"past": [[1.0, 10**400, None]]},
+        {"past": [[1.0, 1e308, None]]},
+        {"cleared": -1.7e308},
     ],
 )
 def test_a_state_that_makes_no_sense_is_refused_and_leaves_all_as_it_was(
@@ -138,6 +141,33 @@ def test_a_state_that_makes_no_sense_is_refused_and_leaves_all_as_it_was(
     with pytest.raises(ValueError):
         forecaster.restore({**before, **spoil})
     assert forecaster.state() == before
+
+
+NUMBERS = st.sampled_from([10**400, -10.0, -1e308, 1e308, 1e99, 5e-324, 0, math.inf]) | st.floats()
+
+
+@pytest.mark.parametrize(
+    "name", [*surface_forecaster().state()["record"], "cleared", "before", "past"]
+)
+@MAKERS
+@given(data=st.data())
+def test_whatever_a_file_holds_is_refused_or_lived_with(
+    make: Callable[[], Forecaster], name: str, data: st.DataObject
+) -> None:
+    one = make()
+    feed(one, hourly(winter_day, days=3, every_s=1800.0))
+    state = json.loads(json.dumps(one.state()))
+    rows = st.tuples(NUMBERS, NUMBERS, st.none() | NUMBERS)
+    value = data.draw(st.none() | NUMBERS | st.booleans() | st.text() | rows | st.lists(rows))
+    at = state["record"] if name in state["record"] else state
+    at[name] = value
+    other = make()
+    try:
+        other.restore(state)
+    except ValueError:
+        return
+    feed(other, hourly(winter_day, days=2, every_s=1800.0), START_S + 3 * DAY_S)
+    json.dumps(other.state(), allow_nan=False)
 
 
 @MAKERS

@@ -23,6 +23,7 @@ from agent.phenomena.road import (
     Foreign,
     Road,
     Surface,
+    Trend,
     black_ice_risk,
     foreign,
     slipperiness,
@@ -344,6 +345,46 @@ def test_the_risk_goes_on_after_a_restart() -> None:
     warmer = HYSTERESIS_C - 0.2
     assert told(next_life, [("wet", warmer)]) == [2]
     assert told(Road(Surroundings()), [("wet", warmer)]) == [1]
+
+
+@given(
+    st.lists(st.sampled_from([("wet", -1.0), ("wet", 0.3), ("dry", 5.0)]), max_size=80), st.data()
+)
+def test_a_restart_at_any_window_ends_no_warning_early(
+    series: list[tuple[str, float]], data: st.DataObject
+) -> None:
+    series += [("dry", 5.0)] * 40
+    stop = data.draw(st.integers(0, len(series) - 40))
+    whole = told(Road(Surroundings()), series)
+    first, second = Road(Surroundings()), Road(Surroundings())
+    found = told(first, series[:stop])
+    second.restore(json.loads(json.dumps(first.state())))
+    found += told(second, series[stop:])
+    assert all(ours >= theirs for ours, theirs in zip(found, whole, strict=True))
+    assert found[-1] == 0
+
+
+def test_after_a_restart_a_lower_risk_must_last_as_long_as_ever() -> None:
+    first, second = Road(Surroundings()), Road(Surroundings())
+    told(first, [("wet", -1.0)])
+    second.restore(json.loads(json.dumps(first.state())))
+    assert told(second, [("dry", 5.0)] * 40) == [2] * 30 + [0] * 10
+
+
+@given(st.sampled_from([60, 600, 1800, 3600]), st.lists(st.integers(-2000, 2000), min_size=8))
+def test_a_clock_that_trembles_takes_no_trend_away(window_s: int, off_us: list[int]) -> None:
+    """The ends of windows are UTC's; by the boot clock they lie some microseconds off."""
+    even, trembling = Trend(), Trend()
+    off_us *= 3700 // window_s // len(off_us) + 2
+    falls = [
+        [
+            trend.add(-0.001 * i * window_s, i * window_s * S + us * 1000 * trembles)
+            for i, us in enumerate(off_us)
+        ]
+        for trend, trembles in ((even, 0), (trembling, 1))
+    ]
+    assert falls[1] == pytest.approx(falls[0], rel=1e-3)
+    assert falls[0][-1] > 0
 
 
 @pytest.mark.parametrize("risk", [None, -1, 3, True, 1.0, "1", [1]])

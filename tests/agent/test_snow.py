@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.phenomena.closed import Closed, Phenomenon
+from agent.phenomena.closed import Closed
 from agent.phenomena.snow import (
     BARE_TO_CM,
     BREAK_S,
@@ -330,23 +331,6 @@ def test_new_snow_shrinks_at_a_clearing_only_and_no_hour_has_less_than_none(
 
 
 @settings(deadline=None)
-@given(winters(), st.integers(0, 59), st.data())
-def test_a_restart_at_any_window_changes_nothing(
-    depths: list[float | None], begin: int, data: st.DataObject
-) -> None:
-    stop = data.draw(st.integers(0, len(depths)))
-    whole, first, second = Snow(), Snow(), Snow()
-    expected = minutes(whole, depths, begin + 1)
-    found = minutes(first, depths[:stop], begin + 1)
-    second.restore(json.loads(json.dumps(first.state(), allow_nan=False)))
-    assert second.storm_cm == first.storm_cm
-    found += minutes(second, depths[stop:], begin + 1 + stop)
-    assert found == expected
-    assert json.dumps(second.state()) == json.dumps(whole.state())
-    assert second.storm_cm == whole.storm_cm
-
-
-@settings(deadline=None)
 @given(st.lists(st.floats(-0.05, 0.3), min_size=1, max_size=48))
 def test_the_hours_snowfall_adds_up_to_the_new_snow(rates_cm_per_min: list[float]) -> None:
     """Hour by hour even: what the hours tell is the new snow, but for turns below a centimetre."""
@@ -364,68 +348,24 @@ def test_the_hours_snowfall_adds_up_to_the_new_snow(rates_cm_per_min: list[float
     assert new_cm >= fallen - (TURN_CM + 0.3) * (turns + 1) - DRIFT_CM_PER_H * len(depths) / 60
 
 
-# --- over a restart ---
+def test_a_jump_long_before_the_hour_is_no_depth_on_it() -> None:
+    hidden: list[float | None] = [None] * 70
+    found = minutes(
+        Snow(), [*ramp(20.0, 21.0, 60), *[21.0] * 5, 5.0, *hidden, *ramp(7.0, 8.0, 104)]
+    )
+    told = [each["snowfall_cm"] for each in found if "snowfall_cm" in each]
+    assert told == [pytest.approx(1.0, abs=0.1), None, None, pytest.approx(0.6, abs=0.1)]
 
 
-def test_a_reboot_within_the_hour_keeps_the_hours_snowfall() -> None:
-    first, second = Snow(), Snow()
-    minutes(first, [*[10.0] * 60, *ramp(10.0, 12.0, 30)])
-    second.restore(json.loads(json.dumps(first.state())))
-    found = [
-        second.derive(window(minute, cm, boot_ns=95 * MINUTE_NS))
-        for minute, cm in enumerate(ramp(12.5, 14.0, 24), start=97)
-    ]
-    (told,) = [each["snowfall_cm"] for each in found if "snowfall_cm" in each]
-    assert told == pytest.approx(4.0, abs=0.05)
-    assert found[-1]["new_snow_cm"] == pytest.approx(4.0, abs=0.4)
-
-
-def test_a_reboot_on_the_hour_loses_the_record_that_would_have_told_it_and_no_more() -> None:
-    snow = Snow()
-    minutes(snow, [10.0] * 119)
-    found = minutes(snow, ramp(10.0, 14.0, 58), begin=122 + 1)  # windows 120-122 never were
-    assert found[57]["snowfall_cm"] == pytest.approx(4.0, abs=0.2)
-
-
-def test_a_day_without_power_is_a_break_for_a_storm_but_only_if_the_day_is_known() -> None:
-    def after_a_day(*, is_timed: bool) -> float | None:
-        first, second = Snow(), Snow()
-        minutes(first, [*[10.0] * 20, *ramp(10.0, 18.0, 120)])
-        second.restore(first.state())
-        booted_ns = (140 + 1440) * MINUTE_NS
-        second.derive(window(140 + 1441, 18.0, boot_ns=booted_ns, is_timed=is_timed))
-        return second.storm_cm
-
-    assert after_a_day(is_timed=True) == pytest.approx(0.3, abs=0.3)  # what was not smooth yet
-    assert after_a_day(is_timed=False) == pytest.approx(8.0, abs=0.4)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"level_cm": "deep"},
-        {"level_cm": float("nan")},
-        {"at_ns": None},
-        {"rises": None},
-        {"rises": {"low_cm": 1.0}},
-        {"recent": [1, 2]},
-        {"pending": {"depths": []}},
-        {"nonsense": 1},
-    ],
-)
-def test_a_state_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
-    snow = Snow()
-    minutes(snow, [10.0] * 5)
-    state = snow.state()
-    with pytest.raises(ValueError, match="state of snow"):
-        Snow().restore({**state, **change})
-    other = Snow()
-    other.restore(state)
-    assert other.state() == state
-
-
-def test_a_first_life_has_no_state() -> None:
-    snow: Phenomenon = Snow()
-    assert snow.state() == {}
-    snow.restore({})
-    assert snow.state() == {}
+@pytest.mark.parametrize("window_s", [10, 60])
+def test_a_step_is_what_it_was_when_it_was_first_seen(window_s: int) -> None:
+    """Snow that falls in the ten minutes until a step is believed is snowfall."""
+    snow, found = Snow(), []
+    for i in range(1, 3 * 3600 // window_s + 1):
+        at_min = i * window_s / 60
+        cm = 10.0 + 12.0 * at_min / 60 + (40.0 if at_min > 90 else 0.0)
+        end_ns = BOOTED_NS + i * window_s * 10**9
+        span = {"start_ns": end_ns - window_s * 10**9, "end_ns": end_ns}
+        found.append(snow.derive(replace(window(0, cm), **span, boot_end_ns=end_ns)))
+    told = [each["snowfall_cm"] for each in found if "snowfall_cm" in each]
+    assert told[1:] == [pytest.approx(12.0, abs=0.3)] * 2
