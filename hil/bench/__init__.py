@@ -11,7 +11,7 @@ BENCHES = {
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "decoders": "what each driver costs a frame",
     "snow": "recorded winters below simulated snow gauges: what the city is told of them",
-    "privacy": "a million people windows through the whole gateway: does epsilon hold, is all silent",
+    "privacy": "what leaves about people: is epsilon kept, and does nothing else tell of them",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
     "forecast": "short forecasts against persistence, on the recorded winters",
     "pipeline": "what 8 to 64 sensors cost the thread between collectors and spool",

@@ -32,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -42,8 +42,9 @@ import structlog
 from agent.privacy.sampler import discrete_laplace
 from agent.record import Record
 from agent.rules import Finding
+from drivers.base import Direction
 
-from ..hall import DIRECTIONS, OFFSET_S, POLICY, Hall, Leak
+from ..hall import DIRECTIONS, OFFSET_S, POLICY, Hall, Leak, Told
 from .figures import Figure, document, table
 
 WRONG = 1
@@ -103,7 +104,7 @@ class Split:
         rarest = 1 - least_share(self.n[0] - self.hits[0], self.n[0])
         return _log_ratio(least_share(self.hits[1], self.n[1]), rarest)
 
-    def least_epsilon_either_way(self) -> float:
+    def either_way(self) -> float:
         """The same, of whichever is rarer: happening or not, with or without the crossing."""
         misses = [n - hits for n, hits in zip(self.n, self.hits, strict=True)]
         ways = [
@@ -146,16 +147,51 @@ class Audit:
 
     epsilon: float  # certain, by the released figures
     beside: float  # certain, by the fact that tells most
-    fact: str  # that one; empty where none tells anything
+    fact: str  # that one; NOTHING where none tells anything
     windows: int
 
     @property
-    def is_kept(self) -> bool:
-        """Whether the promise may hold."""
-        return max(self.epsilon, self.beside) <= EPSILON
+    def certain(self) -> float:
+        """The epsilon that the gateway has at least."""
+        return max(self.epsilon, self.beside)
 
 
 Place = tuple[str, str]  # whose facts, a sensor's own or nobody's; direction
+NOTHING = ""  # a fact that is in no window
+
+
+class Auditor:
+    """Somebody who hears all that leaves, and knows what he would like to find out."""
+
+    def __init__(self, crossings: int) -> None:
+        """`crossings` is x."""
+        self._crossings = crossings
+        self._figures = Split()
+        self._sought: dict[Place, dict[str, Split]] = {}
+        self._telling: dict[Place, tuple[str, Split]] = {}
+
+    def hear(self, told: Told, more: Mapping[Direction, int], *, is_learning: bool) -> None:
+        """Take what was told of a window; `more` is 1 where it was the case of x + 1."""
+        said = [("own", facts) for facts in told.own.values()] + [("", told.common)]
+        for direction, bit in more.items():
+            for released in told.figures.values():
+                self._figures.add(bit, min(released[direction]) > self._crossings)
+            for whose, facts in said:
+                place = (whose, direction)
+                if is_learning:
+                    _count(self._sought.setdefault(place, {NOTHING: Split()}), bit, facts)
+                    continue
+                if place not in self._telling:
+                    fact = _most_telling(self._sought.get(place, {}))
+                    self._telling[place] = (fact, Split())
+                fact, split = self._telling[place]
+                split.add(bit, fact in facts)
+
+    def finding(self, windows: int) -> Audit:
+        """Return what is certain after so many windows."""
+        bounds = [(split.either_way(), fact) for fact, split in self._telling.values()]
+        beside, fact = max(bounds)
+        return Audit(self._figures.least_epsilon(), beside, fact if beside else NOTHING, windows)
 
 
 def audit(
@@ -170,57 +206,33 @@ def audit(
     """Let windows pass a gateway, and find out what they tell."""
     coins = Random(seed)
     rounds = -(-windows // sensors)
-    figures = Split()
-    sought: dict[Place, dict[str, Split]] = {}
-    telling: dict[Place, tuple[str, Split]] = {}
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        with Hall(Path(folder), sensors=sensors, crowd=crowd, leak=leak) as hall:
-            for at in range(rounds):
-                more = {direction: coins.getrandbits(1) for direction in DIRECTIONS}
-                told = hall.window({each: crossings + more[each] for each in DIRECTIONS})
-                for released in told.figures.values():
-                    for direction in DIRECTIONS:
-                        is_above = min(released[direction]) > crossings
-                        figures.add(more[direction], is_above)
-                said = [("own", own) for own in told.own.values()] + [("", told.common)]
-                for direction in DIRECTIONS:
-                    for whose, facts in said:
-                        place = (whose, direction)
-                        if at < LEARNING * rounds:
-                            _seek(sought.setdefault(place, {"": Split()}), more[direction], facts)
-                            continue
-                        if place not in telling:
-                            telling[place] = (_most_telling(sought.get(place, {})), Split())
-                        fact, split = telling[place]
-                        split.add(more[direction], fact in facts)
-    bounds = {fact: split.least_epsilon_either_way() for fact, split in telling.values()}
-    worst = max(bounds, key=lambda fact: bounds[fact])
-    return Audit(
-        figures.least_epsilon(),
-        bounds[worst],
-        worst if bounds[worst] else "",
-        rounds * sensors,
-    )
+    auditor = Auditor(crossings)
+    with (
+        tempfile.TemporaryDirectory(dir=_memory()) as folder,
+        Hall(Path(folder), sensors=sensors, crowd=crowd, leak=leak) as hall,
+    ):
+        for at in range(rounds):
+            more = {direction: coins.getrandbits(1) for direction in DIRECTIONS}
+            told = hall.window({each: crossings + bit for each, bit in more.items()})
+            auditor.hear(told, more, is_learning=at < LEARNING * rounds)
+    return auditor.finding(rounds * sensors)
 
 
-def _seek(sought: dict[str, Split], more: int, facts: set[str]) -> None:
-    """Count facts; under "" the windows."""
-    sought[""].n[more] += 1
+def _count(sought: dict[str, Split], bit: int, facts: set[str]) -> None:
+    """Count facts; under NOTHING the windows."""
+    sought[NOTHING].n[bit] += 1
     for fact in facts:
-        sought.setdefault(fact, Split()).hits[more] += 1
+        sought.setdefault(fact, Split()).hits[bit] += 1
 
 
 def _most_telling(sought: dict[str, Split]) -> str:
-    """Return the fact whose share differs most between the two cases; "" is in no window."""
-    n = sought[""].n if sought else [0, 0]
+    """Return the fact whose share differs most between the two cases."""
+    n = sought[NOTHING].n if sought else [0, 0]
     if not all(n):
-        return ""
-
-    def differs(fact: str) -> float:
-        without, with_it = sought[fact].hits
-        return abs(without / n[0] - with_it / n[1])
-
-    return max(sought, key=differs)
+        return NOTHING
+    return max(
+        sought, key=lambda fact: abs(sought[fact].hits[0] / n[0] - sought[fact].hits[1] / n[1])
+    )
 
 
 def _memory() -> str | None:
@@ -280,7 +292,8 @@ def misfit_z(seen: Counter[int], epsilon: float = EPSILON) -> float:
     degrees = len(cells) - 1
     chi2 = sum((count - law) ** 2 / law for count, law in cells)
     spread = 2 / (9 * degrees)
-    return ((chi2 / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+    cube_root: float = (chi2 / degrees) ** (1 / 3)
+    return (cube_root - (1 - spread)) / math.sqrt(spread)
 
 
 def sampled(samples: int) -> dict[str, float]:
@@ -303,7 +316,8 @@ def timing(
 ) -> float:
     """Return |r| of publication time and raw count, in units of the 99.9 % band of chance."""
     crowd = Random(seed)
-    counts, left_s = [], []
+    counts: list[float] = []
+    left_s: list[float] = []
     with (
         tempfile.TemporaryDirectory(dir=_memory()) as folder,
         Hall(
@@ -364,7 +378,7 @@ def measure(windows: int, say: Say = lambda _: None) -> dict[str, float]:
     }
     for leak in LEAKS:
         found = audit(min(windows, SPOILED_WINDOWS), leak=leak)
-        values[f"epsilon_{leak.__name__}"] = max(found.epsilon, found.beside)
+        values[f"epsilon_{leak.__name__}"] = found.certain
         say(f"{leak.__name__}: by {found.fact or 'the figures'}")
     timed = TIMED_WINDOWS
     values["timing_r_of_band"] = timing(timed)
