@@ -151,7 +151,8 @@ class Hall:
             rules=Rules(self._alerts, subjects),
         )
         self.pipeline.announce()
-        self._deliver()
+        for _ in range(5):  # it connects, and says that it is there
+            self.uplink._step()
 
     def _channel(self, name: str) -> PeopleChannel:
         leak = self._leak

@@ -7,6 +7,7 @@ its unit, a ratio comes from one run on one machine, and every module says how i
 from __future__ import annotations
 
 BENCHES = {
+    "accuracy": "recorded pedestrians with the noise of a release: how far off is an hour, a day",
     "alerts": "from a reading that crosses the line to the broker's acknowledgement",
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "decoders": "what each driver costs a frame",
