@@ -31,6 +31,14 @@ def test_so_many_windows_together_are_off_by_the_documents_figure(name: str, hal
     assert chances[np.abs(off) <= half].sum() >= 0.95 > chances[np.abs(off) < half].sum()
 
 
+@pytest.mark.parametrize(
+    ("windows", "half", "surer"),
+    [(1, 12, 18), (2, 16, 24), (4, 23, 32), (8, 32, 43), (96, 108, 143), (192, 153, 202)],
+)
+def test_the_documents_table_is_the_laws(windows: int, half: int, surer: int) -> None:
+    assert (half_of(windows), half_of(windows, 0.99)) == (half, surer)
+
+
 def test_an_hour_of_the_recording_is_split_and_loses_nobody(recordings: Path) -> None:
     places = read(recordings / FILE)
     assert len(places) == 4
