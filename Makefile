@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench powercut chaos fuzz clean
+.PHONY: demo test lint schemas lock footprint bench certify powercut chaos fuzz clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -31,6 +31,9 @@ footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of 
 
 bench: $(VENV)/.dev $(VENV)/.tools ## a million waiting records: how fast they leave, what they cost, what a kill loses
 	$(SUDO) $(BIN)/python -m hil bench delivery
+
+certify: $(VENV)/.hil ## the promise about people: a million windows in, epsilon measured from what comes out
+	$(BIN)/python -m hil bench privacy
 
 powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is lost; without syncs, something is
 	$(SUDO) $(BIN)/python -m hil.powercut --cuts 500

@@ -7,10 +7,12 @@ its unit, a ratio comes from one run on one machine, and every module says how i
 from __future__ import annotations
 
 BENCHES = {
+    "accuracy": "recorded pedestrians with the noise of a release: how far off is an hour, a day",
     "alerts": "from a reading that crosses the line to the broker's acknowledgement",
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "decoders": "what each driver costs a frame",
     "snow": "recorded winters below simulated snow gauges: what the city is told of them",
+    "privacy": "what leaves about people: is epsilon kept, and does nothing else tell of them",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
     "forecast": "short forecasts against persistence, on the recorded winters",
     "pipeline": "what 8 to 64 sensors cost the thread between collectors and spool",
