@@ -18,6 +18,7 @@ from pydantic import Field
 
 from . import base
 from .base import (
+    OPPOSITE,
     Alive,
     Clock,
     Crossing,
@@ -57,8 +58,6 @@ OPEN_SHARE = 0.8  # of the model's range: what counts as far where nothing comes
 FRAMES_TO_BELIEVE = 2  # one sample at the edge of a sleeve is nothing
 FROZEN_S = 30.0
 LOST_NS = 1_000_000_000  # a beam that said nothing of use for so long does not count
-
-OPPOSITE: dict[Direction, Direction] = {"towards": "away", "away": "towards"}
 
 
 def way_cm(sample: Sample, model: Model) -> float | None:

@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 
 from . import base
 from .base import (
+    OPPOSITE,
     Alive,
     BusError,
     Clock,
@@ -81,8 +82,6 @@ GAP_S = 1.0  # who was seen before such a gap is not looked for after it
 
 # What the radar can say of a place where somebody may be.
 X_LIMIT_MM, Y_LIMIT_MM = 7000, 8000
-
-OPPOSITE: dict[Direction, Direction] = {"towards": "away", "away": "towards"}
 
 
 class Target(NamedTuple):
@@ -274,7 +273,15 @@ class Ld2450Options(base.Options):
         centimetres; a step back is less than 500 mm.
         """
         return Passage(
-            line=self.line_y_mm, clearance=150.0, travel=500.0, reach=600.0, memory_s=1.0, frames=3
+            line=self.line_y_mm,
+            clearance=150.0,
+            travel=500.0,
+            slack=100.0,
+            run_per_s=5000.0,
+            frame_s=FRAME_S,
+            memory_s=1.0,
+            inside=(0.0, 0.0),
+            frames=3,
         )
 
 
