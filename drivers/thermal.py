@@ -33,6 +33,10 @@ SADDLE_SIGMAS = 4.0
 # One pixel alone is a hot cup, or a flaw of the sensor.
 PERSON_PIXELS = 2
 
+# Of somebody whose peak is so many times warmer than is needed to be seen, the shape is known; of
+# others only the warmest spots stand out.
+CLEAR = 3.0
+
 # The place is what is seen of it in a minute, at its warmest but for a quarter: after a gust of
 # cold air it is what it was before, and a floor that warms by 1 K a minute is followed by 0.25 K.
 SAMPLES = 60
@@ -208,15 +212,19 @@ def find_people(
     mask = np.zeros(excess_k.shape, np.bool_)
     for pixels in people:
         mask[tuple(zip(*pixels, strict=True))] = True
-    return [_centre(pixels, heights_k) for pixels in people], mask
+    return [_centre(pixels, heights_k, CLEAR * person_k) for pixels in people], mask
 
 
-def _centre(pixels: Sequence[tuple[int, ...]], heights_k: dict[tuple[int, ...], float]) -> Point:
-    weight_k = sum(heights_k[at] for at in pixels)
-    return Point(
-        along=sum(heights_k[at] * at[1] for at in pixels) / weight_k,
-        across=sum(heights_k[at] * at[0] for at in pixels) / weight_k,
-    )
+def _centre(
+    pixels: Sequence[tuple[int, ...]], heights_k: dict[tuple[int, ...], float], clear_k: float
+) -> Point:
+    weights_k = np.array([heights_k[at] for at in pixels])
+    places = np.array(pixels, np.float64)
+    row, column = np.average(places, axis=0, weights=weights_k)
+    if heights_k[pixels[0]] < clear_k:
+        return Point(float(column), float(row))
+    width2, depth2 = np.average((places - (row, column)) ** 2, axis=0, weights=weights_k)
+    return Point(float(column), float(row), float(depth2), float(width2))
 
 
 class ThermalCounter(Withheld):

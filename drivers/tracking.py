@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, inf
 
 from .base import Direction, Withheld
 
@@ -26,6 +26,9 @@ WALK_S = 20.0
 TOGETHER_S = 2.5
 ALONE_S = 0.5
 
+# In so many frames a shape is known: limbs swing.
+SHAPE_FRAMES = 4
+
 # A passage seen by one small sensor holds a handful of people; the rest is noise.
 MAX_TRACKS = 16
 
@@ -36,6 +39,8 @@ class Point(Withheld):
 
     along: float  # on the axis of travel, increasing "towards"
     across: float
+    depth2: float = 0.0  # mean square of what is seen around it, along and across;
+    width2: float = 0.0  # 0 where the sensor cannot tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Passage:
     memory_s: float  # how long a track outlives its person's last point
     inside: tuple[float, float]  # who vanishes between these has not left, but is hidden
     frames: int = 1
+    abreast: float = inf  # who is wider than deep by this, on the whole way, is two
 
     @property
     def reach(self) -> float:
@@ -81,6 +87,9 @@ class _Track(Withheld):
     frames: int = 1  # in which it was seen
     hidden_since_s: float | None = None  # behind whoever has its point
     is_split: bool = False  # came out of another: it may be an arm of theirs until it is somebody
+    shapes: int = 0  # frames since it last was near another, and what was seen in them
+    depth2: float = 0.0
+    width2: float = 0.0
 
     @property
     def is_somebody(self) -> bool:
@@ -107,6 +116,21 @@ class _Track(Withheld):
         self.at, self.seen_s = to, now_s
         self.frames += 1
         self.hidden_since_s = None
+
+    def look(self, passage: Passage, *, is_apart: bool) -> None:
+        """Note how deep and how wide the person is, while apart from others and in full view."""
+        low, high = passage.inside
+        if not is_apart:
+            self.shapes, self.depth2, self.width2 = 0, 0.0, 0.0
+        elif low <= self.at.along <= high and self.at.depth2 > 0.0:
+            self.shapes += 1
+            self.depth2 += self.at.depth2
+            self.width2 += self.at.width2
+
+    def are_two(self, passage: Passage) -> bool:
+        """Tell whether the person is two who walk abreast."""
+        is_wide = self.width2 > passage.abreast**2 * self.depth2
+        return self.shapes >= SHAPE_FRAMES and is_wide
 
     def hide(self, at: Point, now_s: float) -> None:
         """Be where somebody else is seen."""
@@ -203,11 +227,22 @@ class LineCounter(Withheld):
             )
         for t, p in hidden.items():
             self._tracks[t].hide(points[p], now_s)
-        moved = [self._tracks[t] for t in sorted({*found, *hidden})]
-        crossings = [way for track in moved if (way := track.cross(passage, passed_s))]
+        crossings: list[Direction] = []
+        for track in (self._tracks[t] for t in sorted({*found, *hidden})):
+            track.look(passage, is_apart=not self._neighbours(track))
+            if way := track.cross(passage, passed_s):
+                crossings += [way, way] if track.are_two(passage) else [way]
         self._tracks = [track for t, track in enumerate(self._tracks) if t not in gone]
         self._tracks += born[: MAX_TRACKS - len(self._tracks)]
         return crossings
+
+    def _neighbours(self, track: _Track) -> bool:
+        return any(
+            hypot(track.at.along - other.at.along, track.at.across - other.at.across)
+            <= self._passage.reach
+            for other in self._tracks
+            if other is not track
+        )
 
     def _may_hide(self, track: _Track, now_s: float) -> bool:
         """Tell whether a track without a point is behind whoever has the one that is near."""
