@@ -33,6 +33,9 @@ SADDLE_SIGMAS = 4.0
 # One pixel alone is a hot cup, or a flaw of the sensor.
 PERSON_PIXELS = 2
 
+# What spans so many, which is 2.9 m, is a draught, or the sun in a doorway.
+WIDEST_PIXELS = 8
+
 # Of somebody whose peak is so many times warmer than is needed to be seen, the shape is known; of
 # others only the warmest spots stand out.
 CLEAR = 3.0
@@ -208,11 +211,15 @@ def find_people(
         home = owner[max(near, key=heights_k.__getitem__)]
         owner[at] = home
         summits[home].append(at)
-    people = [pixels for pixels in summits if len(pixels) >= least_pixels]
+    people = [each for each in summits if len(each) >= least_pixels and not _is_too_wide(each)]
     mask = np.zeros(excess_k.shape, np.bool_)
     for pixels in people:
         mask[tuple(zip(*pixels, strict=True))] = True
     return [_centre(pixels, heights_k, CLEAR * person_k) for pixels in people], mask
+
+
+def _is_too_wide(pixels: Sequence[tuple[int, ...]]) -> bool:
+    return any(max(axis) - min(axis) + 1 >= WIDEST_PIXELS for axis in zip(*pixels, strict=True))
 
 
 def _centre(
