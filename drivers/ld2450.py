@@ -277,7 +277,7 @@ class Ld2450Options(base.Options):
             clearance=150.0,
             travel=500.0,
             slack=100.0,
-            run_per_s=5000.0,
+            run_per_s=2500.0,
             frame_s=FRAME_S,
             memory_s=1.0,
             inside=(0.0, 0.0),

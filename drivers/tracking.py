@@ -19,7 +19,7 @@ PACE_S = 0.5
 
 # Who takes longer than this for the whole `travel` does not walk: sun creeps over a floor, and who
 # stands begins anew from where they stand.
-WALK_S = 20.0
+WALK_S = 60.0
 
 # Two who meet are seen as one for about a second, longer if they walk together. They were two if
 # each was seen for ALONE_S before; else one of them was an arm, or a shoulder beside a hat.

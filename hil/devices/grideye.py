@@ -133,6 +133,20 @@ class Scene:
         return field_c
 
 
+def _crowd(dice: random.Random, persons_per_minute: float) -> Iterator[Walker]:
+    start_s = 0.0
+    while True:
+        start_s += dice.expovariate(persons_per_minute / 60)
+        yield Walker(
+            start_s,
+            way=dice.choice(("towards", "away")),
+            row=dice.uniform(1.5, SIDE - 2.5),
+            speed=min(max(dice.gauss(3.6, 0.6), 2.0), 6.0),
+            excess_k=dice.uniform(3.0, 6.0),
+            turns_after=dice.uniform(1.0, 2.5) if dice.random() < 0.05 else inf,
+        )
+
+
 class GridEyeDevice:
     """The registers of an AMG8833. Powered up by the first transaction, where its scene begins."""
 
