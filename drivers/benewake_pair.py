@@ -22,7 +22,6 @@ from .base import (
     Alive,
     Clock,
     Crossing,
-    Direction,
     FrameError,
     LineSettings,
     Observation,

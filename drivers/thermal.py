@@ -49,15 +49,15 @@ QUANTILE = 0.75
 ABOVE_MEAN = 0.67  # where the quantile lies, in standard deviations
 
 # What is warm is not learnt, so that who stands still is seen for so long; then it is furniture.
-HOLD_S = 150.0
+HOLD_S = 75.0
 USUAL_SHARE = 0.2  # of a new sample in what it is then taken to be
 
 # Floors differ by a kelvin from pixel to pixel. Until they are known, what is warmer than the
 # coldest quarter of all pixels by more than this is somebody who was there from the start.
 PATTERN_K = 1.0
 
-# A place most of which became warmer, or colder, did so for another reason than people: they cover
-# less than the one share of it, and a gust that has reached the other leaves the rest on one side.
+# A place most of which became warmer, or colder, by the same did so for another reason than people:
+# a gust that has reached so much of it leaves the rest on one side.
 COLD_SHARE = 0.25
 MOST = 0.6
 
@@ -127,7 +127,9 @@ class Background(Withheld):
             self._furniture = np.zeros(field_c.shape, np.bool_)
         excess_k = field_c - self._level_c - self._offset_k
         warmer_k, colder_k = np.quantile(excess_k, (COLD_SHARE, MOST))
-        moved_k = max(0.0, float(warmer_k)) + min(0.0, float(colder_k))
+        moved_k = 0.0
+        if colder_k - warmer_k < self.person_k:
+            moved_k = max(0.0, float(warmer_k)) + min(0.0, float(colder_k))
         if abs(moved_k) > self.noise_k:
             self._offset_k += moved_k
         return np.asarray(excess_k - moved_k)
@@ -171,7 +173,7 @@ def _widened(mask: PixelMask) -> PixelMask:
     rows, columns = mask.shape
     padded = np.pad(mask, 1)
     around = [padded[r : r + rows, c : c + columns] for r in range(3) for c in range(3)]
-    return np.logical_or.reduce(around)
+    return np.asarray(np.logical_or.reduce(around), np.bool_)
 
 
 def find_people(
@@ -211,10 +213,12 @@ def find_people(
         home = owner[max(near, key=heights_k.__getitem__)]
         owner[at] = home
         summits[home].append(at)
-    people = [each for each in summits if len(each) >= least_pixels and not _is_too_wide(each)]
+    people = [each for each in summits if len(each) >= least_pixels]
     mask = np.zeros(excess_k.shape, np.bool_)
     for pixels in people:
         mask[tuple(zip(*pixels, strict=True))] = True
+    if min(excess_k.shape) > 1:
+        people = [each for each in people if not _is_too_wide(each)]
     return [_centre(pixels, heights_k, CLEAR * person_k) for pixels in people], mask
 
 

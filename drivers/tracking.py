@@ -216,15 +216,9 @@ class LineCounter(Withheld):
                 del found[host]
                 gone.add(host)
                 found[t], taken[p] = p, t
-        born = [
-            self._born_at(point, now_s)
-            for p, point in enumerate(points)
-            if p not in taken
-        ]
+        born = [self._born_at(point, now_s) for p, point in enumerate(points) if p not in taken]
         for t, p in found.items():
-            self._tracks[t].move(
-                points[p], now_s, passage.frame_s, is_shared=p in hidden.values()
-            )
+            self._tracks[t].move(points[p], now_s, passage.frame_s, is_shared=p in hidden.values())
         for t, p in hidden.items():
             self._tracks[t].hide(points[p], now_s)
         crossings: list[Direction] = []

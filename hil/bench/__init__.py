@@ -8,6 +8,7 @@ from __future__ import annotations
 
 BENCHES = {
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
+    "counting": "people: recordings with known crossings, simulated crowds, doors and draughts",
     "decoders": "what each driver costs a frame",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
 }

@@ -35,6 +35,8 @@ _NORMAL, _INITIAL_RESET = 0x00, 0x3F
 Way = Literal["towards", "away"]
 Field = npt.NDArray[np.float64]
 
+_ROWS, _COLUMNS = (each.astype(np.float64) for each in np.indices((SIDE, SIDE)))
+
 
 @dataclass(frozen=True, slots=True)
 class Walker:
@@ -126,9 +128,8 @@ class Scene:
         self._looked_s = at_s
         self._present = [walker for walker in self._present if walker.gone_s() > at_s]
         field_c = np.full((SIDE, SIDE), self.floor_c) + self._climate(at_s)
-        rows, columns = np.indices(field_c.shape).astype(np.float64)
         for walker in self._present:
-            share = walker.covers(rows, columns, at_s)
+            share = walker.covers(_ROWS, _COLUMNS, at_s)
             field_c += share * (self.floor_c + walker.excess_k - field_c)
         return field_c
 
