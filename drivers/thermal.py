@@ -62,7 +62,8 @@ COLD_SHARE = 0.25
 MOST = 0.6
 
 NOISE_K = 0.25  # until it is measured: what sensors of this kind have
-LEAST_NOISE_K = 0.05
+LEAST_NOISE_K, MOST_NOISE_K = 0.05, 0.5  # what is believed
+CALM_SHARE, CALM_VARIANCE = 0.75, 0.37  # of the pixels, and of the variance of all in the calmest
 
 
 class Background(Withheld):
@@ -101,8 +102,7 @@ class Background(Withheld):
     @property
     def noise_k(self) -> float:
         """One pixel's standard deviation, from the pixels where nobody is."""
-        mean_k2 = sum(self._noise2_k2) / len(self._noise2_k2)
-        return max(LEAST_NOISE_K, float(np.sqrt(mean_k2)))
+        return float(np.clip(np.sqrt(np.median(self._noise2_k2)), LEAST_NOISE_K, MOST_NOISE_K))
 
     @property
     def person_k(self) -> float:
@@ -165,7 +165,8 @@ class Background(Withheld):
             return
         moved_k = (field_c - self._samples[-1])[~there]
         moved_k = moved_k - np.median(moved_k)
-        self._noise2_k2.append(float(np.mean(moved_k**2)) / 2)
+        calm_k2 = np.sort(moved_k**2)[: max(1, round(CALM_SHARE * moved_k.size))]
+        self._noise2_k2.append(float(np.mean(calm_k2)) / CALM_VARIANCE / 2)
 
 
 def _widened(mask: PixelMask) -> PixelMask:
