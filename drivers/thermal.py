@@ -57,7 +57,8 @@ USUAL_SHARE = 0.2  # of a new sample in what it is then taken to be
 PATTERN_K = 1.0
 
 # A place most of which became warmer, or colder, by the same did so for another reason than people:
-# a gust that has reached so much of it leaves the rest on one side.
+# a gust that has reached so much of it leaves the rest on one side. Of a single row of pixels they
+# may well cover most.
 COLD_SHARE = 0.25
 MOST = 0.6
 
@@ -128,7 +129,7 @@ class Background(Withheld):
         excess_k = field_c - self._level_c - self._offset_k
         warmer_k, colder_k = np.quantile(excess_k, (COLD_SHARE, MOST))
         moved_k = 0.0
-        if colder_k - warmer_k < self.person_k:
+        if min(field_c.shape) > 1 and colder_k - warmer_k < self.person_k:
             moved_k = max(0.0, float(warmer_k)) + min(0.0, float(colder_k))
         if abs(moved_k) > self.noise_k:
             self._offset_k += moved_k
