@@ -26,6 +26,7 @@ from .base import (
     LineSettings,
     Observation,
     Quantity,
+    Scene,
     Spec,
     Stillness,
     Trouble,
@@ -293,6 +294,13 @@ class BenewakePair:
         self._tell()
         heard = [each for each in self._beams.values() if each.useful_ns is not None]
         return self._observe(at_boot_ns, heard or [self._beams[beam]])
+
+    def picture(self) -> Scene | None:
+        """Return the state of both beams."""
+        return Scene(
+            forward=OPPOSITE["towards"] if self._options.flip else "towards",
+            beams=tuple((beam.name or "", each.is_blocked) for beam, each in self._beams.items()),
+        )
 
     def close(self) -> None:
         """Forget who was in the beams; the lidars go on talking."""
