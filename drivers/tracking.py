@@ -22,9 +22,11 @@ PACE_S = 0.5
 WALK_S = 60.0
 
 # Two who meet are seen as one for about a second, longer if they walk together. They were two if
-# each was seen for ALONE_S before; else one of them was an arm, or a shoulder beside a hat.
+# each was seen for ALONE_S before, or for PART_S if one came out of the other: else it was an arm,
+# or a shoulder beside a hat.
 TOGETHER_S = 2.5
-ALONE_S = 0.5
+ALONE_S = 0.4
+PART_S = 0.5
 
 # In so many frames a shape is known: limbs swing.
 SHAPE_FRAMES = 4
@@ -59,7 +61,7 @@ class Passage:
     run_per_s: float  # the fastest that people are
     frame_s: float  # from one frame to the next
     memory_s: float  # how long a track outlives its person's last point
-    inside: tuple[float, float]  # who vanishes between these has not left, but is hidden
+    inside: tuple[float, float]  # who vanishes between these is hidden; equal: nobody hides another
     frames: int = 1
     abreast: float = inf  # who is wider than deep by this, on the whole way, is two
 
@@ -94,7 +96,7 @@ class _Track(Withheld):
     @property
     def is_somebody(self) -> bool:
         """Whether it was seen for itself for long enough not to be part of another."""
-        return self.alone_s >= ALONE_S
+        return self.alone_s >= (PART_S if self.is_split else ALONE_S)
 
     def distance(self, point: Point, now_s: float) -> float:
         """Return how far `point` is from where the person should be by now."""
@@ -255,13 +257,15 @@ class LineCounter(Withheld):
         return _Track(point, now_s, way, origin, self._born, is_split=parent is not None)
 
     def _parent(self, point: Point, now_s: float) -> _Track | None:
-        """Return out of whom somebody came who appears amid the field; None if from outside."""
+        """Return out of whom somebody came who appears; None if from outside."""
         low, high = self._passage.inside
-        if not low <= point.along <= high:
+        if low >= high:
             return None
+        is_inside = low <= point.along <= high
+        far = self._passage.reach if is_inside else self._passage.near
         near = [
             (distance, track.number, track)
             for track in self._tracks
-            if (distance := track.distance(point, now_s)) <= self._passage.reach
+            if (distance := track.distance(point, now_s)) <= far
         ]
         return min(near)[2] if near else None
