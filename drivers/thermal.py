@@ -18,6 +18,8 @@ from .tracking import LineCounter, Passage, Point
 
 PixelField = npt.NDArray[np.float64]  # shape (rows, columns), degC or K
 PixelMask = npt.NDArray[np.bool_]  # of the same shape
+Pixel = tuple[int, int]  # row, column
+Heights = dict[Pixel, float]  # K above the background
 
 # Clothed people stand 2 K to 8 K out of a floor at room temperature, hats and coats at the lower
 # end. What is warm must stand out of the noise, too, which is measured: one pixel in a million does
@@ -83,6 +85,7 @@ class Background(Withheld):
         "_sampled_s",
         "_samples",
         "_usual_c",
+        "noise_k",
     )
 
     def __init__(self) -> None:
@@ -92,6 +95,7 @@ class Background(Withheld):
         self._usual_c: PixelField = np.empty(0)  # what is seen, smoothed, people and all
         self._furniture: PixelMask = np.empty(0, np.bool_)
         self._noise2_k2: deque[float] = deque([NOISE_K**2], maxlen=SAMPLES)
+        self.noise_k = NOISE_K  # one pixel's standard deviation, where nobody is
         self._sampled_s = -np.inf
         self._offset_k = 0.0  # by which all of the place is warmer than what is learnt
 
@@ -99,11 +103,6 @@ class Background(Withheld):
     def level_c(self) -> PixelField | None:
         """The field without people as it is known so far; None before the first field."""
         return self._level_c + self._offset_k if self._samples else None
-
-    @property
-    def noise_k(self) -> float:
-        """One pixel's standard deviation, from the pixels where nobody is."""
-        return float(np.clip(np.sqrt(np.median(self._noise2_k2)), LEAST_NOISE_K, MOST_NOISE_K))
 
     @property
     def person_k(self) -> float:
@@ -127,10 +126,13 @@ class Background(Withheld):
             self._usual_c = field_c.copy()
             self._furniture = np.zeros(field_c.shape, np.bool_)
         excess_k = field_c - self._level_c - self._offset_k
-        warmer_k, colder_k = np.quantile(excess_k, (COLD_SHARE, MOST))
+        in_order_k = np.sort(excess_k, axis=None)
+        last = in_order_k.size - 1
+        warmer_k = float(in_order_k[round(COLD_SHARE * last)])
+        colder_k = float(in_order_k[round(MOST * last)])
         moved_k = 0.0
         if min(field_c.shape) > 1 and colder_k - warmer_k < self.person_k:
-            moved_k = max(0.0, float(warmer_k)) + min(0.0, float(colder_k))
+            moved_k = max(0.0, warmer_k) + min(0.0, colder_k)
         if abs(moved_k) > self.noise_k:
             self._offset_k += moved_k
         return np.asarray(excess_k - moved_k)
@@ -168,6 +170,8 @@ class Background(Withheld):
         moved_k = moved_k - np.median(moved_k)
         calm_k2 = np.sort(moved_k**2)[: max(1, round(CALM_SHARE * moved_k.size))]
         self._noise2_k2.append(float(np.mean(calm_k2)) / CALM_VARIANCE / 2)
+        sigma_k = float(np.sqrt(np.median(self._noise2_k2)))
+        self.noise_k = min(max(LEAST_NOISE_K, sigma_k), MOST_NOISE_K)
 
 
 def _widened(mask: PixelMask) -> PixelMask:
@@ -192,13 +196,12 @@ def find_people(
     saddle to any warmer summit. Pixels are taken from the warmest down and join the summit of their
     warmest neighbour; where summits meet, one that does not stand out falls to the warmest.
     """
-    heights_k = {at: float(excess_k[at]) for at in np.ndindex(*excess_k.shape)}
-    summits: list[list[tuple[int, ...]]] = []  # pixels of each, its peak first; warmest first
-    owner: dict[tuple[int, ...], int] = {}  # pixel -> index in `summits`
+    warm = np.argwhere(excess_k >= person_k).tolist()
+    heights_k: Heights = {(row, column): float(excess_k[row, column]) for row, column in warm}
+    summits: list[list[Pixel]] = []  # pixels of each, its peak first; warmest first
+    owner: dict[Pixel, int] = {}  # pixel -> index in `summits`
     for at in sorted(heights_k, key=heights_k.__getitem__, reverse=True):
         height_k = heights_k[at]
-        if height_k < person_k:
-            break
         row, column = at
         around = [(row + r, column + c) for r in (-1, 0, 1) for c in (-1, 0, 1)]
         near = [other for other in around if other in owner]
@@ -224,20 +227,19 @@ def find_people(
     return [_centre(pixels, heights_k, CLEAR * person_k) for pixels in people], mask
 
 
-def _is_too_wide(pixels: Sequence[tuple[int, ...]]) -> bool:
+def _is_too_wide(pixels: Sequence[Pixel]) -> bool:
     return any(max(axis) - min(axis) + 1 >= WIDEST_PIXELS for axis in zip(*pixels, strict=True))
 
 
-def _centre(
-    pixels: Sequence[tuple[int, ...]], heights_k: dict[tuple[int, ...], float], clear_k: float
-) -> Point:
-    weights_k = np.array([heights_k[at] for at in pixels])
-    places = np.array(pixels, np.float64)
-    row, column = np.average(places, axis=0, weights=weights_k)
+def _centre(pixels: Sequence[Pixel], heights_k: Heights, clear_k: float) -> Point:
+    weight_k = sum(heights_k[at] for at in pixels)
+    across = sum(heights_k[at] * at[0] for at in pixels) / weight_k
+    along = sum(heights_k[at] * at[1] for at in pixels) / weight_k
     if heights_k[pixels[0]] < clear_k:
-        return Point(float(column), float(row))
-    width2, depth2 = np.average((places - (row, column)) ** 2, axis=0, weights=weights_k)
-    return Point(float(column), float(row), float(depth2), float(width2))
+        return Point(along, across)
+    width2 = sum(heights_k[at] * (at[0] - across) ** 2 for at in pixels) / weight_k
+    depth2 = sum(heights_k[at] * (at[1] - along) ** 2 for at in pixels) / weight_k
+    return Point(along, across, depth2, width2)
 
 
 class ThermalCounter(Withheld):
