@@ -63,7 +63,7 @@ class Passage:
     memory_s: float  # how long a track outlives its person's last point
     inside: tuple[float, float]  # who vanishes between these is hidden; equal: nobody hides another
     frames: int = 1
-    abreast: float = inf  # who is wider than deep by this, on the whole way, is two
+    abreast: float = inf  # half of how far two walk apart who are seen as one, in depths of one
 
     @property
     def reach(self) -> float:
@@ -89,9 +89,8 @@ class _Track(Withheld):
     frames: int = 1  # in which it was seen
     hidden_since_s: float | None = None  # behind whoever has its point
     is_split: bool = False  # came out of another: it may be an arm of theirs until it is somebody
-    shapes: int = 0  # frames since it last was near another, and what was seen in them
-    depth2: float = 0.0
-    width2: float = 0.0
+    shapes: int = 0  # frames since it last was near another
+    was_narrow: bool = False  # in one of them
 
     @property
     def is_somebody(self) -> bool:
@@ -120,19 +119,19 @@ class _Track(Withheld):
         self.hidden_since_s = None
 
     def look(self, passage: Passage, *, is_apart: bool) -> None:
-        """Note how deep and how wide the person is, while apart from others and in full view."""
+        """Note how wide the person is for their depth, while apart from others and in full view."""
         low, high = passage.inside
         if not is_apart:
-            self.shapes, self.depth2, self.width2 = 0, 0.0, 0.0
+            self.shapes, self.was_narrow = 0, False
         elif low <= self.at.along <= high and self.at.depth2 > 0.0:
             self.shapes += 1
-            self.depth2 += self.at.depth2
-            self.width2 += self.at.width2
+            is_wide = self.at.width2 > (1.0 + passage.abreast**2) * self.at.depth2
+            self.was_narrow = self.was_narrow or not is_wide
 
-    def are_two(self, passage: Passage) -> bool:
-        """Tell whether the person is two who walk abreast."""
-        is_wide = self.width2 > passage.abreast**2 * self.depth2
-        return self.shapes >= SHAPE_FRAMES and is_wide
+    @property
+    def are_two(self) -> bool:
+        """Whether the person is two who walk abreast."""
+        return self.shapes >= SHAPE_FRAMES and not self.was_narrow
 
     def hide(self, at: Point, now_s: float) -> None:
         """Be where somebody else is seen."""
@@ -227,7 +226,7 @@ class LineCounter(Withheld):
         for track in (self._tracks[t] for t in sorted({*found, *hidden})):
             track.look(passage, is_apart=not self._neighbours(track))
             if way := track.cross(passage, passed_s):
-                crossings += [way, way] if track.are_two(passage) else [way]
+                crossings += [way, way] if track.are_two else [way]
         self._tracks = [track for t, track in enumerate(self._tracks) if t not in gone]
         self._tracks += born[: MAX_TRACKS - len(self._tracks)]
         return crossings

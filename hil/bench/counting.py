@@ -164,6 +164,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the bench's options."""
     parser.add_argument("--only", choices=sorted(PARTS), help="one table")
     parser.add_argument("--persons", type=int, default=PERSONS, help="in each crowd")
+    parser.add_argument(
+        "--thorough", action="store_true", help="every constant in every scene, too: half an hour"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables of the docs")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout, nothing else")
 
@@ -213,7 +216,27 @@ def _recordings(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> dic
     return {f"recording_{name}_found": float(score.found) for name, score in scores.items()}
 
 
+def _missed_scenes(number: int, factor: float) -> str:
+    """Name the situations whose target is missed with a constant that is wrong by a factor."""
+    with CONSTANTS[number].scaled(factor):
+        missed = [name for name in SITUATIONS if not scene_holds(name, score_scene(name, (1, 2)))]
+    return ", ".join(missed)
+
+
+def _constants_in_scenes(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> None:
+    numbers = range(len(CONSTANTS))
+    cells = [pool.map(_missed_scenes, numbers, [factor] * len(numbers)) for factor in (0.7, 1.4)]
+    rows = [
+        [f"`{constant.name}`", less, more]
+        for constant, less, more in zip(CONSTANTS, *cells, strict=True)
+        if less or more
+    ]
+    _print(arguments, ("constant", "x0.7: missed", "x1.4: missed"), rows)
+
+
 def _constants(pool: ProcessPoolExecutor, arguments: argparse.Namespace) -> dict[str, float]:
+    if arguments.thorough:
+        _constants_in_scenes(pool, arguments)
     if not recordings():
         return {}
     everything = list(pool.map(_scaled_scores, range(len(CONSTANTS))))
