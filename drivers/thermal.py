@@ -22,8 +22,8 @@ Pixel = tuple[int, int]  # row, column
 Heights = dict[Pixel, float]  # K above the background
 
 # Clothed people stand 2 K to 8 K out of a floor at room temperature, hats and coats at the lower
-# end. What is warm must stand out of the noise, too, which is measured: one pixel in a million does
-# by chance at 5 of its standard deviations.
+# end. What is warm must stand out of the noise, too, which is measured: by chance one pixel in some
+# hundred thousand does so far.
 PERSON_K = 1.0
 PERSON_SIGMAS = 4.5
 
@@ -50,7 +50,8 @@ FIRST_SAMPLES = 10  # are taken as they come
 QUANTILE = 0.75
 ABOVE_MEAN = 0.67  # where the quantile lies, in standard deviations
 
-# What is warm is not learnt, so that who stands still is seen for so long; then it is furniture.
+# Where people are nothing is learnt, so that who stands for a minute is seen; then it is furniture,
+# as is the sun on the floor.
 HOLD_S = 75.0
 USUAL_SHARE = 0.2  # of a new sample in what it is then taken to be
 

@@ -89,6 +89,7 @@ class _Track(Withheld):
     frames: int = 1  # in which it was seen
     hidden_since_s: float | None = None  # behind whoever has its point
     is_split: bool = False  # came out of another: it may be an arm of theirs until it is somebody
+    is_over: bool = False  # it was an arm
     shapes: int = 0  # frames since it last was near another
     was_narrow: bool = False  # in one of them
 
@@ -192,34 +193,12 @@ class LineCounter(Withheld):
         passed_s = 0.0 if self._now_s is None else now_s - self._now_s
         self._now_s = now_s
         self._tracks = [t for t in self._tracks if now_s - t.seen_s <= passage.memory_s]
-        pairs = sorted(
-            (distance, t, p)
-            for t, track in enumerate(self._tracks)
-            for p, point in enumerate(points)
-            if (distance := track.distance(point, now_s)) <= passage.reach
-        )
-        taken: dict[int, int] = {}  # point -> track
-        found: dict[int, int] = {}  # track -> point
-        for _, t, p in pairs:
-            if t not in found and p not in taken:
-                found[t], taken[p] = p, t
-        hidden: dict[int, int] = {}
-        gone: set[int] = set()
-        for distance, t, p in pairs:
-            if t in found or t in hidden or distance > passage.near:
-                continue
-            if not self._may_hide(self._tracks[t], now_s):
-                continue
-            host = taken[p]
-            if self._tracks[host].is_somebody:
-                hidden[t] = p
-            else:  # it was part of this one, and is so again
-                del found[host]
-                gone.add(host)
-                found[t], taken[p] = p, t
+        found, hidden = self._assign(points, now_s)
+        taken = {*found.values()}
         born = [self._born_at(point, now_s) for p, point in enumerate(points) if p not in taken]
         for t, p in found.items():
-            self._tracks[t].move(points[p], now_s, passage.frame_s, is_shared=p in hidden.values())
+            is_shared = p in hidden.values()
+            self._tracks[t].move(points[p], now_s, passage.frame_s, is_shared=is_shared)
         for t, p in hidden.items():
             self._tracks[t].hide(points[p], now_s)
         crossings: list[Direction] = []
@@ -227,9 +206,39 @@ class LineCounter(Withheld):
             track.look(passage, is_apart=not self._neighbours(track))
             if way := track.cross(passage, passed_s):
                 crossings += [way, way] if track.are_two else [way]
-        self._tracks = [track for t, track in enumerate(self._tracks) if t not in gone]
+        self._tracks = [track for track in self._tracks if not track.is_over]
         self._tracks += born[: MAX_TRACKS - len(self._tracks)]
         return crossings
+
+    def _assign(
+        self, points: Sequence[Point], now_s: float
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Return, by their indices, which track has which point, and which is hidden at which."""
+        pairs = sorted(
+            (distance, t, p)
+            for t, track in enumerate(self._tracks)
+            for p, point in enumerate(points)
+            if (distance := track.distance(point, now_s)) <= self._passage.reach
+        )
+        found: dict[int, int] = {}
+        owner: dict[int, int] = {}  # point -> track
+        for _, t, p in pairs:
+            if t not in found and p not in owner:
+                found[t], owner[p] = p, t
+        hidden: dict[int, int] = {}
+        for distance, t, p in pairs:
+            if t in found or t in hidden or distance > self._passage.near:
+                continue
+            if not self._may_hide(self._tracks[t], now_s):
+                continue
+            other = self._tracks[owner[p]]
+            if other.is_somebody:
+                hidden[t] = p
+            else:  # it was part of this one, and is so again
+                other.is_over = True
+                del found[owner[p]]
+                found[t], owner[p] = p, t
+        return found, hidden
 
     def _neighbours(self, track: _Track) -> bool:
         return any(
