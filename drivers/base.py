@@ -17,6 +17,12 @@ Kind = Literal["people", "road", "snow", "weather", "position", "cabinet"]
 BusKind = Literal["serial", "i2c", "gpio", "w1", "system"]
 Direction = Literal["towards", "away", "total"]
 
+OPPOSITE: Mapping[Direction, Direction] = {
+    "towards": "away",
+    "away": "towards",
+    "total": "total",
+}
+
 # The contract's fixed list: why a value, or a window, is not what it should be.
 Reason = Literal[
     "out_of_range",
@@ -66,6 +72,21 @@ class FrameError(DriverError):
     """The device answered nonsense. Counted and dropped; the next answer may be right."""
 
 
+class Withheld:
+    """What tells of persons: it says nothing when printed, and cannot be serialised.
+
+    So a log line, a crash trace or a record cannot carry it away by accident.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(withheld)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is never serialised")
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One measured value of one quantity at one instant."""
@@ -77,21 +98,28 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Crossing:
-    """Somebody crossed the counting line. Lives in memory until its window is released.
-
-    It says nothing when printed and cannot be serialised, so that a log line, a crash trace or
-    a record cannot carry it away by accident.
-    """
+class Crossing(Withheld):
+    """Somebody crossed the counting line. Lives in memory until its window is released."""
 
     direction: Direction
     at_boot_ns: int
 
-    def __repr__(self) -> str:
-        return "Crossing(withheld)"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a crossing is never serialised")
+@dataclass(frozen=True, slots=True, repr=False)
+class Scene(Withheld):
+    """What a people sensor sees now, to be drawn for those who agreed to it; never kept.
+
+    Lengths are in `unit`, on two axes: along the way people walk, and across it.
+    """
+
+    forward: Direction  # the name of the way on which `along` increases, or beam A is first
+    unit: str = ""  # "pixels", "m"; empty: it has no place, only beams
+    along: tuple[float, float] = (0.0, 0.0)  # what is seen: from, to
+    across: tuple[float, float] = (0.0, 0.0)
+    line: float = 0.0  # of `along`: where people are counted
+    warmth_k: tuple[tuple[float, ...], ...] = ()  # above the background, rows of pixels
+    people: tuple[tuple[int, float, float], ...] = ()  # who is followed: number, along, across
+    beams: tuple[tuple[str, bool], ...] = ()  # name, is it blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +300,15 @@ class SerialDriver(Protocol):
 
     def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
         """Decode what arrived at `at_boot_ns`; never raises, whatever the bytes."""
+        ...
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """A people sensor's driver that can show what it sees, to who stands before it and agrees."""
+
+    def picture(self) -> Scene | None:
+        """Return what the last poll saw; None before there is anything."""
         ...
 
 

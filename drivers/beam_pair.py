@@ -267,6 +267,16 @@ class BeamPair:
             seen += [Crossing(self._named(direction), at_ns) for direction, at_ns in crossings]
         return seen
 
+    def picture(self) -> base.Scene | None:
+        """Return the state of both beams."""
+        if self._counter is None:
+            return None
+        blocked = self._counter.beams
+        return base.Scene(
+            forward=self._named("towards"),
+            beams=tuple((beam.name or "", beam in blocked) for beam in (Beams.A, Beams.B)),
+        )
+
     def close(self) -> None:
         """Give the pins back."""
         watch, self._watch, self._counter = self._watch, None, None
@@ -274,6 +284,4 @@ class BeamPair:
             watch.close()
 
     def _named(self, direction: Direction) -> Direction:
-        if not self._options.flip:
-            return direction
-        return "away" if direction == "towards" else "towards"
+        return base.OPPOSITE[direction] if self._options.flip else direction

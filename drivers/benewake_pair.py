@@ -18,14 +18,15 @@ from pydantic import Field
 
 from . import base
 from .base import (
+    OPPOSITE,
     Alive,
     Clock,
     Crossing,
-    Direction,
     FrameError,
     LineSettings,
     Observation,
     Quantity,
+    Scene,
     Spec,
     Stillness,
     Trouble,
@@ -57,8 +58,6 @@ OPEN_SHARE = 0.8  # of the model's range: what counts as far where nothing comes
 FRAMES_TO_BELIEVE = 2  # one sample at the edge of a sleeve is nothing
 FROZEN_S = 30.0
 LOST_NS = 1_000_000_000  # a beam that said nothing of use for so long does not count
-
-OPPOSITE: dict[Direction, Direction] = {"towards": "away", "away": "towards"}
 
 
 def way_cm(sample: Sample, model: Model) -> float | None:
@@ -295,6 +294,13 @@ class BenewakePair:
         self._tell()
         heard = [each for each in self._beams.values() if each.useful_ns is not None]
         return self._observe(at_boot_ns, heard or [self._beams[beam]])
+
+    def picture(self) -> Scene | None:
+        """Return the state of both beams."""
+        return Scene(
+            forward=OPPOSITE["towards"] if self._options.flip else "towards",
+            beams=tuple((beam.name or "", each.is_blocked) for beam, each in self._beams.items()),
+        )
 
     def close(self) -> None:
         """Forget who was in the beams; the lidars go on talking."""

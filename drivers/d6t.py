@@ -30,18 +30,19 @@ from .base import (
     Alive,
     Clock,
     Crossing,
-    Direction,
     Found,
     FrameError,
     Observation,
     Quantity,
+    Scene,
     Spec,
     Trouble,
     Warmup,
 )
 from .buses import I2cBus
 from .checksums import crc8_smbus
-from .tracking import Background, LineCounter, Passage, PixelField, find_people
+from .thermal import PixelField, ThermalCounter
+from .tracking import Passage
 
 ADDRESS = 0x0A
 WRITE_ADDRESS, READ_ADDRESS = ADDRESS << 1, ADDRESS << 1 | 1
@@ -68,8 +69,6 @@ COVERED_K = 5.0
 COVERED_SPREAD_K = 1.0
 COVERED_S = 30.0
 
-OPPOSITE: dict[Direction, Direction] = {"towards": "away", "away": "towards"}
-
 ModelName = Literal["44L-06", "44L-06H", "8L-09", "8L-09H"]
 
 
@@ -95,9 +94,15 @@ class Model:
 
 # 44 degrees: at a distance of 2.5 m a pixel is 0.5 m wide and a person fills most of one. A step of
 # 1.4 m/s is 0.85 of it. Of 1500 recorded frames one was equal to the one before.
-_SQUARE_PASSAGE = Passage(line=1.5, clearance=0.25, travel=1.0, reach=1.5, memory_s=1.2)
+_SQUARE_PASSAGE = Passage(
+    line=1.5, clearance=0.25, travel=1.0, slack=0.4, run_per_s=3.6, frame_s=0.3, memory_s=1.2,
+    inside=(1.0, 2.0),
+)  # fmt: skip
 # 54 degrees along, 5 across: a pixel is 0.32 m by 0.24 m. A step of 1.4 m/s is 1.1 of it.
-_ROW_PASSAGE = Passage(line=3.5, clearance=0.5, travel=2.0, reach=2.0, memory_s=1.2)
+_ROW_PASSAGE = Passage(
+    line=3.5, clearance=0.5, travel=2.0, slack=0.6, run_per_s=5.6, frame_s=0.25, memory_s=1.2,
+    inside=(1.0, 6.0),
+)  # fmt: skip
 
 MODELS: dict[str, Model] = {
     "44L-06": Model(4, 4, 0.1, 100.0, 0.3, 1, _SQUARE_PASSAGE, 60.0),
@@ -244,8 +249,11 @@ class D6t:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._background = Background()
-        self._counter = LineCounter(self._model.passage)
+        self._counter = ThermalCounter(
+            self._model.passage,
+            flip=self._options.flip,
+            least_pixels=self._model.person_pixels,
+        )
         self._pec_style: str | None = None
         self._stillness = base.Stillness(self._model.frozen_s)
         self._covered_since_ns: int | None = None
@@ -302,8 +310,12 @@ class D6t:
             raise
         self._bad_in_a_row = 0
         self.frames += 1
-        crossings = self._crossings(field_c, at_ns) if can_be_seen else []
-        return [*self._alive(at_ns), *crossings]
+        ways = self._counter.take(field_c, at_ns / 1e9) if can_be_seen else []
+        return [*self._alive(at_ns), *(Crossing(way, at_ns) for way in ways)]
+
+    def picture(self) -> Scene | None:
+        """Return what the last frame showed."""
+        return self._counter.picture()
 
     def close(self) -> None:
         """Forget whom it saw; the sensor itself needs nothing."""
@@ -316,7 +328,7 @@ class D6t:
 
     def _can_be_seen(self, field_c: PixelField, at_ns: int) -> bool:
         """Tell whether a frame is to be evaluated. Nobody learns of it if it is not."""
-        if not is_covered(field_c, self._background.level_c):
+        if not is_covered(field_c, self._counter.level_c):
             self._covered_since_ns = None
             return True
         if self._covered_since_ns is None:
@@ -332,11 +344,3 @@ class D6t:
             return []
         self._alive_second = second
         return [Alive(at_ns)]
-
-    def _crossings(self, field_c: PixelField, at_ns: int) -> list[Crossing]:
-        excess_k = self._background.excess_k(field_c, at_ns / 1e9)
-        people = find_people(excess_k, self._model.person_pixels)
-        return [
-            Crossing(OPPOSITE[direction] if self._options.flip else direction, at_ns)
-            for direction in self._counter.update(people, at_ns / 1e9)
-        ]

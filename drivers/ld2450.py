@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 
 from . import base
 from .base import (
+    OPPOSITE,
     Alive,
     BusError,
     Clock,
@@ -34,6 +35,7 @@ from .base import (
     LineSettings,
     Observation,
     Quantity,
+    Scene,
     Spec,
 )
 from .buses import SerialPort
@@ -81,8 +83,7 @@ GAP_S = 1.0  # who was seen before such a gap is not looked for after it
 
 # What the radar can say of a place where somebody may be.
 X_LIMIT_MM, Y_LIMIT_MM = 7000, 8000
-
-OPPOSITE: dict[Direction, Direction] = {"towards": "away", "away": "towards"}
+FIELD_M = 6.0  # of which it tells something; as much across
 
 
 class Target(NamedTuple):
@@ -274,7 +275,15 @@ class Ld2450Options(base.Options):
         centimetres; a step back is less than 500 mm.
         """
         return Passage(
-            line=self.line_y_mm, clearance=150.0, travel=500.0, reach=600.0, memory_s=1.0, frames=3
+            line=self.line_y_mm,
+            clearance=150.0,
+            travel=500.0,
+            slack=100.0,
+            run_per_s=2500.0,
+            frame_s=FRAME_S,
+            memory_s=1.0,
+            inside=(0.0, 0.0),
+            frames=3,
         )
 
 
@@ -406,6 +415,21 @@ class Ld2450:
             raise FrameError(f"LD2450: the same frame for {FROZEN_S:g} s; it is being restarted")
         seen, self._waiting = self._waiting, []
         return seen
+
+    def picture(self) -> Scene | None:
+        """Return whom the last frame showed."""
+        options = self._options
+        return Scene(
+            forward=self._named("towards"),
+            unit="m",
+            along=(0.0, FIELD_M),
+            across=(-FIELD_M / 2, FIELD_M / 2),
+            line=options.line_y_mm / 1000.0,
+            people=tuple(
+                (number, at.along / 1000.0, at.across / 1000.0)
+                for number, at in self._counter.followed()
+            ),
+        )
 
     def close(self) -> None:
         """Forget whom it saw; the radar goes on by itself."""

@@ -208,8 +208,11 @@ class _People(_Reader):
     def __init__(self, sensor: PlannedSensor, arguments: argparse.Namespace) -> None:
         super().__init__(sensor, arguments)
         self.document |= {"state": "silent", "alive_s": 0, "reasons": []}
+        self.window: _Window | None = None
         if self.consent:
             self.document |= {"crossings": [], "raw": []}
+            if not self.as_json:
+                self.window = _Window(self)
 
     def note(self, entry: Entry) -> None:
         if not self.consent:
@@ -222,7 +225,11 @@ class _People(_Reader):
         direct, document = self.direct, self.document
         usual_s = direct.usual_s(1) + (CONSENT_S if self.consent else 0.0)
         timeout_s = self.timeout_s or usual_s
-        error = self.look(timeout_s)
+        try:
+            error = self.look(timeout_s)
+        finally:
+            if self.window is not None:
+                self.window.close()
         if document["state"] != "ok":
             if error is not None:
                 raise error
@@ -264,13 +271,15 @@ class _People(_Reader):
                         self.crossed(round(told.t_s, 1), seen.direction)
                     case _:
                         pass
+            if self.window is not None:
+                self.window.look(told.t_s)
             if self.is_enough():
                 break
         return error
 
     def started(self) -> None:
         """Say once that it works."""
-        if self.document["state"] != "ok" and self.consent and not self.as_json:
+        if self.document["state"] != "ok" and self.window is not None:
             self.introduce()
             print("  walk past it now; Ctrl-C ends it", flush=True)
         self.document["state"] = "ok"
@@ -281,7 +290,8 @@ class _People(_Reader):
             self.document["crossings"].append({"t_s": t_s, "crossing": direction})
         else:
             self.document["crossings"].append(None)
-            print(f"{t_s:9.1f} s  crossing {direction}", flush=True)
+            if self.window is not None:
+                self.window.crossed(t_s, direction)
 
     def is_enough(self) -> bool:
         if not self.consent:
@@ -290,6 +300,58 @@ class _People(_Reader):
 
     def wanted_more(self) -> bool:
         return bool(self.document["state"] != "ok")
+
+
+class _Window:
+    """What a people sensor sees, shown on this terminal and nowhere else.
+
+    On a terminal it is a picture that moves; else each crossing has a line, and a picture.
+    """
+
+    def __init__(self, people: _People) -> None:
+        import sys
+
+        from .picture import Look, Screen
+
+        self._people = people
+        self._screen = Screen() if sys.stdout.isatty() else None
+        self._look = Look.of(sys.stdout)
+        self._counts: dict[str, int] = dict.fromkeys(people.sensor.driver.spec.directions, 0)
+        self._last = ""
+
+    def look(self, t_s: float) -> None:
+        """Show what is seen now."""
+        if self._screen is not None and (lines := self._lines(t_s)):
+            self._screen.show(lines, t_s)
+
+    def crossed(self, t_s: float, direction: str) -> None:
+        """Count a crossing, and show it."""
+        self._counts[direction] += 1
+        self._last = f"{t_s:9.1f} s  crossing {direction}"
+        lines = self._lines(t_s)
+        if self._screen is None or not lines:
+            print("\n".join([self._last, *lines[1:-1]]), flush=True)
+
+    def close(self) -> None:
+        """Give the terminal back; say what was counted."""
+        if self._screen is not None:
+            self._screen.close()
+            if any(self._counts.values()):
+                counted = "   ".join(f"{way} {count}" for way, count in self._counts.items())
+                print(f"  counted {counted}", flush=True)
+
+    def _lines(self, t_s: float) -> list[str]:
+        from drivers.base import Pictures
+
+        from .picture import drawn
+
+        driver = self._people.direct.driver
+        scene = driver.picture() if isinstance(driver, Pictures) else None
+        if scene is None:
+            return []
+        table = self._people.sensor.table
+        head = f"{table.id}: {table.driver}   {t_s:.0f} s   Ctrl-C ends it"
+        return [head, *drawn(scene, self._counts, self._look), self._last]
 
 
 def raw_text(entry: Entry) -> str:

@@ -10,6 +10,7 @@ BENCHES = {
     "accuracy": "recorded pedestrians with the noise of a release: how far off is an hour, a day",
     "alerts": "from a reading that crosses the line to the broker's acknowledgement",
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
+    "counting": "people: recordings with known crossings, simulated crowds, doors and draughts",
     "decoders": "what each driver costs a frame",
     "snow": "recorded winters below simulated snow gauges: what the city is told of them",
     "privacy": "what leaves about people: is epsilon kept, and does nothing else tell of them",

@@ -189,7 +189,6 @@ class Way:
         self._body_cm = body_cm
         self._changes: tuple[deque[tuple[float, int]], ...] = (deque(), deque())
         self._blocked = [0, 0]
-        self._told_s = -1.0
 
     @classmethod
     def with_people(cls, seed: int, persons_per_minute: float, **given: float) -> Way:
@@ -210,12 +209,8 @@ class Way:
         return far_cm
 
     def _watch(self, until_s: float) -> None:
-        # The crowd gives each change once, without its time finer than a step; so the steps are
-        # fine, and always the same.
-        while self._told_s < until_s:
-            self._told_s = round(self._told_s + 0.002, 3)
-            for pin, level in self.crowd.levels(self._told_s):
-                self._changes[pin].append((self._told_s, level))
+        for at_s, pin, level in self.crowd.changes(until_s):
+            self._changes[pin].append((at_s, level))
 
 
 def _build(options: Any, seed: int) -> TfDevice:

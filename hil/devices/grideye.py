@@ -7,7 +7,7 @@ one crowd and one noise, whenever and however often it is looked at.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import floor, inf
 from typing import Literal, Self
@@ -21,6 +21,7 @@ SIDE = 8
 MIDDLE = 3.5  # column
 _OUTSIDE = 2.5  # columns beyond the edge at which nobody is felt any more
 _BODY = 0.9  # standard deviation of a person's warmth, pixels
+_BRIM, _BRIM_SHARE = 0.7, 0.75  # of a hat: its size, and how much of the warmth it hides
 _NOISE_K = 0.2
 _PATTERN_K = 0.7  # how much pixels differ for ever, and the floor under them
 
@@ -32,6 +33,9 @@ _PIXELS = 0x80
 _NORMAL, _INITIAL_RESET = 0x00, 0x3F
 
 Way = Literal["towards", "away"]
+Field = npt.NDArray[np.float64]
+
+_ROWS, _COLUMNS = (each.astype(np.float64) for each in np.indices((SIDE, SIDE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,18 @@ class Walker:
     way: Way
     row: float = 3.5
     speed: float = 3.6  # pixels a second; 1.3 m/s seen from 2.5 m above
-    excess_k: float = 5.0
+    excess_k: float = 5.0  # above a floor as it is at first
     turns_after: float = inf  # columns before turning back; below 3.5, short of the middle
+    stands_after: float = inf  # columns before standing still
+    stands_s: float = 0.0
+    hat: bool = False  # its brim is as cold as the floor: shoulders are seen beside it
 
     def column(self, at_s: float) -> float:
         """Return where the person is; outside 0..7 before and after."""
         walked = max(0.0, at_s - self.start_s) * self.speed
+        stop = _OUTSIDE + self.stands_after
+        if walked > stop:
+            walked = max(stop, walked - self.stands_s * self.speed)
         turn = _OUTSIDE + self.turns_after
         if walked > turn:
             walked = 2 * turn - walked
@@ -58,23 +68,43 @@ class Walker:
         """Return when the middle is passed for good; infinity if it never is."""
         if self.turns_after < SIDE:
             return inf
-        return self.start_s + (_OUTSIDE + MIDDLE) / self.speed
+        stood_s = self.stands_s if self.stands_after < MIDDLE else 0.0
+        return self.start_s + (_OUTSIDE + MIDDLE) / self.speed + stood_s
 
     def gone_s(self) -> float:
         """Return when the person has left the field."""
         walked = 2 * _OUTSIDE + min(SIDE - 1, 2 * self.turns_after)
-        return self.start_s + walked / self.speed
+        stood_s = self.stands_s if self.stands_after < SIDE else 0.0
+        return self.start_s + walked / self.speed + stood_s
+
+    def covers(self, rows: Field, columns: Field, at_s: float) -> Field:
+        """Return which share of each pixel's warmth is this person's, at `at_s`."""
+        along2 = (columns - self.column(at_s)) ** 2
+        covered = np.exp(-((rows - self.row) ** 2 + along2) / (2 * _BODY**2))
+        if self.hat:
+            brim = np.exp(-((rows - self.row) ** 2 + along2) / (2 * _BRIM**2))
+            covered = covered * (1.0 - _BRIM_SHARE * brim)
+        return np.asarray(covered)
 
 
 class Scene:
     """A floor, and the people on it one after another, in the order in which they start.
 
-    `crossings` is the truth up to the last look: (seconds, way) of each.
+    `climate` says how much warmer than at first the floor is, at a time: one number, or one for
+    each pixel. People stay as warm as they are. `crossings` is the truth up to the last look:
+    (seconds, way) of each.
     """
 
-    def __init__(self, walkers: Iterable[Walker] = (), *, floor_c: float = 21.0) -> None:
+    def __init__(
+        self,
+        walkers: Iterable[Walker] = (),
+        *,
+        floor_c: float = 21.0,
+        climate: Callable[[float], float | Field] = lambda _: 0.0,
+    ) -> None:
         self.floor_c = floor_c
         self.crossings: list[tuple[float, Way]] = []
+        self._climate = climate
         self._coming = iter(walkers)
         self._next = next(self._coming, None)
         self._present: list[Walker] = []
@@ -85,7 +115,7 @@ class Scene:
         """Return a scene in which people come for ever, at random, and some turn back."""
         return cls(_crowd(random.Random(seed), persons_per_minute))
 
-    def look(self, at_s: float) -> npt.NDArray[np.float64]:
+    def look(self, at_s: float) -> Field:
         """Return the temperatures at `at_s`, which never goes back; shape (8, 8), degC."""
         while self._next is not None and self._next.start_s <= at_s:
             self._present.append(self._next)
@@ -97,11 +127,10 @@ class Scene:
         )
         self._looked_s = at_s
         self._present = [walker for walker in self._present if walker.gone_s() > at_s]
-        field_c = np.full((SIDE, SIDE), self.floor_c)
-        rows, columns = np.indices(field_c.shape)
+        field_c = np.full((SIDE, SIDE), self.floor_c) + self._climate(at_s)
         for walker in self._present:
-            away2 = (rows - walker.row) ** 2 + (columns - walker.column(at_s)) ** 2
-            field_c += walker.excess_k * np.exp(-away2 / (2 * _BODY**2))
+            share = walker.covers(_ROWS, _COLUMNS, at_s)
+            field_c += share * (self.floor_c + walker.excess_k - field_c)
         return field_c
 
 
