@@ -12,10 +12,10 @@ BENCHES = {
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "counting": "people: recordings with known crossings, simulated crowds, doors and draughts",
     "decoders": "what each driver costs a frame",
-    "snow": "recorded winters below simulated snow gauges: what the city is told of them",
-    "privacy": "what leaves about people: is epsilon kept, and does nothing else tell of them",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
     "forecast": "short forecasts against persistence, on the recorded winters",
     "pipeline": "what 8 to 64 sensors cost the thread between collectors and spool",
+    "privacy": "what leaves about people: is epsilon kept, and does nothing else tell of them",
     "quality": "what it costs to judge and to summarise a window",
+    "snow": "recorded winters below simulated snow gauges: what the city is told of them",
 }
