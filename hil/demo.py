@@ -199,8 +199,9 @@ class _Voice:
             why = f" ({status.get('reason', 'last will')})" if status["state"] == "offline" else ""
             self(f"{'status':<8} {status['state']}{sensors}{why}")
         for record in records:
-            what = _gap(record) if "gap" in record else _values(record)
-            self(f"{lane:<8} {record['stream']:<8} #{record['seq']:<3} {_time(record)} {what}")
+            self(
+                f"{lane:<8} {record['stream']:<8} #{record['seq']:<3} {_time(record)} {_what(record)}"
+            )
 
     def overheard(self, line: str) -> None:
         """Pass on what the gateway logs about its connection."""
@@ -211,7 +212,16 @@ class _Voice:
 
 
 def _time(record: dict[str, Any]) -> str:
-    return str(record["end"])[11:19] if record["end"] else "--:--:--"
+    at = record.get("end") or record.get("time")
+    return str(at)[11:19] if at else "--:--:--"
+
+
+def _what(record: dict[str, Any]) -> str:
+    if "gap" in record:
+        return _gap(record)
+    if "alert" in record:
+        return f"{record['state']}: {record['text']['en']}"
+    return _values(record)
 
 
 def _gap(record: dict[str, Any]) -> str:
