@@ -199,9 +199,8 @@ class _Voice:
             why = f" ({status.get('reason', 'last will')})" if status["state"] == "offline" else ""
             self(f"{'status':<8} {status['state']}{sensors}{why}")
         for record in records:
-            self(
-                f"{lane:<8} {record['stream']:<8} #{record['seq']:<3} {_time(record)} {_what(record)}"
-            )
+            which = f"{record['stream']:<8} #{record['seq']:<3}"
+            self(f"{lane:<8} {which} {_time(record)} {_what(record)}")
 
     def overheard(self, line: str) -> None:
         """Pass on what the gateway logs about its connection."""
