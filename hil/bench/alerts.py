@@ -100,12 +100,13 @@ def measure(changes: int, say: Callable[[str], None]) -> dict[str, float]:
 
 
 def _overheard(acked: queue.SimpleQueue[float]) -> Callable[..., object]:
-    """Return Outbox.answered, with the time of each answer to an alert told to `acked`."""
+    """Return Outbox.answered, with the time of each answer about the door told to `acked`."""
     answered = Outbox.answered
 
     def overheard(self: Outbox, token: int, code: int, now_s: float) -> object:
         flight = self._flights.get(token)
-        if flight is not None and flight.send.lane == "alert" and code == 0:
+        bodies = () if flight is None or code else flight.send.parcel.bodies
+        if any('"sensor":"door-9"' in body for body in bodies):  # roads freeze meanwhile
             acked.put(time.monotonic())
         return answered(self, token, code, now_s)
 
