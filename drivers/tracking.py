@@ -19,7 +19,7 @@ PACE_S = 0.5
 
 # Who takes longer than this for the whole `travel` does not walk: sun creeps over a floor, and who
 # stands begins anew from where they stand.
-WALK_S = 60.0
+WALK_S = 40.0
 
 # Two who meet are seen as one for about a second, longer if they walk together. They were two if
 # each was seen for ALONE_S before, or for PART_S if one came out of the other: else it was an arm,
@@ -86,6 +86,7 @@ class _Track(Withheld):
     alone_s: float = 0.0  # for how long it was seen for itself
     pace_along: float = 0.0  # per second
     pace_across: float = 0.0
+    step_s: float = 0.0  # from the point before
     frames: int = 1  # in which it was seen
     hidden_since_s: float | None = None  # behind whoever has its point
     is_split: bool = False  # came out of another: it may be an arm of theirs until it is somebody
@@ -115,7 +116,7 @@ class _Track(Withheld):
             along, across = to.along - self.at.along, to.across - self.at.across
             self.pace_along += share_per_s * (along - self.pace_along * passed_s)
             self.pace_across += share_per_s * (across - self.pace_across * passed_s)
-        self.at, self.seen_s = to, now_s
+        self.at, self.seen_s, self.step_s = to, now_s, passed_s
         self.frames += 1
         self.hidden_since_s = None
 
@@ -138,9 +139,9 @@ class _Track(Withheld):
         """Be where somebody else is seen."""
         if self.hidden_since_s is None:
             self.hidden_since_s = now_s
-        self.at, self.seen_s = at, now_s
+        self.at, self.seen_s, self.step_s = at, now_s, now_s - self.seen_s
 
-    def cross(self, passage: Passage, passed_s: float) -> Direction | None:
+    def cross(self, passage: Passage) -> Direction | None:
         """Return the direction of a crossing that the last move completed."""
         travel = self.way * (self.at.along - self.origin)
         past_line = self.way * (self.at.along - passage.line)
@@ -157,7 +158,7 @@ class _Track(Withheld):
             direction: Direction = "towards" if self.way > 0 else "away"
             self.way, self.origin = -self.way, self.at.along
             return direction
-        creep = passage.travel / WALK_S * passed_s
+        creep = passage.travel / WALK_S * self.step_s
         self.origin += self.way * min(max(0.0, travel), creep)
         return None
 
@@ -165,13 +166,12 @@ class _Track(Withheld):
 class LineCounter(Withheld):
     """Follow points, at most MAX_TRACKS at once, and tell when one crosses the line."""
 
-    __slots__ = ("_born", "_now_s", "_passage", "_tracks")
+    __slots__ = ("_born", "_passage", "_tracks")
 
     def __init__(self, passage: Passage) -> None:
         self._passage = passage
         self._tracks: list[_Track] = []
         self._born = 0
-        self._now_s: float | None = None
 
     @property
     def tracks(self) -> int:
@@ -190,8 +190,6 @@ class LineCounter(Withheld):
         unseen, until it is forgotten.
         """
         passage = self._passage
-        passed_s = 0.0 if self._now_s is None else now_s - self._now_s
-        self._now_s = now_s
         self._tracks = [t for t in self._tracks if now_s - t.seen_s <= passage.memory_s]
         found, hidden = self._assign(points, now_s)
         taken = {*found.values()}
@@ -204,7 +202,7 @@ class LineCounter(Withheld):
         crossings: list[Direction] = []
         for track in (self._tracks[t] for t in sorted({*found, *hidden})):
             track.look(passage, is_apart=not self._neighbours(track))
-            if way := track.cross(passage, passed_s):
+            if way := track.cross(passage):
                 crossings += [way, way] if track.are_two else [way]
         self._tracks = [track for track in self._tracks if not track.is_over]
         self._tracks += born[: MAX_TRACKS - len(self._tracks)]

@@ -241,7 +241,7 @@ SITUATIONS: Mapping[str, Situation] = {
             _stream(dice, every_s=8.0, count=36, excess_k=9.0), lambda at_s: at_s / 60.0
         ),
     ),
-    "sun": Situation("a patch of sun, 11 to 33 mm a second; nobody", 700.0, _sunny),
+    "sun": Situation("a patch of sun moves by 4 to 12 mm a second; nobody", 700.0, _sunny),
     "hot cup": Situation("a cup of 50 degC on the floor; nobody", 200.0, _with_cup),
     "heater": Situation("a heater beside the way is switched on; people", 300.0, _heated),
 }
