@@ -40,7 +40,7 @@ from .scenes import SITUATIONS
 RATES_PER_MINUTE = (5, 30, 60)
 MOST_WRONG_PERCENT = {5: 3.0, 30: 5.0, 60: 10.0}
 PERSONS = 2000
-SCENE_SEEDS = range(2000, 2020)  # none that the method was written with
+SCENE_SEEDS = range(3000, 3020)  # none that the method was written with
 FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 
@@ -100,7 +100,9 @@ CONSTANTS = (
     ),
     *(
         Constant(name, tracking)
-        for name in ("PACE_S", "WALK_S", "TOGETHER_S", "ALONE_S", "PART_S", "SHAPE_FRAMES", "MAX_TRACKS")
+        for name in (
+            "PACE_S", "WALK_S", "TOGETHER_S", "ALONE_S", "PART_S", "SHAPE_FRAMES", "MAX_TRACKS",
+        )
     ),
     *(
         Constant(name, grideye)
