@@ -49,10 +49,10 @@ class Point(Withheld):
 class Passage:
     """What a place and its sensor allow; lengths in the unit of the points.
 
-    A crossing counts once the track is `clearance` past the line, twice in a row, and has come
-    `travel` from its furthest point on the side where it began or last arrived: who sways on the
-    line, or turns back at it, is not counted. Nor is what was seen in fewer than `frames` frames: a
-    flicker.
+    A crossing counts once the track is `clearance` past the line, in so many `looks` in a row, and
+    has come `travel` from its furthest point on the side where it began or last arrived: who sways
+    on the line, or turns back at it, is not counted. Nor is what was seen in fewer than `frames`
+    frames: a flicker.
     """
 
     line: float  # where on the axis of travel people are counted
@@ -64,6 +64,7 @@ class Passage:
     memory_s: float  # how long a track outlives its person's last point
     inside: tuple[float, float]  # who vanishes between these is hidden; equal: nobody hides another
     frames: int = 1
+    looks: int = 1
     abreast: float = inf  # half of how far two walk apart who are seen as one, in depths of one
 
     @property
@@ -90,7 +91,7 @@ class _Track(Withheld):
     step_s: float = 0.0  # from the point before
     frames: int = 1  # in which it was seen
     hidden_since_s: float | None = None  # behind whoever has its point
-    was_past: bool = False  # beyond the line, when it was seen last
+    looks: int = 0  # in a row in which it was beyond the line
     is_split: bool = False  # came out of another: it may be an arm of theirs until it is somebody
     is_over: bool = False  # it was an arm
     shapes: int = 0  # frames since it last was near another
@@ -147,20 +148,19 @@ class _Track(Withheld):
         """Return the direction of a crossing that the last move completed."""
         travel = self.way * (self.at.along - self.origin)
         is_past = self.way * (self.at.along - passage.line) >= passage.clearance
-        was_past, self.was_past = self.was_past, is_past
+        self.looks = self.looks + 1 if is_past else 0
         if travel < 0:
             self.origin = self.at.along
         is_hidden_against = self.hidden_since_s is not None and self.way * self.pace_along <= 0
         if (
             travel >= passage.travel
-            and is_past
-            and was_past
+            and self.looks >= passage.looks
             and self.frames >= passage.frames
             and (self.is_somebody or not self.is_split)
             and not is_hidden_against
         ):
             direction: Direction = "towards" if self.way > 0 else "away"
-            self.way, self.origin, self.was_past = -self.way, self.at.along, False
+            self.way, self.origin, self.looks = -self.way, self.at.along, 0
             return direction
         creep = passage.travel / WALK_S * self.step_s
         self.origin += self.way * min(max(0.0, travel), creep)
