@@ -78,6 +78,7 @@ PASSAGE = Passage(
     frame_s=0.1,
     memory_s=1.0,
     inside=(1.0, SIDE - 2.0),
+    looks=2,
     abreast=0.8,
 )
 

@@ -56,7 +56,6 @@ HOLD_S = 75.0
 
 # People come within seconds; what gets warm more slowly is learnt as it comes.
 ARRIVAL_SAMPLES = 8
-RECENT_SHARE = 0.4  # of a new field in the last second
 USUAL_SHARE = 0.2  # of a new sample in what it is then taken to be
 
 # Floors differ by a kelvin from pixel to pixel. Until they are known, what is warmer than the
@@ -82,15 +81,14 @@ class Background(Withheld):
     """
 
     __slots__ = (
-        "_earlier_c",
         "_furniture",
         "_held_since_s",
         "_level_c",
         "_noise2_k2",
         "_offset_k",
-        "_recent_c",
         "_sampled_s",
         "_samples",
+        "_seen_c",
         "_usual_c",
         "noise_k",
     )
@@ -99,8 +97,7 @@ class Background(Withheld):
         self._samples: deque[PixelField] = deque(maxlen=SAMPLES)
         self._level_c: PixelField = np.empty(0)
         self._held_since_s: PixelField = np.empty(0)  # per pixel; NaN = nobody is there
-        self._recent_c: PixelField = np.empty(0)  # the last second
-        self._earlier_c: deque[PixelField] = deque(maxlen=ARRIVAL_SAMPLES)  # the same, before
+        self._seen_c: deque[PixelField] = deque(maxlen=ARRIVAL_SAMPLES)  # people and all
         self._usual_c: PixelField = np.empty(0)  # what is seen, smoothed, people and all
         self._furniture: PixelMask = np.empty(0, np.bool_)
         self._noise2_k2: deque[float] = deque([NOISE_K**2], maxlen=SAMPLES)
@@ -132,7 +129,7 @@ class Background(Withheld):
             ground_c = np.quantile(field_c, COLD_SHARE)
             self._level_c = np.minimum(field_c, ground_c + PATTERN_K) + ABOVE_MEAN * NOISE_K
             self._held_since_s = np.full(field_c.shape, np.nan)
-            self._recent_c, self._usual_c = field_c.copy(), field_c.copy()
+            self._usual_c = field_c.copy()
             self._furniture = np.zeros(field_c.shape, np.bool_)
         excess_k = field_c - self._level_c - self._offset_k
         in_order_k = np.sort(excess_k, axis=None)
@@ -148,16 +145,15 @@ class Background(Withheld):
 
     def learn(self, field_c: PixelField, people: PixelMask, at_s: float) -> None:
         """Take a field as a sample of the place, but for the pixels where people are."""
-        field_c = field_c - self._offset_k
-        self._recent_c += RECENT_SHARE * (field_c - self._recent_c)
         is_first = len(self._samples) < FIRST_SAMPLES
         if at_s - self._sampled_s < SAMPLE_S and not is_first:
             return
         self._sampled_s = at_s
-        self._earlier_c.append(self._recent_c.copy())
+        field_c = field_c - self._offset_k
+        self._seen_c.append(field_c)
         is_warm = field_c - self._level_c > self.noise_k
         there = _widened(people) & is_warm
-        rose_k = self._recent_c - np.min(self._earlier_c, axis=0)
+        rose_k = field_c - np.min(self._seen_c, axis=0)
         came = there & (is_first | (rose_k > self.person_k))
         self._held_since_s[~there] = np.nan
         self._held_since_s[came & np.isnan(self._held_since_s)] = at_s

@@ -49,9 +49,10 @@ class Point(Withheld):
 class Passage:
     """What a place and its sensor allow; lengths in the unit of the points.
 
-    A crossing counts once the track is `clearance` past the line and has come `travel` from its
-    furthest point on the side where it began or last arrived: who sways on the line, or turns
-    back at it, is not counted. Nor is what was seen in fewer than `frames` frames: a flicker.
+    A crossing counts once the track is `clearance` past the line, in so many `looks` in a row, and
+    has come `travel` from its furthest point on the side where it began or last arrived: who sways
+    on the line, or turns back at it, is not counted. Nor is what was seen in fewer than `frames`
+    frames: a flicker.
     """
 
     line: float  # where on the axis of travel people are counted
@@ -63,6 +64,7 @@ class Passage:
     memory_s: float  # how long a track outlives its person's last point
     inside: tuple[float, float]  # who vanishes between these is hidden; equal: nobody hides another
     frames: int = 1
+    looks: int = 1
     abreast: float = inf  # half of how far two walk apart who are seen as one, in depths of one
 
     @property
@@ -89,6 +91,7 @@ class _Track(Withheld):
     step_s: float = 0.0  # from the point before
     frames: int = 1  # in which it was seen
     hidden_since_s: float | None = None  # behind whoever has its point
+    looks: int = 0  # in a row in which it was beyond the line
     is_split: bool = False  # came out of another: it may be an arm of theirs until it is somebody
     is_over: bool = False  # it was an arm
     shapes: int = 0  # frames since it last was near another
@@ -144,19 +147,20 @@ class _Track(Withheld):
     def cross(self, passage: Passage) -> Direction | None:
         """Return the direction of a crossing that the last move completed."""
         travel = self.way * (self.at.along - self.origin)
-        past_line = self.way * (self.at.along - passage.line)
+        is_past = self.way * (self.at.along - passage.line) >= passage.clearance
+        self.looks = self.looks + 1 if is_past else 0
         if travel < 0:
             self.origin = self.at.along
         is_hidden_against = self.hidden_since_s is not None and self.way * self.pace_along <= 0
         if (
             travel >= passage.travel
-            and past_line >= passage.clearance
+            and self.looks >= passage.looks
             and self.frames >= passage.frames
             and (self.is_somebody or not self.is_split)
             and not is_hidden_against
         ):
             direction: Direction = "towards" if self.way > 0 else "away"
-            self.way, self.origin = -self.way, self.at.along
+            self.way, self.origin, self.looks = -self.way, self.at.along, 0
             return direction
         creep = passage.travel / WALK_S * self.step_s
         self.origin += self.way * min(max(0.0, travel), creep)
