@@ -182,7 +182,8 @@ class GridEye:
             "Compared crossing by crossing, within 1.5 s, with labelled recordings of 100 s at a "
             "door: 14 of 14 (one person), 14 of 14 (one with a hat), 22 of 22 (two people), none "
             "counted where nobody was. The recordings' order of pixels is assumed. Simulated: two "
-            "people less than 2.5 pixels (0.9 m) apart count as one."
+            "people side by side are two from 0.7 m on, one behind the other from 1.3 m on; of a "
+            "crowd 98 % are counted at 5 a minute, 85 % at 30 (docs/counting.md)."
         ),
         source=(
             "Panasonic Grid-EYE characteristics specification; registers as in Adafruit's "
