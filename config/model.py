@@ -273,13 +273,10 @@ class FreezingTable(RuleTable):
     hysteresis_k: float = Field(default=0.5, gt=0, le=10)
 
 
-class FreezingForecastTable(RuleTable):
+class FreezingForecastTable(FreezingTable):
     """A road surface that may reach the freezing point within the hour, or is expected to."""
 
     when: Likelihood = "possible"
-
-    surface_temperature_c: float = Field(default=0.0, ge=-20, le=10)
-    hysteresis_k: float = Field(default=0.5, gt=0, le=10)
 
 
 class SlipperyTable(RuleTable):
@@ -296,14 +293,8 @@ class CrowdingTable(RuleTable):
     persons: int = Field(default=2000, ge=50)
 
 
-class SensorMissingTable(RuleTable):
-    """How long a sensor may say nothing."""
-
-    after_s: float = Field(default=600.0, ge=0)
-
-
-class SensorObstructedTable(RuleTable):
-    """How long something may stand in a sensor's view."""
+class SensorTroubleTable(RuleTable):
+    """How long a sensor may say nothing, or something may stand in its view."""
 
     after_s: float = Field(default=600.0, ge=0)
 
@@ -336,8 +327,8 @@ class AlertsTable(Table):
     freezing_forecast: FreezingForecastTable = FreezingForecastTable()
     slippery: SlipperyTable = SlipperyTable()
     crowding: CrowdingTable = CrowdingTable()
-    sensor_missing: SensorMissingTable = SensorMissingTable()
-    sensor_obstructed: SensorObstructedTable = SensorObstructedTable()
+    sensor_missing: SensorTroubleTable = SensorTroubleTable()
+    sensor_obstructed: SensorTroubleTable = SensorTroubleTable()
     cabinet_door: RuleTable = RuleTable()
     power_fail: PowerFailTable = PowerFailTable()
     undervoltage: UndervoltageTable = UndervoltageTable()
