@@ -211,8 +211,10 @@ class BeamPair:
             "never reported but as crossings, since it would tell of persons.",
         ),
         evidence="data sheet only",
-        evidence_note="The sequence of states was checked with simulated walkers, bounce and "
-        "turn-backs included, never against a counted crowd at real beams.",
+        evidence_note="Simulated walkers only, bounce and turn-backs included, never a counted "
+        "crowd at real beams. In single file, 0.2 m between them: none missed at 5, 30 and 60 a "
+        "minute. Where people walk as they like, abreast or close behind each other: 4 % too few "
+        "at 5 a minute, 25 % at 30, 44 % at 60 (docs/counting.md).",
         source=SOURCE,
         example={"pin_a": 17, "pin_b": 27},
     )

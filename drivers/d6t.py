@@ -222,11 +222,10 @@ class D6t:
         evidence_note=(
             "Omron's initial settings and encoding; frames rebuilt from recorded pixels with both "
             "PECs; a recorded lens that is covered. There is no labelled recording of people: "
-            "counting was measured on a simulated door, 0.9 m wide. Walking slowly (0.8 m/s) and "
-            "alone: 150 of 150 counted, by each model; hurrying alone (2 m/s): 143 to 147 of 150. "
-            "Coming slowly at random: 91 to 95 % counted at 5 a minute, 58 to 67 % at 30, 36 to "
-            "44 % at 60; who walks within a metre of another is not seen apart. Less than 1 % "
-            "were invented or given the wrong direction."
+            "counting was measured on a simulated door, 0.9 m wide. Walking slowly (0.8 m/s) or "
+            "hurrying (2 m/s), alone: 150 of 150 counted, by each model. Coming slowly at random: "
+            "5 to 9 % too few at 5 a minute, 33 to 42 % at 30, 56 to 63 % at 60; who walks within "
+            "a metre of another is not seen apart. At most 1 % were false. See docs/counting.md."
         ),
         source="Omron A284 (user's manual), d6t-2jcieev01-raspberrypi (samples)",
         addresses=(ADDRESS,),
