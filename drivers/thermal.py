@@ -196,7 +196,7 @@ def find_people(
     excess_k: PixelField,
     person_k: float,
     saddle_k: float,
-    least_pixels: int = PERSON_PIXELS,
+    least_pixels: int,
 ) -> tuple[list[Point], PixelMask]:
     """Return the centre of each person in a field, and the pixels where people are.
 
@@ -258,11 +258,11 @@ class ThermalCounter(Withheld):
     __slots__ = ("_background", "_counter", "_excess_k", "_field_c", "_flip", "_passage", "_pixels")
 
     def __init__(
-        self, passage: Passage, *, flip: bool = False, least_pixels: int = PERSON_PIXELS
+        self, passage: Passage, *, flip: bool = False, least_pixels: int | None = None
     ) -> None:
         self._passage = passage
         self._flip = flip
-        self._pixels = least_pixels
+        self._pixels = PERSON_PIXELS if least_pixels is None else least_pixels
         self._background = Background()
         self._counter = LineCounter(passage)
         self._field_c: PixelField = np.empty(0)  # the last

@@ -87,7 +87,7 @@ def test_whatever_the_field_everybody_found_is_inside_it(quarters: bytes) -> Non
 def test_a_person_s_pixels_are_told_and_nobody_else_s() -> None:
     field = people((2, 2))
     field[7, 7] = 5.0  # one pixel: a cup
-    _, mask = find_people(field, PERSON_K, SADDLE_K)
+    _, mask = find_people(field, PERSON_K, SADDLE_K, 2)
     assert mask[2, 2]
     assert not mask[7, 7]
     assert (field[mask] >= PERSON_K).all()
@@ -96,7 +96,7 @@ def test_a_person_s_pixels_are_told_and_nobody_else_s() -> None:
 def test_what_spans_the_whole_field_is_nobody_but_is_there() -> None:
     band = np.zeros((8, 8))
     band[2:5] = 3.0
-    points, mask = find_people(band, PERSON_K, SADDLE_K)
+    points, mask = find_people(band, PERSON_K, SADDLE_K, 2)
     assert points == []
     assert mask[2:5].all()
 
@@ -115,7 +115,7 @@ class Place:
 
     def look(self, field_c: PixelField, at_s: float) -> tuple[PixelField, list[Point]]:
         excess_k = self.background.excess_k(field_c)
-        points, mask = find_people(excess_k, self.background.person_k, self.background.saddle_k)
+        points, mask = find_people(excess_k, self.background.person_k, self.background.saddle_k, 2)
         self.background.learn(field_c, mask, at_s)
         return excess_k, points
 
