@@ -233,14 +233,24 @@ def ways_of(fields: list[PixelField], *, flip: bool = False) -> list[tuple[int, 
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=8, deadline=None)
-def test_a_flip_swaps_every_direction_and_a_half_turn_hardly_less(seed: int) -> None:
+def test_a_flip_swaps_every_direction(seed: int) -> None:
     fields = seen_by(Scene.crowd(seed, 20.0), 60.0, seed)
     plain = ways_of(fields)
     assert ways_of(fields, flip=True) == [(i, OPPOSITE[way]) for i, way in plain]  # type: ignore[index]
-    # What is at the same height in two pixels goes to either person: a picture that is turned may
-    # cut a blob otherwise, so it is the counts that agree.
-    turned = ways_of([np.rot90(each, 2) for each in fields], flip=True)
-    assert abs(len(turned) - len(plain)) <= 1
+
+
+def test_a_half_turn_hardly_changes_what_is_counted() -> None:
+    """What is at the same height in two pixels goes to either person.
+
+    A picture that is turned may cut a blob otherwise, so it is the counts of many that agree.
+    """
+    plain, turned = 0, 0
+    for seed in range(15):
+        fields = seen_by(Scene.crowd(seed, 20.0), 60.0, seed)
+        plain += len(ways_of(fields))
+        turned += len(ways_of([np.rot90(each, 2) for each in fields], flip=True))
+    assert plain > 150
+    assert abs(turned - plain) <= 0.02 * plain
 
 
 # What is known of persons.
