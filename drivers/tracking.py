@@ -23,10 +23,11 @@ WALK_S = 40.0
 
 # Two who meet are seen as one for about a second, longer if they walk together. They were two if
 # each was seen for ALONE_S before, or for PART_S if one came out of the other: else it was an arm,
-# or a shoulder beside a hat.
-TOGETHER_S = 2.5
-ALONE_S = 0.4
-PART_S = 0.5
+# or a shoulder beside a hat. None is a whole number of frames, here and where a passage has times:
+# a clock that trembles by a millisecond must not decide.
+TOGETHER_S = 2.45
+ALONE_S = 0.35
+PART_S = 0.45
 
 # In so many frames a shape is known: limbs swing.
 SHAPE_FRAMES = 4

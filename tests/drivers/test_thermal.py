@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import random
 import weakref
 
 import numpy as np
@@ -237,6 +238,21 @@ def test_a_flip_swaps_every_direction(seed: int) -> None:
     fields = seen_by(Scene.crowd(seed, 20.0), 60.0, seed)
     plain = ways_of(fields)
     assert ways_of(fields, flip=True) == [(i, OPPOSITE[way]) for i, way in plain]  # type: ignore[index]
+
+
+def test_a_clock_that_trembles_by_a_millisecond_changes_nothing() -> None:
+    """Recordings have times in milliseconds, and no poll is on time to the microsecond."""
+    for seed in range(6):
+        fields = seen_by(Scene.crowd(seed, 30.0), 60.0, seed)
+        dice = random.Random(seed)
+        counters = [ThermalCounter(PASSAGE) for _ in range(3)]
+        counted: list[list[tuple[int, str]]] = [[], [], []]
+        for i, each in enumerate(fields):
+            times_s = (1234.567891 + i / 10, round(i / 10, 3), i / 10 + dice.uniform(0, 0.001))
+            for counter, at_s, found in zip(counters, times_s, counted, strict=True):
+                found += [(i, way) for way in counter.take(each, at_s)]
+        assert counted[0] == counted[1] == counted[2]
+        assert counted[0]
 
 
 def test_a_half_turn_hardly_changes_what_is_counted() -> None:
