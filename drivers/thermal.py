@@ -52,7 +52,7 @@ ABOVE_MEAN = 0.67  # where the quantile lies, in standard deviations
 
 # Where people are nothing is learnt, so that who stands for a minute is seen; then it is furniture,
 # as is a heater.
-HOLD_S = 74.95
+HOLD_S = 75.05
 
 # People come within seconds; what gets warm more slowly is learnt as it comes.
 ARRIVAL_SAMPLES = 8

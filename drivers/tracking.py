@@ -25,7 +25,7 @@ WALK_S = 40.0
 # each was seen for ALONE_S before, or for PART_S if one came out of the other: else it was an arm,
 # or a shoulder beside a hat. None is a whole number of frames, here and where a passage has times:
 # a clock that trembles by a millisecond must not decide.
-TOGETHER_S = 2.45
+TOGETHER_S = 2.55
 ALONE_S = 0.35
 PART_S = 0.45
 
