@@ -340,9 +340,9 @@ class Ld2450:
             "Frames and slots on 30 s of a real radar's bytes (people at desks) and the vendor's "
             "vector; commands on published vectors. Counting was checked with a simulated radar "
             "and crowd only, no direction exchanged: 0.5 % too few at 5 people a minute, 1.5 % at "
-            "30, 6.4 % at 60, where a fourth person is not seen (docs/counting.md). That is with the "
-            "three nearest followed; should the radar keep the three it met first, 12 % and 33 % "
-            "are missed."
+            "30, 6.4 % at 60, where a fourth person is not seen (docs/counting.md). That is with "
+            "the three nearest followed; should the radar keep the three it met first, 12 % and "
+            "33 % are missed."
         ),
         source=(
             "Hi-Link HLK-LD2450 serial communication protocol; commands as in "
