@@ -176,11 +176,11 @@ def test_someone_in_view_at_the_start_leaves_no_ghost() -> None:
 
 @given(st.floats(-1.5, 1.5), st.integers(0, 1000))
 @settings(max_examples=20)
-def test_a_floor_that_warms_or_cools_is_nobody(k_per_min: float, seed: int) -> None:
-    place = Place()
+def test_nobody_crosses_a_floor_that_warms_or_cools(k_per_min: float, seed: int) -> None:
+    counter = ThermalCounter(PASSAGE)
     for second in range(240):
         field_c = 20 + k_per_min * second / 60 + noise(seed + second)
-        assert place.see(field_c, second) == []
+        assert counter.take(field_c, second) == []
 
 
 @pytest.mark.parametrize("lasts_s", [5, 20, 100])
@@ -191,7 +191,7 @@ def test_a_gust_that_changes_all_of_the_floor_hides_nobody(change_k: float, last
         at_s = tenth / 10
         come, gone = (min(max(0.0, (at_s - t) / 2), 1.0) for t in (20.0, 20.0 + lasts_s))
         floor_c = 20.0 + change_k * (come - gone)
-        assert place.see(floor_c + noise(tenth), at_s) == []
+        assert len(place.see(floor_c + noise(tenth), at_s)) == 0
     assert len(place.see(20.0 + people((3, 3)), 40.0 + lasts_s)) == 1
 
 
