@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is a matter of the machine, never a failure.
+settings.register_profile("patient", parent=settings(), deadline=None)
+settings.load_profile("patient")
+
 
 ROOT = Path(__file__).resolve().parent.parent
 
