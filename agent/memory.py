@@ -66,16 +66,19 @@ class Memory:
         return self._states.get(sensor)
 
     def keep(self, states: Mapping[str, State]) -> None:
-        """Write down what must be known after a restart. A disk that fails is told of once."""
+        """Write down what must be known after a restart.
+
+        A disk that fails, or a state that is no JSON, is told of once: records go on.
+        """
         sensors = {
             name: {"digest": self._digests[name], "state": state} for name, state in states.items()
         }
-        content = json.dumps({"schema": SCHEMA, "sensors": sensors}, allow_nan=False).encode()
-        if content == self._written:
-            return
         try:
+            content = json.dumps({"schema": SCHEMA, "sensors": sensors}, allow_nan=False).encode()
+            if content == self._written:
+                return
             replace_file(self._file, content)
-        except OSError as exc:
+        except (OSError, TypeError, ValueError) as exc:
             if not self._has_failed:
                 log.warning("cannot be written", file=str(self._file), error=str(exc))
             self._has_failed = True

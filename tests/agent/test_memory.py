@@ -105,6 +105,16 @@ def test_a_disk_that_fails_stops_nobody(tmp_path: Path) -> None:
     assert memory.of("snow-1") is None
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), {1, 2}])
+def test_a_state_that_cannot_be_written_stops_nobody_and_leaves_the_earlier(
+    spool: Path, wrong: object
+) -> None:
+    memory = Memory(spool, DIGESTS)
+    memory.keep(STATES)
+    memory.keep({"snow-1": {"depth_cm": wrong}})
+    assert Memory(spool, DIGESTS).of("snow-1") == STATES["snow-1"]
+
+
 def test_it_goes_where_the_spool_goes(tmp_path: Path) -> None:
     old, new = tmp_path / "a.db", tmp_path / "b.db"
     Memory(old, DIGESTS).keep(STATES)
