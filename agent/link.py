@@ -138,7 +138,10 @@ def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | Non
     """Return a broker's host, and the certificate that it showed; None without TLS."""
     parts = urlsplit(url)
     sock = client.socket() if parts.scheme == "mqtts" else None
-    return parts.hostname or url, sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    certificate = None
+    with suppress(OSError, ValueError):  # gone again in this very moment
+        certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    return parts.hostname or url, certificate
 
 
 def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:

@@ -7,11 +7,13 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
 
 from agent.certificates import DAY_NS, Expiry, about_to_end, of_files, of_peer
+from agent.link import peer_of
 from config.model import TlsTable
 
 END = datetime.datetime(2027, 3, 1, 12, 0, tzinfo=datetime.UTC)
@@ -78,3 +80,13 @@ def test_the_nearest_end_is_told_first_and_only_what_is_near() -> None:
     assert about_to_end(files, END_NS - 30 * DAY_NS, 30) == {"days": 25, "files": ["b"]}
     told = about_to_end(files, END_NS + 1, 30)
     assert told == {"days": 0, "files": ["b", "a"]}
+
+
+def test_a_connection_that_is_gone_again_shows_nothing_and_stops_nobody() -> None:
+    client = ssl.create_default_context()
+    near, far = socket.socketpair()
+    wrapped = client.wrap_socket(near, server_hostname="x", do_handshake_on_connect=False)
+    far.close()
+    with wrapped:
+        gone = SimpleNamespace(socket=lambda: wrapped)
+        assert peer_of(gone, "mqtts://b.test:8883") == ("b.test", None)  # type: ignore[arg-type]
