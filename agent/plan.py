@@ -413,7 +413,6 @@ def _warnings(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]
     config = loaded.config
     silent: list[tuple[Where, bool, str]] = [
         (("commands", "allow"), bool(config.commands.allow), "remote commands"),
-        (("control",), "control" in loaded.document, "the control socket"),
     ]
     for where, present, what in silent:
         if present:

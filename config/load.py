@@ -22,8 +22,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .model import Config
+from .places import default_path as default_path  # the tools ask here for both
 
-DEFAULT_PATH = Path("/etc/yukimi/gateway.toml")
 SECRET_PATHS = frozenset(("password_file", "key_file"))
 
 Toml = dict[str, Any]
@@ -88,11 +88,6 @@ class Loaded:
         if credentials and (Path(credentials) / name).is_file():
             return Path(credentials) / name
         return self.path.parent / name
-
-
-def default_path() -> Path:
-    """Return where the configuration is when nobody says: $YUKIMI_CONFIG, else /etc."""
-    return Path(os.environ.get("YUKIMI_CONFIG") or DEFAULT_PATH)
 
 
 def load(path: Path, check: Check | None = None, further: Further | None = None) -> Loaded:
