@@ -138,6 +138,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sensor(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the sensor that it is about."""
+    about = Text("its id in the configuration", "設定ファイルでのセンサーのID")
+    parser.add_argument("sensor", metavar="SENSOR", help=said(about))
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Give a verb the option of machine-readable output."""
     parser.add_argument(
