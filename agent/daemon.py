@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Protocol
 
 from config.load import ConfigError, Problem
+from config.places import control_socket
 from config.text import Text
 
-from . import lastgood, memory, relocate
+from . import kernel, lastgood, memory, relocate
 from .app import Gateway
+from .control import Control
+from .history import History
 from .lastgood import LastGood, spool_path
 from .notify import notify
 from .plan import Plan, load_plan
@@ -108,12 +111,17 @@ class Daemon:
         self._files: set[Path] = set()  # in which it is kept
         self._next: list[_Attempt] = []
         self._without_power: frozenset[str] = frozenset()  # sensors that saw the mains go
+        self._control = Control(kernel.boot_s)
+        self._history = History(kernel.boot_s())
 
     def run(self) -> None:
         """Run until told to stop. Raises ConfigError, SpoolError, ThreadDiedError."""
-        attempts = self._first()
-        while attempts and not self._orders.must_stop:
-            attempts = self._live(attempts)
+        try:
+            attempts = self._first()
+            while attempts and not self._orders.must_stop:
+                attempts = self._live(attempts)
+        finally:
+            self._control.stop()
 
     def _first(self) -> list[_Attempt]:
         wrong = good = None
@@ -164,7 +172,15 @@ class Daemon:
                 others = (spool_path(each.plan) for each in attempts[attempts.index(attempt) + 1 :])
                 is_better = any(other != spool_path(plan) for other in others)
                 self._gateway = Gateway(
-                    plan, needs_disk=is_better, without_power=self._without_power
+                    plan,
+                    needs_disk=is_better,
+                    without_power=self._without_power,
+                    control=self._control,
+                    history=self._history,
+                )
+                # Not before the spool is ours: another gateway may run with this configuration.
+                self._control.serve(
+                    control_socket(plan.loaded.config.control.socket, plan.loaded.path)
                 )
                 self._gateway.run(self._orders.wake, self._goes_on, partial(self._started, plan))
             except Exception as exc:

@@ -488,7 +488,6 @@ def _warnings(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]
     config = loaded.config
     silent: list[tuple[Where, bool, str]] = [
         (("commands", "allow"), bool(config.commands.allow), Text("remote commands", "遠隔操作")),
-        (("control",), "control" in loaded.document, "the control socket"),
     ]
     for where, present, what in silent:
         if present:

@@ -52,6 +52,9 @@ brokers = ["mqtt://127.0.0.1:{port}"]
 protocol = "3.1.1"               # all that the embedded broker speaks
 offset_s = 2.0
 
+[control]
+socket = "control.sock"
+
 [spool]
 path = "spool.db"
 
