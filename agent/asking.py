@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from config.places import CONTROL_SOCKET, control_socket, default_path
-
-from .words import Words
+from config.text import Text
 
 CONTROL = "yukimi.control/1"
 TIMEOUT_S = 5.0  # for an answer; a gateway answers within milliseconds
@@ -24,30 +23,30 @@ CROWDED_RETRY_S = 0.02  # while more connect than the kernel keeps waiting
 LINE_BYTES = 2**21  # of an answer: more is none of ours
 CHUNK_BYTES = 2**16
 
-NOT_RUNNING = Words(
+NOT_RUNNING = Text(
+    "no gateway answers at {path}: is it running? See: systemctl status yukimi",
     "{path}で応答するゲートウェイがありません。起動しているかご確認ください:"
     " systemctl status yukimi",
-    "no gateway answers at {path}: is it running? See: systemctl status yukimi",
 )
-NOT_ALLOWED = Words(
+NOT_ALLOWED = Text(
+    "you may not use {path}: join the group yukimi and log in again: sudo usermod -aG yukimi $USER",
     "{path}を使う権限がありません。グループyukimiに加わり、ログインし直してください:"
     " sudo usermod -aG yukimi $USER",
-    "you may not use {path}: join the group yukimi and log in again: sudo usermod -aG yukimi $USER",
 )
-TOO_LATE = Words(
+TOO_LATE = Text(
+    "the gateway at {path} did not answer within {timeout_s:g} s; see: journalctl -u yukimi",
     "{path}のゲートウェイが{timeout_s:g}秒以内に応答しませんでした。"
     "記録をご確認ください: journalctl -u yukimi",
-    "the gateway at {path} did not answer within {timeout_s:g} s; see: journalctl -u yukimi",
 )
-HUNG_UP = Words(
-    "{path}のゲートウェイとの接続が切れました。停止または再起動した可能性があります。",
+HUNG_UP = Text(
     "the gateway at {path} hung up: it has stopped, or starts again",
+    "{path}のゲートウェイとの接続が切れました。停止または再起動した可能性があります。",
 )
-NO_SENSE = Words(
-    "{path}の応答を理解できません。別のプログラムか、版の異なるゲートウェイの可能性があります。",
+NO_SENSE = Text(
     "what answers at {path} makes no sense: another program, or a gateway of another version",
+    "{path}の応答を理解できません。別のプログラムか、版の異なるゲートウェイの可能性があります。",
 )
-NO_PATH = Words("{path}に接続できません: {why}", "{path} cannot be used: {why}")
+NO_PATH = Text("{path} cannot be used: {why}", "{path}に接続できません: {why}")
 
 
 class NotAnsweredError(Exception):
@@ -56,8 +55,8 @@ class NotAnsweredError(Exception):
     `code` is the gateway's own, such as "no_such_sensor"; "unreachable" where nobody is there.
     """
 
-    def __init__(self, code: str, text: Words) -> None:
-        super().__init__(text.en)
+    def __init__(self, code: str, text: Text) -> None:
+        super().__init__(text)
         self.code = code
         self.text = text
 
@@ -177,7 +176,7 @@ class Asking:
                 "ok": False,
                 "error": {"code": str(code), "text": {"ja": str(ja), "en": str(en)}},
             }:
-                raise NotAnsweredError(code, Words(ja, en))
+                raise NotAnsweredError(code, Text(en, ja))
             case _:
                 raise self._error(NO_SENSE)
 
@@ -198,7 +197,7 @@ class Asking:
         del self._rest[: at + 1]
         return line
 
-    def _error(self, text: Words, **values: object) -> NotAnsweredError:
+    def _error(self, text: Text, **values: object) -> NotAnsweredError:
         return NotAnsweredError("unreachable", text.filled(path=self._path, **values))
 
 

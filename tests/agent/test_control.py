@@ -70,7 +70,7 @@ class Desk:
     def answers(self, life: str) -> Answers:
         answers = Answers()
         answers.add("life", lambda _: {"life": life})
-        answers.add("echo", lambda arguments: dict(arguments))
+        answers.add("echo", dict)
         answers.add("large", lambda arguments: {"text": "x" * arguments["bytes"]})
         answers.add("bug", self._bug)
         answers.add("ticks", lambda arguments: self._ticks(life, arguments))
