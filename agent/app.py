@@ -36,6 +36,7 @@ from .phenomena.closed import Phenomenon
 from .phenomena.weather import OF_THE_AIR, Surroundings
 from .pipeline import HearTemperature, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
+from .privacy.ledger import Terms
 from .record import GATEWAY_STREAM, utc_text
 from .rules import Rules, Subject
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
@@ -81,6 +82,7 @@ class Gateway:
                 boot_id=kernel.boot_id(),
                 gateway=config.gateway.id,
                 pack_records=min(PACK_RECORDS, config.uplink.batch_records),
+                terms=Terms(plan.policy, config.gateway.timezone, __version__),
             )
         except BaseException:
             self._claim.close()
@@ -332,6 +334,7 @@ class Gateway:
                 policy=self._plan.policy,
                 directions=directions_of(driver),
                 now_ns=self._utc_ns(),
+                now_boot_ns=kernel.boot_ns(),
                 moves=moves,
                 in_maintenance=in_maintenance,
             )

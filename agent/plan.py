@@ -31,11 +31,10 @@ from config.model import BusTable, LimitsTable, SensorTable
 from drivers import nodes
 from drivers.base import AIR_TEMPERATURE, Driver, Limits, LineSettings, Options, Quantity, Spec
 
-from .privacy.policy import Policy
+from .privacy.policy import DAY_LIMIT, Policy
 
 DEFAULT_WINDOW_S = 60
 LEAST_PEOPLE_WINDOW_S = 900
-DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is published of it
 
 BusKind = Literal["serial", "i2c", "gpio", "w1", "system", "simulated"]
 
@@ -70,6 +69,11 @@ class PlannedSensor:
     def counts_people(self) -> bool:
         """Whether it counts people, and so falls under the privacy policy."""
         return self.driver.spec.kind == "people"
+
+    @property
+    def counts_real_people(self) -> bool:
+        """Whether these are people: nobody is on a simulated bus."""
+        return self.counts_people and self.bus.kind != "simulated"
 
     def believed(self, quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
         """Return a built driver's quantities with the limits that the configuration wants."""
@@ -130,7 +134,10 @@ def plan_of(document: Toml, path: Path, origins: Mapping[Where, str]) -> Plan:
     loaded = validate(document, path, origins, check_sensors, lambda valid: _lay_out(valid)[2])
     sensors, buses, _ = _lay_out(loaded)
     flow = loaded.config.privacy.flow
-    policy = Policy(flow.window_s, Fraction(flow.epsilon))
+    epsilon, limit = Fraction(flow.epsilon), Fraction(loaded.config.privacy.day_limit)
+    if not any(sensor.counts_real_people for sensor in sensors):
+        limit = max(limit, epsilon)
+    policy = Policy(flow.window_s, epsilon, limit)
     return Plan(loaded, sensors, buses, policy, list(_warnings(loaded, sensors)))
 
 
@@ -228,15 +235,20 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
 def _promise(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
     """Hold what is published about people to what was promised, except where nobody is real."""
     flow = loaded.config.privacy.flow
-    real = [s.table.id for s in sensors if s.counts_people and s.bus.kind != "simulated"]
+    real = [sensor.table.id for sensor in sensors if sensor.counts_real_people]
     if not real:
         return
     why = f"is for simulated buses only, and {real[0]} counts people on a real one"
     if flow.window_s < LEAST_PEOPLE_WINDOW_S:
         what = f"must be at least {LEAST_PEOPLE_WINDOW_S}, not {flow.window_s}: less {why}"
         yield loaded.problem(("privacy", "flow", "window_s"), what)
-    if Fraction(flow.epsilon) > DAY_LIMIT:
-        what = f"must be at most {DAY_LIMIT}, not {flow.epsilon}: more {why}"
+    limit = loaded.config.privacy.day_limit
+    if Fraction(limit) > DAY_LIMIT:
+        what = f"must be at most {DAY_LIMIT}, not {limit}: more {why}"
+        yield loaded.problem(("privacy", "day_limit"), what)
+    if Fraction(flow.epsilon) > min(DAY_LIMIT, Fraction(limit)):
+        least = min(DAY_LIMIT, Fraction(limit))
+        what = f"must be at most {least}, not {flow.epsilon}: more {why}"
         yield loaded.problem(("privacy", "flow", "epsilon"), what)
 
 
