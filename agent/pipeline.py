@@ -23,6 +23,7 @@ from .alerts import AlertBook
 from .channels import Channel
 from .clock import Change, Clock, GnssTime, Look, estimate
 from .collector import Collected
+from .latest import Latest
 from .memory import State
 from .phenomena.closed import NO_FACTS, Facts
 from .phenomena.weather import Surroundings
@@ -88,15 +89,19 @@ class Pipeline:
         listeners: Mapping[str, Sequence[HearTemperature]] = MappingProxyType({}),
         surroundings: Surroundings | None = None,
         of_the_air: Collection[str] = (),
+        latest: Mapping[str, Latest] = MappingProxyType({}),
+        wrote: Callable[[list[Record | AlertRecord]], None] = lambda _records: None,
     ) -> None:
         """Wire it up. Raises SpoolError.
 
         `listeners` are told each sensor's air temperature, `surroundings` all that those
         `of_the_air` say, `remember` what the next life must know of the sensors, and `power_failed`
-        which of them saw the mains go; those `without_power` had said so before.
+        which of them saw the mains go; those `without_power` had said so before. For who looks
+        on, `latest` hears what sensors say, and `wrote` what was committed.
         """
         self._channels = channels
         self._listeners = listeners
+        self._latest = latest
         self._inbox = inbox
         self._spool = spool
         self._clock = clock
@@ -117,6 +122,7 @@ class Pipeline:
         self._receivers: dict[str, GnssTime] = {}
         self._version = version
         self._trouble: str | None = None
+        self.last_step: tuple[float, Change] | None = None  # of the clock: when, on the boot's
         self._steady_at_ns = 0
         self._covered_to_ns = spool.ends()
         if clock.known:
@@ -127,7 +133,9 @@ class Pipeline:
         self._notices = queue.SimpleQueue()
         self._told_previous: PreviousRun | None = None
         self._burned: set[Claim] = set()  # of earlier lives
-        self._writer = Writer(spool, config_id, committed=committed, rewind=rewind, tell=self._note)
+        self._writer = Writer(
+            spool, config_id, committed=committed, rewind=rewind, tell=self._note, wrote=wrote
+        )
         self._next_look_ns = 0
         self._close_at_ns = 0
         self._tick_at_ns = 0
@@ -154,6 +162,16 @@ class Pipeline:
         self._stopping.set()
         with suppress(queue.Full):  # full, so it is awake
             self._inbox.put_nowait(None)
+
+    @property
+    def clock_trouble(self) -> str | None:
+        """Why the clock is not to be trusted; None while it is."""
+        return self._trouble
+
+    @property
+    def damages(self) -> int:
+        """How often the spool's file was found damaged in this run."""
+        return self._writer.damages
 
     def tell(self, name: str, values: Mapping[str, object] | None) -> None:
         """Say, from any thread, what a person should know; values of None mean that it is over."""
@@ -316,6 +334,8 @@ class Pipeline:
                     self._take_fix(collected.sensor_id, observation, at_ns, now_ns)
                 case Reading(quantity=name) if name in TOLD_AT_ONCE:
                     self._take_at_once(collected.sensor_id, observation, now_ns)
+        if latest := self._latest.get(collected.sensor_id):
+            latest.hear(collected.observations)
         if listeners := self._listeners.get(collected.sensor_id):
             _tell_temperature(collected.observations, listeners)
 
@@ -395,6 +415,7 @@ class Pipeline:
         self._writer.add(release(closed, self._spool))
         self._writer.commit(look.boot_ns, hold=self._hold)
         self._book.moved(change.moved_ns)
+        self.last_step = (look.boot_ns / 1e9, change)
         log.warning("the clock was set", why=change.event, moved_s=round(change.moved_ns / 1e9, 3))
 
     def _tell_trouble(self, look: Look) -> None:

@@ -36,6 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,16 @@ _ENTRY = (
     " r.gap IS NOT NULL, r.crc"
     " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What waits, and how much room it takes."""
+
+    waiting_by_run: dict[str, int]
+    oldest_end_ns: int | None
+    used_bytes: int  # of `room_bytes`, beyond which the oldest are given up
+    room_bytes: int
 
 
 class Spool:
@@ -342,6 +353,11 @@ class Spool:
             return [json.loads(row[0]) for row in rows]
 
     @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
+
+    @property
     def last_id(self) -> int:
         """The highest id given out so far."""
         with self._lock:
@@ -529,6 +545,28 @@ class Spool:
             except OSError as exc:
                 raise SpoolError(f"{file}: {exc.strerror}") from exc
         return total
+
+    def figures(self, patience_s: float) -> Figures | None:
+        """Return what there is to say at once; None if the lock is not free within `patience_s`.
+
+        Raises SpoolError.
+        """
+        if not self._lock.acquire(timeout=patience_s):
+            return None
+        try:
+            with self._errors():
+                oldest = self._db.execute(
+                    "SELECT end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
+                    " ORDER BY id LIMIT 1"
+                ).fetchone()
+                return Figures(
+                    self._shelf.waiting_by_run(self._acked),
+                    None if oldest is None else oldest[0],
+                    self._shelf.used_bytes(),
+                    MEMORY_BYTES if self.is_volatile else self._room_bytes,
+                )
+        finally:
+            self._lock.release()
 
     # The file
 

@@ -32,7 +32,7 @@ class Writer:
     """Commits records; belongs to the pipeline's thread.
 
     `tell` is told of what a person should know: an alert's name and its values, None when it is
-    over.
+    over. `wrote` is told of all that was committed, what waits for the clock among it.
     """
 
     def __init__(
@@ -43,12 +43,14 @@ class Writer:
         committed: Callable[[list[Entry]], None],
         rewind: Callable[[], None],
         tell: Tell,
+        wrote: Callable[[list[Record | AlertRecord]], None] = lambda _records: None,
     ) -> None:
         self._spool = spool
         self._config_id = config_id
         self._committed = committed
         self._rewind = rewind
         self._tell = tell
+        self._wrote = wrote
         self._pending: deque[Record | AlertRecord] = deque()
         self._lost: dict[str, Lost] = {}
         self._failing_since_ns: int | None = None
@@ -56,6 +58,7 @@ class Writer:
         self._reopen_at_ns = 0
         self._told_volatile = False
         self._evicted_told = 0
+        self.damages = 0  # found in the spool's file in this run
         self.has_held = True  # records may wait for the clock; an earlier run may have left some
 
     @property
@@ -139,6 +142,7 @@ class Writer:
             self._pending.popleft()
         self.has_held = self.has_held or len(entries) < len(batch)
         self._committed(entries)
+        self._wrote(some)
 
     def _failed(self, exc: SpoolError, boot_ns: int) -> None:
         if self._failing_since_ns is None:
@@ -162,6 +166,7 @@ class Writer:
         damages = []
         while self._spool.damages:
             damage = self._spool.damages.pop(0)
+            self.damages += 1
             damages.append(
                 {
                     "why": damage.why,
