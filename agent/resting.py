@@ -17,7 +17,7 @@ from typing import Self
 from urllib.parse import quote
 
 from .spoolfile import READ_ERRORS, SCHEMA_VERSION, SpoolError, beside, is_damage
-from .spoolview import Figures, Slice, entries_after, figures_of
+from .spoolview import About, Figures, Slice, entries_after, figures_of
 
 SALVAGE = (
     "start the gateway: it saves what can be read, names the rest in gaps, and keeps the damaged"
@@ -36,10 +36,14 @@ class UnusableError(SpoolError):
 class RestingSpool:
     """A spool's file, opened for reading only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, gateway: str | None = None, max_bytes: int | None = None
+    ) -> None:
         """Open it. Raises FileNotFoundError where there is none, SpoolError."""
         self._path = path
         self._before = self._state()
+        size_bytes = sum(size for _, size, _ in self._before)
+        self.about = About(False, gateway, str(path), size_bytes, max_bytes, None)
         try:
             with path.open("rb"):
                 pass
@@ -100,10 +104,6 @@ class RestingSpool:
                 return str(exc)
             raise self._error(exc) from exc
         return None if answer == "ok" else answer
-
-    def bytes(self) -> int:
-        """Return the room taken on disk."""
-        return sum(size for _, size, _ in self._before)
 
     def check_still(self) -> None:
         """Raise ChangedError if the file is no more what it was when it was opened."""

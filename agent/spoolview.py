@@ -141,8 +141,28 @@ class Figures:
         return cls(**shown | {"runs": [RunFigures(**run) for run in shown["runs"]]})
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which spool it is."""
+
+    is_in_use: bool  # by a gateway, which answers for it
+    gateway: str | None  # None: the file alone does not say whose it is
+    path: str
+    bytes: int  # on disk
+    max_bytes: int | None
+    why_volatile: str | None  # the disk is gone, and it lives in memory
+
+    def json(self) -> dict[str, Any]:
+        """Return what `About(**...)` takes."""
+        return asdict(self)
+
+
 class Source(Protocol):
     """A spool that can be looked at: a file, or a gateway that runs."""
+
+    @property
+    def about(self) -> About:
+        """Which spool it is."""
 
     def slice(self, after_id: int) -> Slice:
         """Return the next entries after an id. Raises SpoolError."""
@@ -152,6 +172,9 @@ class Source(Protocol):
 
     def what_is_wrong(self) -> str | None:
         """Read the whole file; return what is wrong with it. Raises SpoolError."""
+
+    def check_still(self) -> None:
+        """Raise SpoolError if what was read is worth nothing, because it changed meanwhile."""
 
 
 class Taker(Protocol):
