@@ -17,7 +17,7 @@ from typing import Self
 from urllib.parse import quote
 
 from .spoolfile import READ_ERRORS, SCHEMA_VERSION, SpoolError, beside, is_damage
-from .spoolview import About, Figures, Slice, entries_after, figures_of
+from .spoolview import About, Figures, LedgerSlice, Slice, entries_after, figures_of, ledger_after
 
 SALVAGE = (
     "start the gateway: it saves what can be read, names the rest in gaps, and keeps the damaged"
@@ -92,6 +92,13 @@ class RestingSpool:
         """Return how much waits. Raises SpoolError."""
         try:
             return figures_of(self._db)
+        except READ_ERRORS as exc:
+            raise self._error(exc) from exc
+
+    def ledger(self, after_n: int) -> LedgerSlice:
+        """Return the ledger's next lines after a number. Raises SpoolError."""
+        try:
+            return ledger_after(self._db, after_n)
         except READ_ERRORS as exc:
             raise self._error(exc) from exc
 
