@@ -15,6 +15,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
+from config.text import Text
+
 from .record import ALERTS_STREAM, bodies_of
 from .spoolfile import checksum
 
@@ -192,6 +194,10 @@ class RestlessError(Exception):
 
 
 PASSES = 20
+RESTLESS = Text(
+    "the spool changed too often while it was read; try again",
+    "読み取り中の変更が続いたため中止しました。もう一度お試しください",
+)
 
 
 def walk(source: Source, taker: Taker) -> Iterator[bytes]:
@@ -214,7 +220,7 @@ def walk(source: Source, taker: Taker) -> Iterator[bytes]:
             after_id = found.entries[-1].id
         after_id, moves = FROM_THE_FIRST, None
         taker.begin_again()
-    raise RestlessError("the spool changed too often while it was read; try again")
+    raise RestlessError(RESTLESS)
 
 
 def entries_after(

@@ -1,4 +1,4 @@
-"""A report as one HTML file: what needs attention first, then the day, then what it rests on. Pure."""
+"""A report as one HTML file: what needs attention, then the day, then what it rests on. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from config.text import Language, Text
 
 from ..record import utc_ns
+from ..redaction import REMOVED
 from . import names, words
 from .facts import Document, Facts
 from .html import Html, html, joined, tag
 from .plots import Day, strip
-from ..redaction import REMOVED
 from .sensors import Budget, sensor_section
 from .style import CSS
 
@@ -112,9 +112,7 @@ class _Page:
     def _pairs(self, pairs: Sequence[tuple[Text, object]]) -> Html:
         shown = [(name, value) for name, value in pairs if value not in (None, "")]
         inside = (
-            part
-            for name, value in shown
-            for part in (tag("dt", self._say(name)), tag("dd", value))
+            part for name, value in shown for part in (tag("dt", self._say(name)), tag("dd", value))
         )
         return tag("dl", *inside, class_="pairs")
 
@@ -388,7 +386,12 @@ class _Page:
             return self._p(words.NO_CHECKS)
         count = {
             key: sum(check.get("status") == status for check in checks)
-            for key, status in (("good", "PASS"), ("warn", "WARN"), ("bad", "FAIL"), ("skip", "SKIP"))
+            for key, status in (
+                ("good", "PASS"),
+                ("warn", "WARN"),
+                ("bad", "FAIL"),
+                ("skip", "SKIP"),
+            )
         }
         order = {"FAIL": 0, "WARN": 1, "PASS": 2, "SKIP": 3}
         ranked = sorted(checks, key=lambda check: order.get(str(check.get("status")), 4))

@@ -36,9 +36,10 @@ def sensor_section(
     sensor: SensorFacts, plot_id: str, name: str, day: Day, budget: Budget, *, at: At, pairs: Pairs
 ) -> Html:
     """Return a sensor's part."""
-    plots, left_out = _people(sensor, plot_id, day) if sensor.counts_people else _lines(
-        sensor, plot_id, day
-    ), []
+    plots, left_out = (
+        _people(sensor, plot_id, day) if sensor.counts_people else _lines(sensor, plot_id, day),
+        [],
+    )
     drawn = []
     for title, plot in plots:
         if budget.takes(plot):

@@ -13,7 +13,8 @@ LOOK = Text("Please look at this:", "確認が必要な項目があります:")
 ACT = Text("Somebody must act:", "対応が必要です:")
 NOT_RUNNING = Text("The gateway does not answer: {why}", "ゲートウェイの応答がありません: {why}")
 NOT_CONNECTED = Text(
-    "No connection to the city; records wait here.", "市との通信が途絶えており、記録を保管しています。"
+    "No connection to the city; records wait here.",
+    "市との通信が途絶えており、記録を保管しています。",
 )
 SILENT = Text("{sensor}: {state}", "{sensor}: {state}")
 REFUSED = Text(
@@ -68,7 +69,8 @@ NO_HISTORY = Text(
 )
 NOT_YET = Text("Nothing was measured yet.", "測定値はまだありません。")
 NO_ROOM = Text(
-    "Not drawn, to keep this file small: {names}.", "ファイルの大きさを抑えるため図を省略: {names}。"
+    "Not drawn, to keep this file small: {names}.",
+    "ファイルの大きさを抑えるため図を省略: {names}。",
 )
 PEOPLE = Text(
     "Published figures, with noise: a single person cannot be told from them."
@@ -98,9 +100,7 @@ CONNECTION = Text("Connection in 24 hours", "24時間の接続状況")
 STRIP_KEY = Text("connected", "接続")
 STRIP_BAD = Text("no connection", "途絶")
 STRIP_UNKNOWN = Text("not known", "不明")
-STRIP_TOLD = Text(
-    "{count} outages, {hours} hours in all.", "途絶{count}回、合計{hours}時間。"
-)
+STRIP_TOLD = Text("{count} outages, {hours} hours in all.", "途絶{count}回、合計{hours}時間。")
 STRIP_NONE = Text("No outage.", "途絶なし。")
 KNOWN_SINCE = Text("Known since {at}.", "{at}以降を表示。")
 STILL = Text("still", "継続中")
@@ -123,7 +123,10 @@ THEN = Text("To do: {next}", "対処: {next}")
 IDENTITY = Text("Identity and configuration", "装置と設定")
 GATEWAY, LABEL = Text("Gateway", "装置ID"), Text("Name", "名称")
 LOCATION, OWNER = Text("Location", "位置"), Text("Owner", "管理者")
-LICENCE, POLICY = Text("Licence of the data", "データの利用条件"), Text("Privacy policy", "個人情報方針")
+LICENCE, POLICY = (
+    Text("Licence of the data", "データの利用条件"),
+    Text("Privacy policy", "個人情報方針"),
+)
 RUN, CONFIG_ID = Text("Run", "稼働ID"), Text("Configuration", "設定")
 PROBLEMS = Text("What is wrong with the configuration", "設定の問題点")
 CONFIG_TEXT = Text(
@@ -140,6 +143,6 @@ THREADS, FILES = Text("Threads", "スレッド数"), Text("Open files", "開い�
 FOOT = Text(
     "Made by yukimi {version}. This file is complete in itself: it loads nothing and runs nothing."
     " Of people it holds published figures only.",
-    "yukimi {version} で作成。このファイル単体で完結しており、外部への通信やプログラムの実行はありません。"
-    "通行者については公表値のみを含みます。",
+    "yukimi {version} で作成。このファイル単体で完結しており、外部への通信やプログラムの"
+    "実行はありません。通行者については公表値のみを含みます。",
 )
