@@ -95,6 +95,9 @@ class Desk:
                 sock.connect(str(self.path))
             except BlockingIOError:
                 time.sleep(0.01)
+            except OSError:
+                sock.close()
+                raise
             else:
                 return sock
 
