@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import math
 import os
@@ -332,6 +333,19 @@ def test_owner_and_group_may_connect_and_nobody_else(desk: Desk) -> None:
     mode = desk.path.stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o660
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
+def test_where_its_group_exists_the_socket_is_that_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = next(each for each in grp.getgrall() if each.gr_gid)
+    for name, gid in ((another.gr_name, another.gr_gid), ("no-such-group", os.getegid())):
+        monkeypatch.setattr(socketfile, "GROUP", name)
+        path = tmp_path / f"{name}.sock"
+        made = socketfile.OpenSocket(path)
+        assert path.stat().st_gid == gid
+        made.close()
 
 
 def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
