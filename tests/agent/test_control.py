@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import resource
 import socket
 import stat
 import threading
@@ -75,8 +76,14 @@ class Desk:
         answers.add("large", lambda arguments: {"text": "x" * arguments["bytes"]})
         answers.add("bug", self._bug)
         answers.add("ticks", lambda arguments: self._ticks(life, arguments))
+        answers.add("endless", lambda _: Slices(self._steps()))
         answers.add("slices", lambda _: Slices({"part": n} if n % 2 else None for n in range(6)))
         return answers
+
+    def _steps(self) -> Iterator[Document]:
+        for step in range(10**9):
+            time.sleep(0.002)  # what a slice may take
+            yield {"step": step}
 
     def _bug(self, _arguments: Arguments) -> Document:
         raise RuntimeError("secret")
@@ -310,6 +317,40 @@ def test_control_who_reads_is_not_dropped(desk: Desk, monkeypatch: pytest.Monkey
             if time.monotonic() > until_s:
                 break
         assert not desk.streams[0].closed.is_set()
+
+
+def test_a_long_answer_keeps_nobody_waiting(desk: Desk) -> None:
+    with Asking(desk.path) as patient, Asking(desk.path) as other:
+        lines = patient.stream("endless", line_timeout_s=WAIT_S)
+        assert next(lines) == {"step": 0}
+        for _ in range(20):
+            assert other.ask("life") == {"life": "first"}
+        assert next(lines)["step"] > 0
+
+
+def test_without_file_descriptors_nobody_is_let_in_until_there_are_some(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(control, "LOOK_S", 0.2)
+    desk.control.serve(desk.path)
+    assert desk.works()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(WAIT_S)
+        used = {int(each.name) for each in Path("/proc/self/fd").iterdir()}
+        free = next(number for number in range(limits[0]) if number not in used)
+        said = ""
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            client.connect(str(desk.path))
+            client.sendall(request("life"))
+            while "lets nobody in" not in said:
+                time.sleep(0.01)
+                told = capsys.readouterr()
+                said += told.out + told.err
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert reply(client)["answer"] == {"life": "first"}
 
 
 def test_a_thousand_requests_of_noise_harm_nobody(desk: Desk) -> None:
