@@ -24,7 +24,7 @@ from typing import Protocol
 
 from config.load import ConfigError, Problem
 
-from . import lastgood, memory, relocate
+from . import commissioned, lastgood, memory, relocate
 from .app import Gateway
 from .lastgood import LastGood, spool_path
 from .notify import notify
@@ -201,6 +201,7 @@ class Daemon:
             try:
                 relocate.move(place, here)
                 memory.follow(place, here)
+                commissioned.follow(place, here)
             except SpoolError as exc:
                 if attempt.must_gather:
                     raise
