@@ -148,5 +148,5 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def complain(error: object) -> None:
-    """Say on stderr what is wrong."""
-    print(f"yukimi: {error}", file=sys.stderr)
+    """Say on stderr what is wrong, in the user's language where it is a Text or holds one."""
+    print(f"yukimi: {said(error)}", file=sys.stderr)

@@ -7,7 +7,8 @@
 
 A text is a pair, written where it is used. `said` picks the language; fields are named, and may be
 texts or a configuration's labels themselves. What machines read (`--json`, logs, what is sent)
-never goes through `said`. For columns and colour see display.py.
+never goes through `said`. A Text made below the command line (an error, a finding of a scan) is the
+English string for all who do not ask for more. For columns and colour see display.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from config.text import Language, Text
+from config.text import Language, Text, text_of
 
 __all__ = ["Language", "Text", "language", "said"]
 
@@ -42,6 +43,9 @@ def language(environment: Mapping[str, str] | None = None, encoding: str | None 
     return "ja"
 
 
-def said(text: Text, /, **fields: object) -> str:
-    """Return a text in the user's language. Raises KeyError if a field is missing."""
-    return text.of(language(), **fields)
+def said(text: object, /, **fields: object) -> str:
+    """Return a text, or what an error says, in the user's language; other values as they are.
+
+    Raises KeyError if a field is missing.
+    """
+    return text_of(text).of(language(), **fields)
