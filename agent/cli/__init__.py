@@ -26,6 +26,10 @@ VERBS = {
         "the whole thing on this machine, without hardware, broker or network",
         "機器・中継サーバー・通信回線なしで、この計算機だけで全体を実演します",
     ),
+    "init": Text(
+        "guided set-up: scan, propose, check, read every sensor once; overwrites nothing",
+        "対話形式で初期設定を作成します。既存のファイルは上書きしません",
+    ),
     "config": Text(
         "check a configuration, or print its JSON Schema",
         "設定を検査します。設定ファイルのJSON Schemaも出力できます",
