@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import structlog
 
-from .replacing import create_file
+from .newfile import create_file
 
 log = structlog.get_logger(part="commissioned")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from config.load import DEFAULT_PATH
 from config.model import GatewayTable, SensorTable, SpoolTable
+from config.places import DEFAULT_PATH
 from config.text import Text
 
 from . import typed

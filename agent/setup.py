@@ -24,10 +24,10 @@ from config.text import Text, text_of
 from . import typed
 from .draft import SIMULATED_BUS
 from .interview import Interview, Question, WrongError
+from .newfile import Owner, create_file
 from .plan import Plan, plan_of
 from .propose import Proposed, free_id, propose
 from .questions import sensor_id
-from .replacing import Owner, create_file
 from .scan import Candidate, Machine, Place, Report
 
 CONFIG_MODE, SECRET_MODE = 0o640, 0o600

@@ -24,9 +24,9 @@ from .explain import explain as explain
 from .explain import nearest as nearest
 from .explain import shown_value
 from .model import Config
+from .places import default_path as default_path  # the tools ask here for both
 from .text import Text, joined
 
-DEFAULT_PATH = Path("/etc/yukimi/gateway.toml")
 SECRET_PATHS = frozenset(("password_file", "key_file"))
 
 Toml = dict[str, Any]
@@ -102,11 +102,6 @@ UNREADABLE = Text("cannot be read: {why}", "読み込めません: {why}")
 NOT_UTF8 = Text("is not UTF-8 text: byte {byte}", "UTF-8のテキストではありません（{byte}バイト目）")
 NOT_TOML = Text("is not valid TOML: {why}", "TOMLとして正しくありません: {why}")
 TOO_DEEP = Text("lists or tables too deep", "リストまたはテーブルの入れ子が深すぎます")
-
-
-def default_path() -> Path:
-    """Return where the configuration is when nobody says: $YUKIMI_CONFIG, else /etc."""
-    return Path(os.environ.get("YUKIMI_CONFIG") or DEFAULT_PATH)
 
 
 def load(path: Path, check: Check | None = None, further: Further | None = None) -> Loaded:

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from .places import CONTROL_SOCKET
 from .text import Text as Sentence  # Text, below, is a name in the configuration
 
 ID_PATTERN = re.compile(r"[a-z0-9-]{1,64}\Z")
@@ -295,9 +296,9 @@ class ClockTable(Table):
 
 
 class ControlTable(Table):
-    """The socket of the command line tools."""
+    """The socket of the command line tools; a relative path is beside the configuration file."""
 
-    socket: str = "/run/yukimi/control.sock"
+    socket: Annotated[str, AfterValidator(_file_path)] = CONTROL_SOCKET
 
 
 class FlowTable(Table):
@@ -308,9 +309,10 @@ class FlowTable(Table):
 
 
 class PrivacyTable(Table):
-    """The promise to citizens; see docs on privacy."""
+    """The promise to citizens: what is published, and what all of it may cost one crossing."""
 
     flow: FlowTable = FlowTable()
+    day_limit: Rational = "3/8"
 
 
 class RuleTable(Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,10 @@ VERBS = {
         "what is plugged in, which device it looks like, how to configure it",
         "接続されている機器を調べ、機種の候補と設定例を示します",
     ),
+    "privacy": Text(
+        "what is published about people, and proof that nothing was released twice",
+        "通行者について公表する内容の掲示と、二重の公表がないことの検査",
+    ),
     "read": Text(
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
@@ -48,6 +53,10 @@ VERBS = {
         "センサー1台の生の通信をファイルに記録します",
     ),
     "replay": Text("play a recording through a driver", "記録した通信をドライバーで再生します"),
+    "spool": Text(
+        "what waits to be sent, is it intact, a copy to carry by hand",
+        "未送信の記録の状況を示し、検査し、手渡し用に複写します",
+    ),
 }
 
 DESCRIPTION = Text(
@@ -91,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         )
         return USAGE
+    _settle_output(for_machines=getattr(parsed, "json", False))
     try:
         code: int = parsed.run(parsed)
     except KeyboardInterrupt:
@@ -99,6 +109,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     return code
+
+
+def _settle_output(*, for_machines: bool) -> None:
+    """JSON is UTF-8 whatever the locale; for people, what an encoding lacks becomes "?"."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if for_machines:
+            sys.stdout.reconfigure(encoding="utf-8")
+        else:
+            sys.stdout.reconfigure(errors="replace")
 
 
 def parser_for(*wanted: str | None) -> Parser:
@@ -140,6 +159,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
             )
         ),
     )
+
+
+def add_sensor(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the sensor that it is about."""
+    about = Text("its id in the configuration", "設定ファイルでのセンサーのID")
+    parser.add_argument("sensor", metavar="SENSOR", help=said(about))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

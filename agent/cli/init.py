@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from config.load import DEFAULT_PATH, ConfigError, default_path
+from config.load import ConfigError, default_path
+from config.places import DEFAULT_PATH
 
 from . import BAD_CONFIG, IO_ERROR, OK, USAGE, WRONG, add_config, add_json, complain
 from .language import Text, language, said

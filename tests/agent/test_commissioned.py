@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import commissioned, replacing
+from agent import commissioned, newfile
 from agent.commissioned import Acceptance
 from agent.memory import digest_of
 from tests.agent.steps import killed_at_each_line
@@ -106,7 +106,7 @@ def test_without_a_folder_nobody_was_tested(spool: Path) -> None:
 def test_a_kill_at_any_line_leaves_a_file_whole_or_not_there(tmp_path: Path) -> None:
     file = tmp_path / "it"
     seen = set()
-    for _ in killed_at_each_line(replacing, lambda: replacing.create_file(file, b"all", 0o640)):
+    for _ in killed_at_each_line(newfile, lambda: newfile.create_file(file, b"all", 0o640)):
         seen.add(file.read_bytes() if file.exists() else None)
         file.unlink(missing_ok=True)
     assert seen == {None, b"all"}
@@ -116,7 +116,7 @@ def test_a_file_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "it"
     file.write_bytes(b"mine")
     with pytest.raises(FileExistsError):
-        replacing.create_file(file, b"yours", 0o640)
+        newfile.create_file(file, b"yours", 0o640)
     assert file.read_bytes() == b"mine"
     assert list(tmp_path.iterdir()) == [file]
 

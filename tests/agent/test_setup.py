@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import drivers
-from agent import replacing, setup, typed
+from agent import newfile, setup, typed
 from agent.draft import SIMULATED_BUS, Answers, draft
 from agent.firstlook import look_at
 from agent.interview import Interview, WrongAnswerError
@@ -244,7 +244,7 @@ def test_a_passwords_file_that_is_there_is_another_ones(tmp_path: Path) -> None:
     assert setup.secret_name(tmp_path) == "broker-password-2"
 
 
-@pytest.mark.parametrize("module", [setup, replacing])
+@pytest.mark.parametrize("module", [setup, newfile])
 def test_a_kill_at_any_line_leaves_a_whole_configuration_or_none(
     tmp_path: Path, module: Any
 ) -> None:
@@ -269,6 +269,6 @@ def test_root_gives_the_files_to_the_service(
 ) -> None:
     given: list[tuple[int, int]] = []
     monkeypatch.setattr(setup, "service_owner", lambda: (71, 72))
-    monkeypatch.setattr(replacing.os, "fchown", lambda _, user, group: given.append((user, group)))
+    monkeypatch.setattr(newfile.os, "fchown", lambda _, user, group: given.append((user, group)))
     setup.write(tmp_path / "gateway.toml", "text", {"broker-password": "hush"})
     assert given == [(71, 72), (0, 72)]  # the daemon reads its configuration, and cannot change it
