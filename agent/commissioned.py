@@ -36,7 +36,7 @@ FOLDER = "commissioned"
 MODE = 0o640
 MOST_TESTS = 9999  # of one sensor; a name's four digits
 
-Test = Literal["bare_ground", "walk_through", "readings"]
+Test = Literal["known_depth", "walk_through", "readings"]
 
 
 @dataclass(frozen=True, slots=True)

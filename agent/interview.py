@@ -117,7 +117,7 @@ class Interview:
     def agree(self, text: Text, *, default: bool = True, **fields: object) -> bool:
         """Ask yes or no; where nobody can be asked, or need be, it is the default."""
         said = text.filled(**fields) if fields else text
-        question = Question("--yes", said, NO_EXPLANATION, _yes, YES_OR_NO)
+        question = Question("--yes", said, NO_EXPLANATION, yes, YES_OR_NO)
         likely, shown = ("y", "Y/n") if default else ("n", "y/N")
         question = replace(question, default=likely, shown=shown)
         if self._voice is None:
@@ -148,7 +148,8 @@ def _why(error: ValueError, question: Question[object]) -> Text:
     return error.why if isinstance(error, WrongError) else question.wrong
 
 
-def _yes(answer: str) -> bool:
+def yes(answer: str) -> bool:
+    """Return whether an answer is yes. Raises ValueError where it is neither yes nor no."""
     if answer.lower() in _YES:
         return True
     if answer.lower() in _NO:

@@ -89,6 +89,23 @@ def spool(answer: str) -> str:
     return str(path)
 
 
+def depth_cm(answer: str) -> float:
+    """Return a depth of snow in cm."""
+    return _number(answer, 0.0, 1000.0)
+
+
+def temperature_c(answer: str) -> float | None:
+    """Return a temperature in degC; None for an empty answer."""
+    return _number(answer, -60.0, 80.0) if answer.strip() else None
+
+
+def _number(answer: str, low: float, high: float) -> float:
+    value = float(plain(answer))
+    if not low <= value <= high:
+        raise ValueError(answer)
+    return value
+
+
 def trust(answer: str) -> str:
     """Return which clock is believed."""
     if answer not in ("kernel", "system"):

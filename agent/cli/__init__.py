@@ -48,6 +48,10 @@ VERBS = {
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
     ),
+    "commission": Text(
+        "an acceptance test at the sensor, with a record of it",
+        "設置したセンサーの受入試験を行い、記録を残します",
+    ),
     "record": Text(
         "capture the raw traffic of one sensor to a file",
         "センサー1台の生の通信をファイルに記録します",

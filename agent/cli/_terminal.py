@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,14 @@ class Terminal:
         if not answer:
             raise KeyboardInterrupt
         return answer.rstrip("\r\n")
+
+    def has_answered(self) -> bool:
+        """Tell whether Enter was pressed since the last answer; takes it."""
+        if not select.select([sys.stdin], [], [], 0)[0]:
+            return False
+        if not sys.stdin.readline():
+            raise KeyboardInterrupt
+        return True
 
 
 @contextmanager

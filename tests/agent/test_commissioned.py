@@ -34,7 +34,7 @@ def accepted(*, passed: bool = True, options: str = DIGEST, sensor: str = "snow-
         clock="synced",
         by="technician",
         version="0.1.0",
-        test="bare_ground",
+        test="known_depth",
         measured={"zero_cm": 352.1, "spread_cm": 0.3},
         passed=passed,
     )

@@ -6,21 +6,15 @@ their own, under the names that udev would give them; the broker wants a passwor
 
 from __future__ import annotations
 
-import io
-import os
-import re
 import stat
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
 
-import pexpect
 import pytest
 
 from agent.kernel import boot_s
@@ -33,83 +27,14 @@ from tests.e2e.conftest import (
     GATEWAY,
     MOUNT_HEIGHT_CM,
     POST_DEPTH_CM,
-    PROJECT,
     ROAD_C,
     Site,
     need_mosquitto,
 )
+from tests.e2e.terminal import Person
 
 PASSWORD = "yuki no naka"
-PATIENCE_S = 40.0
 NAMES = {"mast": "usb-FTDI_RS485-port0", "post": "usb-Prolific_1-port0", "gnss": "usb-u-blox_7"}
-
-# The program as it is, on a machine whose /dev and /sys are elsewhere.
-ELSEWHERE = """
-import sys
-from functools import partial
-from pathlib import Path
-from agent import scan
-from drivers import nodes
-root = Path(sys.argv.pop(1))
-nodes.NAME_FOLDERS = (root / "dev/serial/by-id",)
-scan.Machine = partial(scan.Machine, root=root)
-from agent.cli import main
-sys.exit(main())
-"""
-LANGUAGES = {
-    "en": {"LC_ALL": "C.UTF-8"},
-    "ja": {"LC_ALL": "", "LC_MESSAGES": "ja_JP.UTF-8", "LC_CTYPE": "C.UTF-8"},
-}
-
-
-class Person:
-    """Somebody at a terminal: waits for what is asked, and types."""
-
-    def __init__(self, root: Path, *words: str, language: str = "en", folder: Path) -> None:
-        environment = os.environ | LANGUAGES[language] | {"TERM": "xterm", "COLUMNS": "120"}
-        environment |= {"PYTHONPATH": str(PROJECT)}
-        self.screen: Any = pexpect.spawn(
-            sys.executable,
-            ["-c", ELSEWHERE, str(root), *words],
-            cwd=str(folder),
-            env=environment,
-            encoding="utf-8",
-            timeout=PATIENCE_S,
-            dimensions=(50, 120),
-        )
-        self._log = io.StringIO()
-        self.screen.logfile_read = self._log
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.screen.close(force=True)
-
-    @property
-    def seen(self) -> str:
-        """All that was on the screen."""
-        return self._log.getvalue()
-
-    def reads(self, *texts: str) -> None:
-        """Wait until each of the texts has come, in this order."""
-        for text in texts:
-            try:
-                self.screen.expect(re.escape(text))
-            except (pexpect.TIMEOUT, pexpect.EOF):
-                pytest.fail(f"{text!r} never came; the screen:\n{self.seen}")
-
-    def answers(self, question: str, answer: str = "") -> None:
-        """Wait for a question, and answer it."""
-        self.reads(question)
-        self.screen.sendline(answer)
-
-    def leaves(self) -> int:
-        """Wait until it ends; return the exit code."""
-        self.screen.expect(pexpect.EOF)
-        self.screen.close()
-        code = self.screen.exitstatus
-        return int(code) if code is not None else -int(self.screen.signalstatus)
 
 
 @contextmanager
@@ -153,7 +78,7 @@ def mode(file: Path) -> int:
 def test_an_empty_directory_becomes_a_gateway_whose_records_arrive(tmp_path: Path) -> None:
     with town(tmp_path) as (site, root):
         config = site.folder / "gateway.toml"
-        with Person(root, "init", "--config", str(config), folder=site.folder) as person:
+        with Person(root, "init", folder=site.folder, config=config) as person:
             person.answers("Id of this gateway [", "Site 01")
             person.reads("1 to 64 characters of a-z, 0-9 and -")
             person.answers("Id of this gateway [", GATEWAY)
@@ -193,12 +118,19 @@ def test_an_empty_directory_becomes_a_gateway_whose_records_arrive(tmp_path: Pat
         assert PASSWORD not in person.seen
         assert (mode(config), mode(site.folder / "broker-password")) == (0o640, 0o600)
         assert PASSWORD not in config.read_text(encoding="utf-8")
+        with Person(root, "commission", "post", folder=site.folder, config=config) as person:
+            person.answers("Depth of snow below the sensor", f"{POST_DEPTH_CM:g}")
+            person.answers("Who tests [", "Yuki")
+            person.reads("post: PASS", "recorded: ")
+            assert person.leaves() == 0
         site.start()
         site.wait_online()
         (birth,) = [status for status in site.statuses() if status["state"] == "online"]
         assert birth["label"] == {"ja": "北3条 積雪"}
         streams = [sensor["id"] for sensor in birth["sensors"]]
         assert streams == ["road-1", "snow-1", "post", "gnss-1"]
+        tested = [sensor["id"] for sensor in birth["sensors"] if "commissioned" in sensor]
+        assert tested == ["post"]
         for stream in streams:
             site.wait_records(stream, 1)
         (road, post) = (site.records(stream, lane="live")[-1] for stream in ("road-1", "post"))
@@ -213,8 +145,8 @@ def test_a_japanese_person_is_asked_in_japanese(tmp_path: Path) -> None:
     ranger = MaxBotixDevice(lambda _: POST_DEPTH_CM, mount_height_cm=MOUNT_HEIGHT_CM)
     with Pty([ranger], boot_s) as post:
         root = machine(tmp_path / "machine", post=post)
-        words = ("init", "--config", str(config), "--clock", "system")
-        with Person(root, *words, language="ja", folder=tmp_path) as person:
+        words = ("init", "--clock", "system")
+        with Person(root, *words, language="ja", folder=tmp_path, config=config) as person:
             person.answers("このゲートウェイのID [", "北3条")
             person.reads("1～64文字")
             person.answers("このゲートウェイのID [", "kita-3")
@@ -246,8 +178,8 @@ def test_ctrl_c_at_a_question_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "home"
     folder.mkdir()
     config = folder / "gateway.toml"
-    words = ("init", "--config", str(config), "--id", "x", "--broker", "mqtt://b", "--label-ja=")
-    with Person(root, *words, folder=folder) as person:
+    words = ("init", "--id", "x", "--broker", "mqtt://b", "--label-ja=")
+    with Person(root, *words, folder=folder, config=config) as person:
         person.answers("in English")
         person.reads("Latitude")
         person.screen.sendcontrol("c")
