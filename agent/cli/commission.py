@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from config.load import default_path
 
-from . import IO_ERROR, OK, USAGE, WRONG, add_config, add_json, complain
+from . import IO_ERROR, OK, UNREACHABLE, USAGE, WRONG, add_config, add_json, complain
 from .language import Text, said
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Test the sensor; say how it went, and keep the record."""
+    from agent.asking import NotAnsweredError
     from agent.interview import WrongAnswerError
     from agent.lastgood import spool_path
     from agent.plan import load_plan
@@ -114,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     from drivers.base import DriverError
 
     from . import _sensor
-    from ._acceptance import Measured, Walked
+    from ._acceptance import Measured, NotNowError, Walked
 
     counts = (arguments.n, arguments.walk_in, arguments.walk_out, arguments.seconds)
     if any(each is not None and each < 1 for each in counts):
@@ -137,15 +138,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not folder_that_can_be_written(spool.parent):
         complain(said(NO_STATE, folder=spool.parent))
         return IO_ERROR
-    test = (Walked if sensor.counts_people else Measured)(arguments, sensor)
-    if thermometer is not None:
-        _sensor.lend_temperature(test.direct, thermometer)
+    kind = Walked if sensor.counts_people else Measured
     try:
+        test = kind(arguments, sensor, thermometer, loaded.loaded.config_id)
         if not test.ask():
             complain(said(MISSING, flags=test.interview.missing))
             return USAGE
-        with test.direct:
-            verdict = test.test()
+        verdict = test.test()
+    except (NotNowError, NotAnsweredError) as exc:
+        complain(said(exc))
+        return UNREACHABLE
     except WrongAnswerError as exc:
         complain(f"{exc.flag} {exc.answer}: {said(exc.why)}")
         return USAGE
