@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import drivers
 from drivers.base import Options
 
+from . import kernel
 from .scan import Candidate, Place, parsed
 from .toml import toml_value
 
@@ -51,8 +53,7 @@ class Proposed:
 
 def propose(place: Place, candidate: Candidate, taken: set[str]) -> Proposed:
     """Name `candidate` and its bus; what they are called joins those `taken`."""
-    model = drivers.load(candidate.driver)
-    name = free_id(model.spec.kind, taken)
+    name = free_id(_kind_of(candidate), taken)
     found = Proposed(name, candidate.driver, place.bus, dict(candidate.options))
     if candidate.baud is not None:
         found.bus, found.port = free_id("serial", taken), place.bus
@@ -75,6 +76,16 @@ def inline(options: Mapping[str, object]) -> str:
     """Write options in one line."""
     inside = ", ".join(f"{key} = {toml_value(key, value)}" for key, value in options.items())
     return f"{{ {inside} }}"
+
+
+def _kind_of(candidate: Candidate) -> str:
+    """Return the kind of a device: its model's, unless its options choose, as for a bus of many."""
+    model: Any = drivers.load(candidate.driver)
+    options = parsed(model, candidate.options)
+    if options is None:
+        return str(model.spec.kind)
+    # No driver does anything with its bus before it is opened.
+    return str(getattr(model(None, options, kernel.boot_ns), "kind", model.spec.kind))
 
 
 def free_id(stem: str, taken: set[str]) -> str:

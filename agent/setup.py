@@ -41,6 +41,12 @@ BOARD = Text(
     "Take this board's own health (temperature, power)?",
     "この基板の状態（温度・電源）も記録しますか",
 )
+ON_PINS = Text(
+    "What is wired to pins (light beams, pulse counters, contacts) cannot be found: see yukimi "
+    "drivers, and add it to the file.",
+    "ピンに接続した機器（光線、パルス出力、接点）は検出できません。yukimi drivers を参照し、設定に"
+    "追加してください。",
+)
 NOTHING_FOUND = Text(
     "No known device was found on the buses.", "対応する機器は見つかりませんでした。"
 )
@@ -86,9 +92,11 @@ def choose(interview: Interview, report: Report, settings: Mapping[str, str]) ->
     chosen = Chosen()
     taken: set[str] = set()
     for place in report.places:
+        if not place.found and place.kind != "gpio":
+            interview.say(FOUND, where=_where(place), what=place.says)
         for candidates in _devices(place):
             for candidate in candidates:
-                where = place.bus if place.address is None else f"{place.bus} 0x{place.address:02x}"
+                where = _where(place)
                 interview.say(FOUND, where=where, what=candidate.what)
                 if interview.agree(TAKE, driver=candidate.driver, bus=where):
                     _take(interview, place, candidate, taken, settings, chosen)
@@ -167,6 +175,10 @@ def service_owner() -> Owner | None:
     except KeyError:
         return None
     return user.pw_uid, user.pw_gid
+
+
+def _where(place: Place) -> str:
+    return place.bus if place.address is None else f"{place.bus} 0x{place.address:02x}"
 
 
 def _devices(place: Place) -> Iterator[list[Candidate]]:

@@ -286,6 +286,8 @@ class _Setup:
         for problem in report.problems:
             complain(said(problem))
         chosen = setup.choose(interview, report, self.settings)
+        if any(place.kind == "gpio" for place in report.places):
+            interview.say(setup.ON_PINS)
         if not (chosen.sensors or chosen.left_out):
             interview.say(setup.NOTHING_FOUND)
             wanted = interview.ask(setup.SENSORS)
@@ -318,9 +320,8 @@ class _Setup:
         looks: list[Look] = []
         for sensor in plan.sensors:
             looks.append(look_at(sensor))
-            if self.terminal is not None:
-                for line in shown(looks[-1], is_people=sensor.counts_people):
-                    self.terminal.say(line)
+            if not self.is_json:
+                print(*shown(looks[-1], is_people=sensor.counts_people), sep="\n", flush=True)
         return looks
 
     def _write(self, text: str, secrets: dict[str, str], chosen: Chosen, looks: list[Look]) -> int:

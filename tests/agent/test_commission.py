@@ -202,6 +202,15 @@ def test_a_device_that_does_not_answer_leaves_no_record(
     assert files(config) == []
 
 
+def test_where_no_record_can_be_kept_nobody_is_sent_to_walk(
+    yukimi: Yukimi, config: Path, tmp_path: Path
+) -> None:
+    config.write_text(CONFIG.replace("SPOOL", str(config / "spool.db")))  # below a file
+    code, _, err = yukimi("hall-1", "--consent")
+    assert code == 74
+    assert "cannot be written to" in err
+
+
 # people
 
 WALK = ("hall-1", "--walk-in", 3, "--walk-out", 3)
