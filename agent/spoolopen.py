@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,15 @@ def open_spool(
         with RestingSpool(file, gateway=gateway) as resting:
             yield resting
         return
-    asking = Asking(socket_path(config_file), timeout_s=ANSWER_S)
-    try:
-        asking.__enter__()
-    except NotAnsweredError:
-        place = place_of(config_file)
-        path, room_bytes = Path(place.spool.path), place.spool.max_bytes
-        with RestingSpool(path, gateway=place.gateway.id, max_bytes=room_bytes) as resting:
-            yield resting
-        return
-    with asking:
+    with ExitStack() as stack:
+        try:
+            asking = stack.enter_context(Asking(socket_path(config_file), timeout_s=ANSWER_S))
+        except NotAnsweredError:
+            place = place_of(config_file)
+            path, room_bytes = Path(place.spool.path), place.spool.max_bytes
+            resting = RestingSpool(path, gateway=place.gateway.id, max_bytes=room_bytes)
+            yield stack.enter_context(resting)
+            return
         yield AskedSpool(lambda name, asked: asking.ask(name, **asked))
 
 

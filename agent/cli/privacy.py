@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
         complain(exc)
         return BAD_CONFIG
     except NotAnsweredError as exc:
-        complain(exc.text)
+        complain(Text(exc.text.en, exc.text.ja))
         return UNREACHABLE
     except (ChangedError, RestlessError) as exc:
         complain(exc)
