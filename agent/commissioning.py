@@ -24,6 +24,8 @@ from drivers.base import OPPOSITE, Direction, Options, Quantity
 from drivers.depth import MountedOptions
 from drivers.limits import OUTLIER_CM
 
+from .toml import toml_value
+
 LEAST_VALID = 0.8  # of all samples
 LEAST_SAMPLES = 5
 ZERO_WITHIN_CM = 1.0
@@ -136,7 +138,12 @@ class Verdict:
     passed: bool = True
     measured: dict[str, Any] = field(default_factory=dict)  # for the record
     says: list[Text] = field(default_factory=list)  # for whoever stands there
-    lines: list[str] = field(default_factory=list)  # of the sensor's options, to put it right
+    puts_right: dict[str, float | bool] = field(default_factory=dict)  # option -> value
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the sensor's options that would put it right."""
+        return [f"{key} = {toml_value(key, value)}" for key, value in self.puts_right.items()]
 
     def fail(self, text: Text, **fields: object) -> None:
         """Note why it does not pass."""
@@ -192,10 +199,10 @@ def _correct(found: Verdict, options: Options, off_cm: float) -> None:
     found.fail(WRITE, off_cm=off_cm)
     zero_cm = options.zero_cm + off_cm
     if abs(zero_cm) <= MOST_ZERO_CM:
-        found.lines.append(f"zero_cm = {zero_cm:.1f}")
+        found.puts_right["zero_cm"] = round(zero_cm, 1)
     else:
         along_beam_cm = off_cm / math.cos(math.radians(options.slope_deg))
-        found.lines.append(f"mount_height_cm = {options.mount_height_cm - along_beam_cm:.1f}")
+        found.puts_right["mount_height_cm"] = round(options.mount_height_cm - along_beam_cm, 1)
 
 
 def judge_readings(
@@ -295,7 +302,7 @@ def _exchange(found: Verdict, options: Options) -> None:
     flip = getattr(options, "flip", None)
     if isinstance(flip, bool):
         found.fail(SWAPPED)
-        found.lines.append(f"flip = {str(not flip).lower()}")
+        found.puts_right["flip"] = not flip
     else:
         found.fail(SWAPPED_WIRES)
 

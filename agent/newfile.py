@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -25,19 +25,18 @@ def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     Raises FileExistsError where something is there already, OSError.
     """
     _refuse_old(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(beside, flags, mode), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        _name(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
-    sync_folder(path.absolute().parent)
+    with _written(path, mode, _name) as file:
+        yield file
+
+
+@contextmanager
+def named_beside(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to; it takes the place of what is at `path` when all went well.
+
+    Raises OSError.
+    """
+    with _written(path, 0o600, Path.rename) as file:
+        yield file
 
 
 def create_file(path: Path, content: bytes, mode: int, owner: Owner | None = None) -> None:
@@ -47,6 +46,24 @@ def create_file(path: Path, content: bytes, mode: int, owner: Owner | None = Non
             os.fchown(file.fileno(), *owner)
         os.fchmod(file.fileno(), mode)
         file.write(content)
+
+
+@contextmanager
+def _written(path: Path, mode: int, name: Callable[[Path, Path], object]) -> Iterator[BinaryIO]:
+    """Give a file to write to, beside `path`; once it is on the disk it gets its name."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(beside, flags, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        name(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    sync_folder(path.absolute().parent)
 
 
 def _name(beside: Path, path: Path) -> None:

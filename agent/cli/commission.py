@@ -42,7 +42,18 @@ NO_STATE = Text(
     "試験の記録を {folder} に書き込めません。sudo を使ってください",
 )
 ENDED = Text("ended: nothing was recorded", "中止しました。記録は残していません")
-ONE = Text("The line:", "設定する行:")
+WRITE = Text("Write it into {file}?", "{file} に書き込みますか")
+WRITTEN = Text(
+    "written into {file}; test again: yukimi commission {sensor} (a running gateway takes it on "
+    "with: systemctl reload yukimi)",
+    "{file} に書き込みました。再度試験してください: yukimi commission {sensor}"
+    "（稼働中のゲートウェイへの反映: systemctl reload yukimi）",
+)
+NOT_PLAIN = Text(
+    "{file} is not plain enough to be changed by a program; write the line into the options of "
+    "{sensor} yourself",
+    "{file} は自動では変更できない書き方です。{sensor} の options に手で書いてください",
+)
 PASSED, FAILED = Text("PASS", "合格"), Text("FAIL", "不合格")
 RECORDED = Text("recorded: {file}", "記録しました: {file}")
 NAMED = Text(
@@ -99,6 +110,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         Text("give up after so many seconds", "この秒数で打ち切ります"),
         type=float,
         metavar="S",
+    )
+    flag(
+        "--write",
+        Text(
+            "where one line of the options would put it right, write it into the configuration",
+            "設定の1行で直る場合、その行を設定ファイルに書き込みます",
+        ),
+        action="store_true",
     )
     flag("--yes", Text("take every default", "既定値のある質問を省きます"), action="store_true")
     add_config(parser)
@@ -158,7 +177,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     gateway = loaded.loaded.config.gateway
     record = _record(sensor, test, verdict, gateway.id, gateway.timezone)
-    return _close(record, test, verdict, spool, as_json=arguments.json)
+    index = [each.id for each in loaded.loaded.config.sensors].index(sensor.table.id)
+    holder = Path(loaded.loaded.problem(("sensors", index), "").file)
+    code = _close(record, test, verdict, spool, as_json=arguments.json)
+    return _put_right(verdict, test, holder) or code
 
 
 def _record(
@@ -225,10 +247,33 @@ def _close(
     for text in verdict.says:
         print(f"  {said(text)}")
     for line in verdict.lines:
-        print(f"  {said(ONE)}\n      {line}")
+        print(f"      {line}")
     print(f"{record.sensor}: {said(PASSED if verdict.passed else FAILED)}")
     if file is not None:
         print(said(RECORDED, file=file))
         if verdict.passed:
             print(said(NAMED))
     return code
+
+
+def _put_right(verdict: Verdict, test: AcceptanceTest, file: Path) -> int:
+    """Write what would put the sensor right, if that is wanted; 0, or why it did not work."""
+    from agent.amend import amend
+
+    from ._terminal import undisturbed
+
+    named = {"file": file, "sensor": test.sensor.table.id}
+    for key, value in verdict.puts_right.items():
+        wanted = test.arguments.write or (
+            test.terminal is not None and test.interview.agree(WRITE, default=False, **named)
+        )
+        if not wanted:
+            continue
+        try:
+            with undisturbed():
+                is_done = amend(file, test.sensor.table.id, key, value)
+        except OSError as exc:
+            complain(f"{exc.filename or file}: {exc.strerror or exc}")
+            return IO_ERROR
+        complain(said(WRITTEN if is_done else NOT_PLAIN, **named))
+    return OK

@@ -158,6 +158,26 @@ def test_a_wrong_height_fails_with_the_line_to_write_and_passes_with_it(
     assert [json.loads(file.read_bytes())["passed"] for file in files(config)] == [False, True]
 
 
+def test_the_line_is_written_where_that_is_wanted_and_plain(
+    yukimi: Yukimi, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(monkeypatch, ranger(381.0))
+    before = config.read_text()
+    code, _, err = yukimi(*BARE, "--write")  # its options are in one line with others
+    assert code == 1
+    assert "write the line into the options of snow-1 yourself" in err
+    assert config.read_text() == before
+    table = "[sensors.options]\nmount_height_cm = 350.0  # by tape\n"
+    config.write_text(before.replace("options = { mount_height_cm = 350.0 }\n", table))
+    config.chmod(0o640)
+    put(monkeypatch, ranger(381.0))
+    assert yukimi(*BARE, "--write")[0] == 1
+    assert "mount_height_cm = 381.0  # by tape\n" in config.read_text()
+    assert stat.S_IMODE(config.stat().st_mode) == 0o640
+    put(monkeypatch, ranger(381.0))
+    assert yukimi(*BARE)[0] == 0
+
+
 def test_falling_snow_is_no_zero(yukimi: Yukimi, monkeypatch: pytest.MonkeyPatch) -> None:
     put(monkeypatch, ranger(352.1, snowflake_share=0.3))
     code, out, _ = yukimi(*BARE)
