@@ -36,6 +36,7 @@ FOLDER = "commissioned"
 MODE = 0o640
 MOST_TESTS = 9999  # of one sensor; a name's four digits
 
+Standing = Literal["untested", "passed", "failed", "outdated"]  # outdated: under other options
 Test = Literal["known_depth", "walk_through", "readings"]
 
 
@@ -111,11 +112,21 @@ def latest(sensor: str, spool: Path) -> Acceptance | None:
         return None
 
 
-def birth_of(sensor: str, digest: str, spool: Path) -> dict[str, str] | None:
-    """Return what the birth certificate says of a sensor's test, if it passed and still holds.
+def standing(sensor: str, digest: str, spool: Path) -> tuple[Standing, str]:
+    """Return how a sensor stands, and the day of its newest test (empty without one).
 
     `digest` is memory.digest_of its present driver and options.
     """
+    test = latest(sensor, spool)
+    if test is None:
+        return "untested", ""
+    if test.options != digest:
+        return "outdated", test.date
+    return "passed" if test.passed else "failed", test.date
+
+
+def birth_of(sensor: str, digest: str, spool: Path) -> dict[str, str] | None:
+    """Return what the birth certificate says of a sensor's test, if it passed and still holds."""
     test = latest(sensor, spool)
     if test is None or not test.passed or test.options != digest:
         return None

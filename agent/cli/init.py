@@ -24,7 +24,7 @@ SCAN_S = 30.0
 
 EXAMPLES = (
     (
-        "sudo yukimi init",
+        "yukimi init",
         Text("ask everything, and set up the service", "質問に答えながらサービスを設定します"),
     ),
     (

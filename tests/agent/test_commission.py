@@ -142,6 +142,28 @@ def test_the_birth_names_the_test_until_the_options_change(
     assert births()["snow-1"] is None
 
 
+def test_a_check_of_the_configuration_says_how_each_sensor_stands(
+    yukimi: Yukimi,
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def checked() -> str:
+        assert main(["config", "check", "--config", str(config)]) == 0
+        (line,) = [each for each in capsys.readouterr().out.splitlines() if "snow-1:" in each]
+        return line
+
+    assert checked().endswith("a record each 60 s")
+    put(monkeypatch, ranger(350.2))
+    yukimi(*BARE)
+    assert "; accepted 20" in checked()
+    config.write_text(config.read_text().replace("350.0", "360.0"))
+    assert checked().endswith("under other options: yukimi commission snow-1")
+    put(monkeypatch, ranger(350.2))
+    yukimi(*BARE)
+    assert "; FAILED its test 20" in checked()
+
+
 def test_a_wrong_height_fails_with_the_line_to_write_and_passes_with_it(
     yukimi: Yukimi, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
