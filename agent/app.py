@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from config.load import Problem
 from config.model import Text
 from drivers.base import Direction, Driver, HearsTemperature
@@ -30,6 +28,7 @@ from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .health import Health
+from .logs import logger
 from .memory import Memory, digest_of
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
@@ -45,7 +44,7 @@ from .uplink import Fresh, Uplink
 if TYPE_CHECKING:
     from config.model import Location
 
-log = structlog.get_logger(part="gateway")
+log = logger("gateway")
 
 ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
 QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway

@@ -16,15 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import structlog
-
 from drivers.base import BusError, Driver, FrameError, Observation, Reading, Trouble
 from drivers.buses import BusGoneError, Openable
 
 from .health import Health, SensorHealth
-from .logs import place_of
+from .logs import logger, place_of
 
-log = structlog.get_logger(part="collector")
+log = logger("collector")
 
 QUICK_RETRIES = 2  # until a sensor counts as silent
 QUICK_RETRY_S = 0.2

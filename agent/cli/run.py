@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.supervisor import ThreadDiedError
 
     logs.configure(arguments.log_level)
+    logs.hush()
     if not hardening.lock_memory() and hardening.may_be_swapped():
         complain(
             "warning: what is seen of people may reach the disk by way of swap: switch swap off, "
