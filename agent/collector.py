@@ -16,11 +16,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from drivers.base import BusError, Driver, FrameError, Observation, Reading, Trouble
+from drivers.base import (
+    BusError,
+    Driver,
+    FrameError,
+    NoGlimpseError,
+    Observation,
+    Reading,
+    Trouble,
+    Withheld,
+    glimpses,
+)
 from drivers.buses import BusGoneError, Openable
 
 from .health import Health, SensorHealth
-from .logs import logger, place_of
+from .logs import logger, place_of, words_of
 
 log = logger("collector")
 
@@ -35,9 +45,9 @@ TOLERANCE = 0.1  # of its interval, by which a poll may be late
 TAKES_FADES = 0.8  # a poll, of how long the longest lately took
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What one poll of one sensor brought."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Collected(Withheld):
+    """What one poll of one sensor brought; how much that is, too, may tell of persons."""
 
     sensor_id: str
     observations: Sequence[Observation]
@@ -62,6 +72,11 @@ class Station:
     has_bug: bool = False  # and it was told
     identity: str | None = None  # as it was told
     ignored: bool = False
+
+    @property
+    def counts_people(self) -> bool:
+        """Whether what it says, and when, may tell of persons."""
+        return self.driver.spec.kind == "people"
 
     @property
     def is_silent(self) -> bool:
@@ -130,15 +145,20 @@ class Collector:
                 station.is_open = True
                 self._tell_identity(station)
             observations = driver.poll()
+            if station.counts_people:
+                observations = glimpses(observations)
         except (BusError, FrameError) as exc:
-            observations = self._failed(station, exc, str(exc), started_s)
+            observations = self._failed(
+                station, exc, words_of(exc, of_people=station.counts_people), started_s
+            )
         except Exception as exc:  # noqa: BLE001  (whatever it is, its neighbours go on)
-            place = place_of(exc)
+            # Not any message: a driver may hold people.
+            is_known = isinstance(exc, NoGlimpseError)
+            what = words_of(exc, of_people=True) if is_known else place_of(exc)
             if not station.has_bug:
                 station.has_bug = True
-                # Not the message: a driver may hold people.
-                log.error("bug in a driver", sensor=station.sensor_id, error=place)
-            observations = self._failed(station, exc, f"bug in its driver: {place}", started_s)
+                log.error("bug in a driver", sensor=station.sensor_id, error=what)
+            observations = self._failed(station, exc, f"bug in its driver: {what}", started_s)
         else:
             self._answered(station, observations)
             station.due_s += driver.interval_s
@@ -160,7 +180,8 @@ class Collector:
             return  # a stream between two frames; the driver knows how long that may last
         lost, station.lost_polls = station.lost_polls, 0
         station.failures = station.garbled = 0
-        station.has_bug = False
+        if not station.counts_people:  # else it may be somebody who brings it about each time
+            station.has_bug = False
         if not self._bus_has_answered:
             self._bus_has_answered = True
             self._look_for_the_others()

@@ -20,6 +20,7 @@ import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 PLAIN = (str, int, float, bool, type(None))
+OUR_PACKAGES = ("agent", "drivers", "hil")
 DEEPEST = 12  # of a trace: the innermost places
 
 Said = str | int | float | bool | None | Sequence[str]
@@ -93,13 +94,30 @@ def hush() -> None:
 
 def place_of(exc: BaseException) -> str:
     """Name an exception's type and where it came from; its message may hold what was measured."""
-    place = exc.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
+    place = _innermost(exc)
     if place is None:
         return type(exc).__name__
     code = place.tb_frame.f_code
     return f"{type(exc).__name__} in {code.co_filename}:{place.tb_lineno} ({code.co_qualname})"
+
+
+def words_of(exc: BaseException, *, of_people: bool) -> str:
+    """Return what may be said of an error of a sensor: of people only in words that are known.
+
+    Those are the gateway's own. A driver of others may quote in its message what its device saw:
+    of that the place is told.
+    """
+    place = _innermost(exc)
+    module = "" if place is None else str(place.tb_frame.f_globals.get("__name__", ""))
+    is_ours = module.partition(".")[0] in OUR_PACKAGES
+    return str(exc) if is_ours or not of_people else place_of(exc)
+
+
+def _innermost(exc: BaseException) -> TracebackType | None:
+    place = exc.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place
 
 
 def _crashed(

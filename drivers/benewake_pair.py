@@ -23,14 +23,15 @@ from .base import (
     Clock,
     Crossing,
     FrameError,
+    Glimpse,
     LineSettings,
-    Observation,
     Quantity,
     Scene,
     Spec,
     Stillness,
     Trouble,
     Warmup,
+    Withheld,
 )
 from .beam_pair import Beams, BeamStateMachine
 from .benewake_tf import (
@@ -77,7 +78,7 @@ def way_cm(sample: Sample, model: Model) -> float | None:
     return inf
 
 
-class Beam:
+class Beam(Withheld):
     """From one lidar's samples to the times at which its beam was broken and free again."""
 
     def __init__(self, model: Model, blocked_below_cm: float | None) -> None:
@@ -165,7 +166,7 @@ class BenewakePairOptions(base.Options):
         return self.port_b
 
 
-class BenewakePair:
+class BenewakePair(Withheld):
     """Two lidars on two ports: `bus.a` is beam A, `bus.b` beam B.
 
     `feed` takes the stream of beam A, `feed_b` that of beam B.
@@ -240,7 +241,7 @@ class BenewakePair:
         self._machine = BeamStateMachine(round(options.timeout_s * 1e9))
         self._blocked = Beams.CLEAR
         self._changes: list[tuple[int, Beams, bool]] = []  # later than what both beams have told
-        self._waiting: list[Observation] = []
+        self._waiting: list[Glimpse] = []
 
     @property
     def quantities(self) -> Mapping[str, Quantity]:
@@ -259,7 +260,7 @@ class BenewakePair:
         self.identity = "; ".join(f"{b.name}: {port.identity}" for b, port in self._ports.items())
         self._warmup.restart(self._now_ns())
 
-    def poll(self) -> Sequence[Observation]:
+    def poll(self) -> Sequence[Glimpse]:
         """Take what both lidars said since the last poll.
 
         Raises BusError if one is silent, FrameError if one repeats itself; that one is restarted
@@ -281,15 +282,15 @@ class BenewakePair:
         seen, self._waiting = self._waiting, []
         return seen
 
-    def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+    def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
         """Decode what beam A said; while beam B is unknown nobody crosses."""
         return self._fed(Beams.A, chunk, at_boot_ns)
 
-    def feed_b(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+    def feed_b(self, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
         """Decode what beam B said."""
         return self._fed(Beams.B, chunk, at_boot_ns)
 
-    def _fed(self, beam: Beams, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+    def _fed(self, beam: Beams, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
         if all(each.useful_ns is None for each in self._beams.values()):
             self._warmup.restart(at_boot_ns)
         self._take(beam, self._ports[beam].decode(chunk), at_boot_ns)
@@ -333,9 +334,9 @@ class BenewakePair:
         else:
             self._stillness[beam].forget()
 
-    def _observe(self, now_ns: int, beams: Iterable[Beam]) -> list[Observation]:
+    def _observe(self, now_ns: int, beams: Iterable[Beam]) -> list[Glimpse]:
         crossings = self._cross()
-        seen: list[Observation] = []
+        seen: list[Glimpse] = []
         is_warm = self._warmup.is_over(now_ns)
         second = now_ns // 1_000_000_000
         useful = all(
@@ -346,11 +347,11 @@ class BenewakePair:
             seen.append(Alive(now_ns) if is_warm else Trouble("warmup", now_ns))
         return seen + (crossings if is_warm else [])
 
-    def _cross(self) -> list[Observation]:
+    def _cross(self) -> list[Glimpse]:
         """Follow the beams as far as both have told, in the order of time."""
         told_ns = min(beam.last_ns for beam in self._beams.values())
         self._changes.sort(key=lambda change: change[0])
-        crossings: list[Observation] = []
+        crossings: list[Glimpse] = []
         while self._changes and self._changes[0][0] <= told_ns:
             at_ns, beam, is_blocked = self._changes.pop(0)
             self._blocked = self._blocked | beam if is_blocked else self._blocked & ~beam

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import kernel
+from agent.logs import words_of
 from agent.plan import PlannedSensor
 from config.load import ConfigError, default_path, nearest
-from drivers.base import BusError, DriverError, FrameError, HearsTemperature
+from drivers.base import BusError, DriverError, FrameError, HearsTemperature, NoGlimpseError
 
 if TYPE_CHECKING:
     from agent.direct import Direct
@@ -56,10 +57,13 @@ def lend_temperature(direct: Direct, thermometer: PlannedSensor) -> None:
 def failed(sensor: PlannedSensor, error: Exception) -> int:
     """Say why a sensor cannot be read, and what to do; return the exit code."""
     where = f"{sensor.table.id} ({sensor.table.driver} on {sensor.bus.name})"
-    if isinstance(error, FrameError):
-        complain(f"{where}: it answers, and nothing sensible: {error}")
+    words = words_of(error, of_people=sensor.counts_people)
+    if isinstance(error, NoGlimpseError):
+        complain(f"{where}: a bug in its driver: {words}")
         return WRONG
-    words = str(error)
+    if isinstance(error, FrameError):
+        complain(f"{where}: it answers, and nothing sensible: {words}")
+        return WRONG
     if isinstance(error, BusError) and ("in use" in words or "busy" in words):
         words += (
             "; if the daemon holds it, stop it for the time being: systemctl stop yukimi, "

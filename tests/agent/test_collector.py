@@ -21,8 +21,12 @@ from agent.collector import (
     Station,
 )
 from agent.health import Health
+from drivers import grideye
 from drivers.base import (
+    Alive,
     BusError,
+    Crossing,
+    Fix,
     FrameError,
     Observation,
     Options,
@@ -143,7 +147,12 @@ class Bench:
     def device(
         self, name: str, *, on_error: Literal["retry", "ignore"] = "retry", **how: Any
     ) -> Device:
-        device = Device(self.world, self.bus, **how)
+        return self._add(name, Device(self.world, self.bus, **how), on_error)
+
+    def people(self, name: str, **how: Any) -> Device:
+        return self._add(name, PeopleDevice(self.world, self.bus, **how), "retry")
+
+    def _add(self, name: str, device: Device, on_error: Literal["retry", "ignore"]) -> Device:
         self.stations.append(Station(name, device, on_error, self.health.sensor(name)))
         return device
 
@@ -658,3 +667,111 @@ def test_its_pulse_is_felt_while_it_works() -> None:
     collector = bench.collector()
     collector.run()
     assert collector.beat_s > BEGIN_S + 8
+
+
+# What a people driver may say. Those of other distributions are not type checked.
+
+
+SEEN = "4711"  # of somebody
+
+
+class PeopleDevice(Device):
+    spec: ClassVar[Spec] = Spec("walkers", "Walkers", "people", "serial", (), ("towards",))
+
+
+def sees(*handed_on: object) -> Callable[[float], Any]:
+    return lambda _at_s: list(handed_on)
+
+
+class Frame(Crossing):
+    """A crossing with a picture: no crossing of ours."""
+
+
+def loud(_at_s: float) -> Sequence[Observation]:
+    raise FrameError(f"no frame: {SEEN}")
+
+
+def lost(_at_s: float) -> Sequence[Observation]:
+    raise BusError(f"nothing but {SEEN} came")
+
+
+def our_own(_at_s: float) -> Sequence[Observation]:
+    grideye.decode_frame(b"")
+    return []
+
+
+@pytest.mark.parametrize(
+    ("handed_on", "kind"),
+    [
+        (Reading("people_1", 4711.0, 0), "Reading"),
+        (Reading("power_ok", "no", 0), "Reading"),
+        (Fix(47.11, 47.11, 0), "Fix"),
+        (Frame("towards", 4711), "Frame"),
+        (b"4711", "bytes"),
+        (4711, "int"),
+        (Trouble("obstructed", 4711), "a reason that tells of persons"),
+        (Trouble(cast(Any, SEEN), 4711), "a reason that tells of persons"),
+    ],
+    ids=repr,
+)
+def test_a_people_driver_that_hands_on_more_than_glimpses_is_refused_and_its_neighbour_goes_on(
+    handed_on: object, kind: str
+) -> None:
+    bench = Bench()
+    bench.people("walk-1", answers=sees(Alive(0), handed_on))
+    bench.device("snow-1")
+    told = bench.run()
+    assert {type(seen) for seen in bench.collected("walk-1")} == {Trouble}
+    assert bench.health.states() == {"walk-1": "silent", "snow-1": "ok"}
+    assert len(bench.collected("snow-1")) == 60
+    (bug,) = [line for line in told if line["event"] == "bug in a driver"]
+    assert kind in bug["error"]
+    assert SEEN not in str(told)
+
+
+def test_the_same_of_a_driver_that_measures_is_handed_on() -> None:
+    bench = Bench()
+    device = bench.device("snow-1")
+    device.answers = sees(Alive(0), Reading("depth_cm", 4711.0, 0))
+    bench.run()
+    assert Reading("depth_cm", 4711.0, 0) in bench.collected("snow-1")
+
+
+@pytest.mark.parametrize("way", [loud, lost])
+def test_words_of_a_people_driver_of_others_are_not_logged(
+    way: Callable[[float], Sequence[Observation]],
+) -> None:
+    bench = Bench()
+    bench.people("walk-1", answers=way)
+    bench.device("snow-1", answers=way)
+    told = bench.run()
+    walk, snow = (
+        [line["reason"] for line in told if line.get("sensor") == name and "reason" in line]
+        for name in ("walk-1", "snow-1")
+    )
+    assert SEEN in snow[0]
+    assert SEEN not in str(walk)
+    assert __file__ in walk[0]
+    assert way.__name__ in walk[0]
+
+
+def test_our_own_words_about_a_people_sensor_are_logged() -> None:
+    bench = Bench()
+    bench.people("walk-1", answers=our_own)
+    told = bench.run()
+    assert any(line.get("reason") == "0 bytes in place of 128" for line in told)
+
+
+def test_a_bug_that_persons_bring_about_is_told_once() -> None:
+    bench = Bench()
+    for add, name in ((bench.people, "walk-1"), (bench.device, "snow-1")):
+        device = add(name)
+        device.answers = lambda at_s: sees(Alive(0))(at_s) if int(at_s) % 3 else bug(at_s)
+    told = [line["sensor"] for line in bench.run() if line["event"] == "bug in a driver"]
+    assert told.count("walk-1") == 1
+    assert told.count("snow-1") > 5
+
+
+def test_a_poll_that_is_handed_on_prints_nothing() -> None:
+    poll = Collected("walk-1", [Crossing("towards", 0)] * 3)
+    assert f"{poll!r} {poll}" == "Collected(withheld) Collected(withheld)"
