@@ -58,7 +58,7 @@ OPEN_SHARE = 0.8  # of the model's range: what counts as far where nothing comes
 
 FRAMES_TO_BELIEVE = 2  # one sample at the edge of a sleeve is nothing
 FROZEN_S = 30.0
-LOST_NS = 1_000_000_000  # a beam that said nothing of use for so long does not count
+LOST_NS = 1_000_000_000  # a lidar that said nothing for so long does not work
 
 
 def way_cm(sample: Sample, model: Model) -> float | None:
@@ -83,8 +83,7 @@ class Beam(Withheld):
 
     def __init__(self, model: Model, blocked_below_cm: float | None) -> None:
         self.is_blocked = False
-        self.last_ns = 0  # of the last sample
-        self.useful_ns: int | None = None  # of the last that said something
+        self.last_ns = 0  # of the last sample; 0 before there is one
         self._model = model
         self._given_cm = blocked_below_cm
         self._idle_cm: deque[float] = deque(maxlen=IDLE_SAMPLES)
@@ -100,7 +99,6 @@ class Beam(Withheld):
             far_cm = way_cm(sample, self._model)
             if far_cm is None:
                 continue
-            self.useful_ns = at_ns
             self._learn(far_cm, at_ns)
             below_cm = self._blocked_below_cm
             if (below_cm is not None and far_cm < below_cm) == self.is_blocked:
@@ -195,6 +193,7 @@ class BenewakePair(Withheld):
             "The distance to the wall is learnt over five minutes: what is parked in a beam is "
             "part of the wall after four.",
             "Two people abreast, or nose to tail, are one to a beam.",
+            "Blinded by the sun it counts nobody, and does not say so: that tells who shades it.",
         ),
         checksum="8-bit sum",
         evidence="vendor vectors",
@@ -291,11 +290,11 @@ class BenewakePair(Withheld):
         return self._fed(Beams.B, chunk, at_boot_ns)
 
     def _fed(self, beam: Beams, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
-        if all(each.useful_ns is None for each in self._beams.values()):
+        if not any(each.last_ns for each in self._beams.values()):
             self._warmup.restart(at_boot_ns)
         self._take(beam, self._ports[beam].decode(chunk), at_boot_ns)
         self._tell()
-        heard = [each for each in self._beams.values() if each.useful_ns is not None]
+        heard = [each for each in self._beams.values() if each.last_ns]
         return self._observe(at_boot_ns, heard or [self._beams[beam]])
 
     def picture(self) -> Scene | None:
@@ -339,10 +338,9 @@ class BenewakePair(Withheld):
         seen: list[Glimpse] = []
         is_warm = self._warmup.is_over(now_ns)
         second = now_ns // 1_000_000_000
-        useful = all(
-            each.useful_ns is not None and now_ns - each.useful_ns <= LOST_NS for each in beams
-        )
-        if useful and self._frozen is None and second != self._alive_second:
+        # Not whether its samples were of use: whoever shades a beam from the sun makes them so.
+        talks = all(now_ns - each.last_ns <= LOST_NS for each in beams)
+        if talks and self._frozen is None and second != self._alive_second:
             self._alive_second = second
             seen.append(Alive(now_ns) if is_warm else Trouble("warmup", now_ns))
         return seen + (crossings if is_warm else [])
