@@ -13,7 +13,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from drivers.base import (
@@ -41,6 +41,7 @@ RETRY_CAP_S = 30.0
 IGNORE_AFTER_FAILURES = 10
 REOPEN_AFTER_FRAME_ERRORS = 10  # in a row: the device may have lost its configuration
 TROUBLES_PER_POLL = 10  # a burst of garbage is told this often, not once a byte
+HAND_ON_S = 0.5  # a window waits 2 s for what is late: the poll, the debouncing and this
 TOLERANCE = 0.1  # of its interval, by which a poll may be late
 TAKES_FADES = 0.8  # a poll, of how long the longest lately took
 
@@ -71,6 +72,8 @@ class Station:
     errors_told: int = 0  # of the driver's frame errors
     has_bug: bool = False  # and it was told
     identity: str | None = None  # as it was told
+    held: list[Observation] = field(default_factory=list)  # of people, not yet handed on
+    handed_on: int = -1  # the last turn at which it was
     ignored: bool = False
 
     @property
@@ -128,6 +131,10 @@ class Collector:
                 else:
                     self._stopping.wait(None if at_s is None else at_s - now_s)
         finally:
+            for station in self._stations:
+                if station.counts_people:
+                    self._put(station, station.held)
+                    station.held = []
             self._close_bus()
 
     def _poll(self, station: Station) -> None:
@@ -267,8 +274,24 @@ class Collector:
             station.health.frame_errors += new_errors
             trouble = Trouble("frame_error", self._boot_ns())
             observations = [*observations, *[trouble] * min(new_errors, TROUBLES_PER_POLL)]
-        if not observations:
-            return
+        if station.counts_people:
+            self._hold(station, observations)
+        elif observations:
+            self._put(station, observations)
+
+    def _hold(self, station: Station, observations: Sequence[Observation]) -> None:
+        """Hand on what a people sensor says at fixed times, whether that is anything or not.
+
+        Any user of this machine can see in /proc how often the pipeline's thread was woken.
+        """
+        station.held += observations
+        turn = int(self._now_s() / HAND_ON_S)
+        if turn != station.handed_on or station.failures:  # its next poll may be long
+            station.handed_on = turn
+            observations, station.held = station.held, []
+            self._put(station, observations)
+
+    def _put(self, station: Station, observations: Sequence[Observation]) -> None:
         try:
             self._out.put_nowait(Collected(station.sensor_id, observations))
             self._queue_was_full = False

@@ -775,3 +775,38 @@ def test_a_bug_that_persons_bring_about_is_told_once() -> None:
 def test_a_poll_that_is_handed_on_prints_nothing() -> None:
     poll = Collected("walk-1", [Crossing("towards", 0)] * 3)
     assert f"{poll!r} {poll}" == "Collected(withheld) Collected(withheld)"
+
+
+def hand_overs(answers: Callable[[float], Any], interval_s: float) -> list[Collected]:
+    """Return what a people sensor hands on in a minute, each time."""
+    bench = Bench()
+    bench.people("walk-1", interval_s=interval_s, answers=answers)
+    bench.run()
+    return [poll for poll in bench.queue.queue if poll is not None]
+
+
+@pytest.mark.parametrize("interval_s", [0.1, 0.25, 0.3, 0.5])
+def test_how_often_the_pipeline_wakes_does_not_tell_who_passes(interval_s: float) -> None:
+    def crowd(at_s: float) -> Sequence[Observation]:
+        at_ns = round(at_s * 1e9)
+        return [Alive(at_ns)] + [Crossing("towards", at_ns)] * (int(at_s * 10) % 7)
+
+    crowded, empty = hand_overs(crowd, interval_s), hand_overs(sees(), interval_s)
+    assert len(crowded) == len(empty) >= 110
+    seen = [each for poll in crowded for each in poll.observations]
+    assert sum(type(each) is Alive for each in seen) == round(60 / interval_s)
+    assert sum(type(each) is Crossing for each in seen) > 60
+
+
+def test_who_passed_is_handed_on_when_the_device_fails_or_the_gateway_stops() -> None:
+    bench = Bench(lasts_s=10.05)
+    device = bench.people("walk-1", interval_s=0.1)
+    device.answers = lambda at_s: (dead if at_s > BEGIN_S + 9.05 else sees(Alive(0)))(at_s)
+    bench.run()
+    assert sum(type(each) is Alive for each in bench.collected("walk-1")) == len(
+        [at_s for at_s in device.asked if at_s <= BEGIN_S + 9.05]
+    )
+    whole = Bench(lasts_s=10.05)
+    whole.people("walk-1", interval_s=0.1, answers=sees(Alive(0)))
+    whole.run()
+    assert len(whole.collected("walk-1")) == 101
