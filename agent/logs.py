@@ -16,10 +16,16 @@ from collections.abc import MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
-import structlog
+from config.text import Text, text_of
+
+from .lean import without_extras
+
+# `yukimi run` comes here before anything else can import it.
+with without_extras():
+    import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
-PLAIN = (str, int, float, bool, type(None))
+PLAIN = (str, Text, int, float, bool, type(None))
 OUR_PACKAGES = ("agent", "drivers", "hil")
 DEEPEST = 12  # of a trace: the innermost places
 
@@ -101,7 +107,7 @@ def place_of(exc: BaseException) -> str:
     return f"{type(exc).__name__} in {code.co_filename}:{place.tb_lineno} ({code.co_qualname})"
 
 
-def words_of(exc: BaseException, *, of_people: bool) -> str:
+def words_of(exc: BaseException, *, of_people: bool) -> Text:
     """Return what may be said of an error of a sensor: of people only in words that are known.
 
     Those are the gateway's own. A driver of others may quote in its message what its device saw:
@@ -110,7 +116,7 @@ def words_of(exc: BaseException, *, of_people: bool) -> str:
     place = _innermost(exc)
     module = "" if place is None else str(place.tb_frame.f_globals.get("__name__", ""))
     is_ours = module.partition(".")[0] in OUR_PACKAGES
-    return str(exc) if is_ours or not of_people else place_of(exc)
+    return text_of(exc if is_ours or not of_people else place_of(exc))
 
 
 def _innermost(exc: BaseException) -> TracebackType | None:
