@@ -148,3 +148,6 @@ def test_the_unit_says_the_same() -> None:
     lines = unit.read_text(encoding="utf-8").splitlines()
     for needed in ("LimitCORE=0", "LimitMEMLOCK=infinity", "MemorySwapMax=0"):
         assert needed in lines
+    # gpiozero's lgpio makes a pipe, mode 0664, in the directory it is started from.
+    assert "WorkingDirectory=%S/yukimi" in lines
+    assert "StateDirectoryMode=0700" in lines
