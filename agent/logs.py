@@ -8,6 +8,7 @@ others, whose words nobody has looked at, say nothing.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -96,6 +97,8 @@ def hush() -> None:
     sys.unraisablehook = _unraisable
     warnings.showwarning = _warned
     logging.disable()
+    # What a driver was left to print goes nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def place_of(exc: BaseException) -> str:

@@ -67,6 +67,7 @@ CRASHES = {
     "where nobody can hear it": "class A:\n    def __del__(self): raise ValueError(secret)\nA()",
 }
 WORDS = {
+    "a forgotten print": "print(secret)",
     "a warning": "warnings.warn(secret)",
     "numpy's own": "import numpy as np; np.float64(917.25) / np.float64(0)",
     "a library's log": "logging.getLogger('driver').error('seen %s', secret)",
