@@ -9,6 +9,7 @@ import pickle
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ import structlog
 
 import drivers
 from agent import logs
+from agent.clock import Stamp
 from agent.collector import Collected
 from agent.phenomena.people import Counted
+from agent.record import Record
+from agent.spool import Spool
 from drivers.base import (
     PEOPLE_REASONS,
     Alive,
@@ -44,6 +48,7 @@ from hil.rig import Rig
 
 PEOPLE = [name for name in drivers.DRIVERS if drivers.load(name).spec.kind == "people"]
 SECRET = "4711"
+S = 1_000_000_000
 
 
 def tracks() -> LineCounter:
@@ -145,6 +150,26 @@ def test_it_cannot_be_carried_away(what: str, how: str) -> None:
     with pytest.raises(TypeError) as refused:
         CARRIED[how](SECRETS[what]())
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("what", SECRETS)
+def test_it_never_gets_into_a_record_nor_the_spool(what: str, tmp_path: Path) -> None:
+    def holding(value: object) -> Record:
+        values = {"towards": {"count": value}}
+        return Record("walk-1", "people", 0, S, 0, S, Stamp("synced", 0.0), {}, values)
+
+    spool = Spool(tmp_path / "spool.db", max_bytes=2**24, run="r", boot_id="b", gateway="g")
+    for carried in (SECRETS[what](), [SECRETS[what]()]):
+        with pytest.raises(TypeError):
+            holding(carried).body(1)
+        with pytest.raises(TypeError) as refused:
+            spool.append([holding(carried)], "9f2c1ab04d77")
+        assert SECRET not in str(refused.value)
+    assert spool.produced() == {}
+    spool.append([holding(5)], "9f2c1ab04d77")
+    assert spool.produced() == {"walk-1": 1}
+    spool.close(clean=True)
+    assert SECRET.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
 def test_what_is_not_withheld_is_shown_and_carried() -> None:

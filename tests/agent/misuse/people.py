@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent.collector import Collected
 from agent.logs import logger
 from agent.phenomena.people import Counted
+from agent.record import Record
 from agent.spool import Spool
 from drivers.base import Alive, Crossing, Fix, Glimpse, Reading, Reason, Scene, Trouble
 from drivers.ld2450 import Frame, Target
@@ -59,6 +61,12 @@ def several_into_the_log(seen: list[Crossing], counts: dict[str, int], raw: byte
     log.info("seen", seen=seen)  # arg-type
     log.info("seen", counts=counts)  # arg-type
     log.info("seen", raw=raw)  # arg-type
+
+
+def into_a_record(record: Record, seen: Crossing, counted: Counted) -> None:
+    replace(record, values=seen)  # arg-type
+    replace(record, quality=counted)  # arg-type
+    replace(record, start_ns=seen)  # arg-type
 
 
 def into_the_spool(spool: Spool, seen: Crossing, counted: Counted) -> None:
