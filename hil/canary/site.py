@@ -1,0 +1,291 @@
+"""A daemon on which everything is on, its lives and deaths, and all that it leaves behind.
+
+`live_through` drives the pattern through one daemon after another on one spool: killed while it is
+connected, in an outage in which packs were made, at a start in the outage, and after the drain;
+once it is stopped in order. Between its lives everything in its folders is copied: state,
+working directory, temporary files. Each byte between it and the broker is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent import kernel
+from drivers.base import Direction
+
+from ..broker import Mosquitto
+from ..city.subscriber import City
+from ..relay import Ear, Relay
+from ..sniffer import PacketFramer
+from .gateway import GATEWAY, configuration
+from .pattern import Pattern, S
+
+WAIT_S = 90.0  # for anything that must happen; no promise about how fast it does
+COPY_EVERY_S = 2.0  # while it runs: what is deleted soon is seen too
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """One crossing, as the gateway's pipeline took it."""
+
+    sensor: str
+    way: Direction
+    boot_ns: int
+    utc_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An MQTT message on its way from the gateway."""
+
+    at_ns: int  # UTC, when the relay carried its last byte
+    topic: str  # below the gateway's own root
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What one gateway knew in its memory, and all that it let out."""
+
+    pattern: Pattern
+    crossed: list[Crossed] = field(default_factory=list)
+    serial: set[bytes] = field(default_factory=set)  # what devices said, in one go
+    i2c: set[bytes] = field(default_factory=set)
+    left: dict[str, bytes] = field(default_factory=dict)  # by where: log, wire, disk
+    messages: list[Message] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)  # of its state, after each end
+    glimpses: list[Path] = field(default_factory=list)  # while it was running
+    cores: list[str] = field(default_factory=list)
+    kills: int = 0
+    stops: int = 0
+
+
+class CanaryError(Exception):
+    """The gateway did not do what it must before anything can be searched."""
+
+
+class Site:
+    """One gateway's surroundings; a context that ends everything it started."""
+
+    def __init__(self, folder: Path, *, seed: int, leaks: Sequence[str] = ()) -> None:
+        self._folder, self._leaks = folder, tuple(leaks)
+        self._rooms = [folder / name for name in ("state", "work", "tmp")]
+        for room in self._rooms:
+            room.mkdir(parents=True)
+        look = kernel.look()
+        to_second_ns = S - look.utc_ns % S
+        self.evidence = Evidence(Pattern(seed, look.boot_ns + to_second_ns))
+        self._heard = threading.Condition()
+        self._carried: list[bytes] = []
+        self._broker = Mosquitto(extra=("log_type none", "max_queued_messages 0"))
+        self._broker.start()
+        self._relay = Relay(self._broker.host, self._broker.port, new_ear=self._new_ear)
+        self._city = City(self._broker.host, self._broker.port)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = (folder / "daemon.log").open("ab")
+        self._config = folder / "gateway.toml"
+        text = configuration(self._relay.port, self._rooms[0] / "spool.db")
+        self._config.write_text(text, encoding="utf-8")
+
+    def __enter__(self) -> Site:
+        self._city.start()
+        self._city.wait_subscribed()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._city.close()
+        self._relay.close()
+        self._broker.close()
+        self._log.close()
+
+    def live_through(self, crossings: int) -> Evidence:
+        """Let at least so many crossings pass, in five lives. Raises CanaryError."""
+        share = -(-crossings // 5)
+        self._start()
+        self._wait_crossings(share)
+        self._kill()
+        self._start()
+        self._wait_crossings(share // 3)
+        self._relay.cut()
+        self._wait_crossings(share)
+        self._kill()
+        self._start()
+        self._wait_crossings(share // 3)
+        self._kill()
+        self._start()
+        self._wait_crossings(share // 3)
+        self._relay.resume()
+        self._wait(lambda: any(each.topic.startswith("backlog") for each in self._messages()))
+        self._wait_crossings(share)
+        self._stop()
+        self._start()
+        self._wait_crossings(max(share // 2, crossings - len(self.evidence.crossed)))
+        self._kill()
+        return self._all()
+
+    def live_briefly(self, crossings: int) -> Evidence:
+        """Let at least so many crossings pass, most of them connected, in two lives."""
+        self._start()
+        self._wait_crossings(crossings * 4 // 5)
+        self._relay.cut()
+        self._wait_crossings(crossings // 5)
+        self._kill()
+        self._relay.resume()
+        self._start()
+        self._wait_crossings(crossings // 10)
+        self._stop()
+        return self._all()
+
+    # Lives
+
+    def _start(self) -> None:
+        pattern = self.evidence.pattern
+        ours, theirs = os.pipe()
+        settings = json.dumps([theirs, pattern.seed, pattern.origin_ns, self._leaks])
+        body = "import sys; from hil.canary import life; sys.exit(life.live())"
+        command = [sys.executable, "-c", body, settings, "run", "--log-level", "debug"]
+        state, work, tmp = self._rooms
+        self._process = subprocess.Popen(
+            [*command, "--config", str(self._config)],
+            cwd=work,
+            env=os.environ | {"STATE_DIRECTORY": str(state), "TMPDIR": str(tmp)},
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=(theirs,),
+        )
+        os.close(theirs)
+        self._listener = threading.Thread(target=self._listen, args=(ours,), name="canary's ear")
+        self._listener.start()
+
+    def _kill(self) -> None:
+        assert self._process is not None  # noqa: S101
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        self.evidence.kills += 1
+        self._copy()
+
+    def _stop(self) -> None:
+        assert self._process is not None  # noqa: S101
+        self._process.terminate()
+        if self._process.wait(WAIT_S):
+            raise CanaryError(f"the gateway ended with {self._process.returncode}{self._said()}")
+        self._listener.join()
+        self.evidence.stops += 1
+        self._copy()
+
+    def _wait_crossings(self, more: int) -> None:
+        until = len(self.evidence.crossed) + more
+        self._wait(lambda: len(self.evidence.crossed) >= until)
+
+    def _wait(self, is_so: Callable[[], bool]) -> None:
+        until_s = time.monotonic() + WAIT_S
+        copy_s = time.monotonic() + COPY_EVERY_S
+        while True:
+            with self._heard:
+                if self._heard.wait_for(is_so, timeout=0.2):
+                    return
+            if self._process is None or self._process.poll() is not None:
+                raise CanaryError(f"the gateway ended by itself{self._said()}")
+            if time.monotonic() > until_s:
+                raise CanaryError(f"what should happen does not{self._said()}")
+            if time.monotonic() > copy_s:
+                copy_s = time.monotonic() + COPY_EVERY_S
+                self._copy()
+
+    def _said(self) -> str:
+        return ":\n" + (self._folder / "daemon.log").read_text(errors="replace")[-2000:]
+
+    # What is heard and left
+
+    def _listen(self, pipe: int) -> None:
+        with os.fdopen(pipe, "rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return  # killed in the middle of it
+                what, value = json.loads(line)
+                with self._heard:
+                    if what == "crossed":
+                        self.evidence.crossed += [Crossed(*each) for each in value]
+                    else:
+                        said = self.evidence.serial if what == "serial" else self.evidence.i2c
+                        said.add(bytes.fromhex(value))
+                    self._heard.notify_all()
+
+    def _new_ear(self) -> Ear:
+        framer = PacketFramer()
+
+        def hear(to_target: bool, chunk: bytes) -> None:
+            with self._heard:
+                self._carried.append(chunk)
+                for first, body in framer.feed(chunk) if to_target else ():
+                    if message := published(first, body):
+                        self.evidence.messages.append(message)
+                self._heard.notify_all()
+
+        return hear
+
+    def _messages(self) -> list[Message]:
+        return self.evidence.messages  # asked under the lock
+
+    def _copy(self) -> None:
+        """Copy all files in its folders; a copy is a moment's, however old its parts are."""
+        evidence = self.evidence
+        number = len(evidence.copies) + len(evidence.glimpses)
+        copies = self._folder / "copies" / f"{number:03}"
+        for room in self._rooms:
+            for file in room.rglob("*"):
+                if not file.is_file():
+                    continue
+                try:
+                    content = file.read_bytes()
+                except FileNotFoundError:  # gone meanwhile
+                    continue
+                if file.name.startswith("core"):
+                    evidence.cores.append(file.name)
+                copy = copies / file.relative_to(self._folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(content)
+        has_ended = self._process is None or self._process.poll() is not None
+        (evidence.copies if has_ended else evidence.glimpses).append(copies / "state")
+
+    def _all(self) -> Evidence:
+        """Put together what was left, each different content once."""
+        self._log.flush()
+        left = {"log": (self._folder / "daemon.log").read_bytes(), "wire": b"".join(self._carried)}
+        files = sorted((self._folder / "copies").rglob("*"))
+        contents = {file.read_bytes(): file for file in files if file.is_file()}
+        whole: list[bytes] = []
+        for content in sorted(contents, key=len, reverse=True):
+            if content and not any(other.startswith(content) for other in whole):  # a log grows
+                whole.append(content)
+                left[f"disk {contents[content].relative_to(self._folder / 'copies')}"] = content
+        self.evidence.left = left
+        return self.evidence
+
+
+def published(first: int, body: bytes) -> Message | None:
+    """Return the message in a packet of MQTT 5; None if it is no PUBLISH."""
+    if first >> 4 != 3:
+        return None
+    end = 2 + int.from_bytes(body[:2], "big")
+    topic = body[2:end].decode().partition(f"/{GATEWAY}/")[2]
+    at = end + (2 if first & 0x06 else 0)
+    length, shift = 0, 0
+    while True:  # of the properties: seven bits a byte, the lowest first
+        length |= (body[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if body[at - 1] < 0x80:
+            break
+    return Message(time.time_ns(), topic, body[at + length :])
