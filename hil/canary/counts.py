@@ -46,6 +46,7 @@ from .site import Message
 from .truth import Series, Truth
 
 LEAST_SECONDS = 20  # in which a number is known: fewer can follow anything
+HALVES_NS = (0, S // 2)  # what comes at the seam of two seconds may fall into either: not twice
 LAGS_S = range(9)  # a window is closed two seconds after its end, its record leaves soon after
 
 
@@ -64,10 +65,13 @@ class Link:
 
 @dataclass(slots=True)
 class Numbers:
-    """Every number that was found: of a sensor's window, or of a moment."""
+    """Every number that was found: of a sensor's window, or of a moment.
+
+    Moments are cut into seconds in two ways, by `HALVES_NS`.
+    """
 
     windows: dict[tuple[str, str], Series] = field(default_factory=lambda: defaultdict(dict))
-    moments: dict[str, Series] = field(default_factory=lambda: defaultdict(dict))
+    moments: dict[tuple[str, int], Series] = field(default_factory=lambda: defaultdict(dict))
     released: dict[tuple[str, str, int], int] = field(default_factory=dict)
     twice: set[tuple[str, str, int]] = field(default_factory=set)  # with different noise
     packs: int = 0  # rows that were seen
@@ -86,7 +90,7 @@ class Numbers:
             for at, name in enumerate((*WAYS, "both ways")):
                 counts_of = {each: list(own[each].values())[at] for each in by_sensor}
                 found += _compared_at_once(path, by_sensor, name, counts_of)
-        for path, series in self.moments.items():
+        for (path, _), series in self.moments.items():
             for name, counts in everybody.items():
                 found += _compared(path, series, name, counts, LAGS_S)
         return found
@@ -160,19 +164,18 @@ class Reader:
             if text[:1] == b"\x78":
                 text = next(inflated(text), b"")
             document = json.loads(text)
-            second = message.at_ns // S
             lane = message.topic.split("/")[0]
             records = document.get("records", [document])
             if all(_tells_of_crowd(each) for each in records):
                 continue
-            self._count(f"{lane} messages", second)
-            self._count(f"{lane} bytes", second, len(text) - _figure_digits(document))
+            self._count(f"{lane} messages", message.at_ns)
+            self._count(f"{lane} bytes", message.at_ns, len(text) - _figure_digits(document))
             if "records" in document:
                 for record in records:
                     self.document("wire", record)
             else:
                 document.get("produced", {}).pop("alerts", None)  # those on crowds are in it
-                self._moment(lane, second, document)
+                self._moment(lane, message.at_ns, document)
 
     def log(self, text: str) -> None:
         """Read the log."""
@@ -182,14 +185,13 @@ class Reader:
                 at = datetime.fromisoformat(words.pop("timestamp", ""))
             except ValueError:
                 continue
-            second = int(at.timestamp())
+            at_ns = round(at.timestamp() * S)
             event = words.pop("event", "").strip('"')
-            self._count("log lines", second)
-            self._count("log bytes", second, len(line))
-            self._count(f"log lines '{event}'", second)
+            self._count("log lines", at_ns)
+            self._count("log bytes", at_ns, len(line))
+            self._count(f"log lines '{event}'", at_ns)
             place = " ".join(["log", f"'{event}'", words.pop("sensor", "")]).strip()
-            for path, value in _leaves(words):
-                self.numbers.moments[f"{place} {path}"][second] = value
+            self._moment(place, at_ns, words)
 
     def spool(self, file: Path, *, may_be_torn: bool) -> None:
         """Read every table of a spool, whatever they are. Raises sqlite3.Error, ValueError.
@@ -283,15 +285,19 @@ class Reader:
                     return round(at_ns / 1e6) * 10**6  # boot time is not exact about UTC
         return None
 
-    def _moment(self, place: str, second: int, document: object) -> None:
+    def _moment(self, place: str, at_ns: int, document: object) -> None:
         for path, value in _leaves(document):
-            self.numbers.moments[f"{place} {path}"][second] = value
+            for half_ns in HALVES_NS:
+                second = (at_ns - half_ns) // S
+                self.numbers.moments[f"{place} {path}", half_ns][second] = value
 
-    def _count(self, what: str, second: int, more: float = 1) -> None:
-        series = self.numbers.moments[what]
-        if not series:
-            series |= dict.fromkeys(self._truth.whole, 0)
-        series[second] = series.get(second, 0) + more
+    def _count(self, what: str, at_ns: int, more: float = 1) -> None:
+        for half_ns in HALVES_NS:
+            series = self.numbers.moments[what, half_ns]
+            if not series:
+                series |= dict.fromkeys(self._truth.whole, 0)
+            second = (at_ns - half_ns) // S
+            series[second] = series.get(second, 0) + more
 
 
 _LOGFMT = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')

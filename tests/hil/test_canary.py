@@ -208,8 +208,8 @@ def test_numbers_of_no_meaning_follow_nothing(truth: Truth) -> None:
     for at in range(40):
         for name in PINS:
             numbers.windows[name, f"wire {at}"] = {s: dice.random() for s in truth.whole}
-        numbers.moments[f"health {at}"] = {s: round(10 * dice.random()) for s in truth.whole}
-        numbers.moments[f"grows {at}"] = {s: s + dice.random() for s in truth.whole}
+        numbers.moments[f"health {at}", 0] = {s: round(10 * dice.random()) for s in truth.whole}
+        numbers.moments[f"grows {at}", 0] = {s: s + dice.random() for s in truth.whole}
     assert least_gap(numbers, truth) < 0
 
 
@@ -217,7 +217,7 @@ def test_numbers_of_no_meaning_follow_nothing(truth: Truth) -> None:
 def test_a_number_that_follows_the_count_is_found(truth: Truth, lag_s: int) -> None:
     dice, numbers = random.Random(1), Numbers()
     true = truth.of_all()["counter-5"]
-    numbers.moments["bytes"] = {s + lag_s: 80 * n + dice.gauss(0, 200) for s, n in true.items()}
+    numbers.moments["bytes", 0] = {s + lag_s: 80 * n + dice.gauss(0, 200) for s, n in true.items()}
     assert least_gap(numbers, truth) > 0
 
 
@@ -225,7 +225,7 @@ def test_a_total_that_grows_with_the_count_is_found(truth: Truth) -> None:
     numbers, total = Numbers(), 0.0
     for second, count in sorted(truth.of_all()["all"].items()):
         total += count
-        numbers.moments["events"][second] = total
+        numbers.moments["events", 0][second] = total
     assert least_gap(numbers, truth) > 0
 
 
@@ -297,7 +297,7 @@ def test_the_digits_of_a_figure_are_no_size_and_what_is_hidden_beside_it_is(trut
     for values in told:
         reader = Reader(truth)
         reader.messages([message([record("counter-1", 5, values)])])
-        sizes.append(reader.numbers.moments["live bytes"][UTC_NS // S + 3])
+        sizes.append(reader.numbers.moments["live bytes", 0][UTC_NS // S + 3])
     assert sizes[0] == sizes[1] < sizes[2]
 
 
@@ -306,8 +306,8 @@ def test_lines_and_their_numbers_are_taken_down(truth: Truth) -> None:
     at = datetime.fromtimestamp(UTC_NS // S, UTC).isoformat().replace("+00:00", ".25Z")
     reader.log(f'timestamp={at} level=debug event="window closed" sensor=counter-2 n=17\n' * 3)
     moments = reader.numbers.moments
-    assert moments["log lines"][UTC_NS // S] == 3
-    assert moments["log 'window closed' counter-2 n"] == {UTC_NS // S: 17}
+    assert moments["log lines", 0][UTC_NS // S] == 3
+    assert moments["log 'window closed' counter-2 n", 0] == {UTC_NS // S: 17}
 
 
 def test_honest_noise_is_as_often_zero_as_by_chance_and_other_noise_is_not() -> None:
