@@ -45,6 +45,7 @@ from .replies import Replies
 from .rules import Rules, Subject
 from .snapshot import Identity, Parts, Seen, Snapshot
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
+from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
 
@@ -211,6 +212,11 @@ class Gateway:
             drain_s=config.uplink.drain_s,
         )
         self.answers = Replies(self._snapshot(), boot_s=kernel.boot_s).answers
+        self._spool_answers = SpoolAnswers(
+            self.spool, gateway=config.gateway.id, max_bytes=config.spool.max_bytes
+        )
+        for name, answer in self._spool_answers.by_name().items():
+            self.answers.add(name, answer)
 
     def _snapshot(self) -> Snapshot:
         config = self._config
@@ -286,6 +292,7 @@ class Gateway:
             if self._control is not None:
                 self._control.detach()
             self._checker_stopping.set()
+            self._spool_answers.stop()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
                 waiting = sum(self.spool.waiting_by_run().values())

@@ -1,10 +1,10 @@
 """Nothing secret leaves in what is shown or handed out: by structure, and by value.
 
-By structure: of a configuration, what stands under a key that names a secret, and what stands before
-the @ of a URL, is replaced. By value: whatever is known to be secret (the contents of the files that
-the configuration names, what was replaced by structure, the environment's secrets) is looked for in
-everything that goes out, also percent-encoded, as base64 at any offset, as hexadecimal, and as JSON
-and HTML escape it.
+By structure: of a configuration, what stands under a key that names a secret, and what stands
+before the @ of a URL, is replaced. By value: whatever is known to be secret (the contents of the
+files that the configuration names, what was replaced by structure, the environment's secrets) is
+looked for in everything that goes out, also percent-encoded, as base64 at any offset, as
+hexadecimal, and as JSON and HTML escape it.
 
 What can only be guessed at, such as a password in a line of a log, is taken out by its shape.
 """

@@ -16,12 +16,25 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from config.text import Text
+
 from .spoolfile import READ_ERRORS, SCHEMA_VERSION, SpoolError, beside, is_damage
 from .spoolview import About, Figures, LedgerSlice, Slice, entries_after, figures_of, ledger_after
 
-SALVAGE = (
-    "start the gateway: it saves what can be read, names the rest in gaps, and keeps the damaged"
-    " file beside as {name}.damaged"
+CHANGED = Text(
+    "{path}: changed while it was read: a gateway runs on it; ask again",
+    "{path}: 読み取り中に変更されました。ゲートウェイが稼働中です。もう一度お試しください",
+)
+CANNOT = Text("{path}: cannot be read: {why}", "{path}: 読み取れません: {why}")
+DAMAGED = Text(
+    "{path}: damaged: {why}; start the gateway: it saves what can be read, names the rest in gaps,"
+    " and keeps the damaged file beside as {name}.damaged",
+    "{path}: 破損しています: {why}。ゲートウェイを起動すると、読み取れる記録を救出し、残りは"
+    "欠測として通知します。破損したファイルは {name}.damaged として残ります",
+)
+NO_SPOOL = Text(
+    "it is no spool of version {known}, but of {version}",
+    "版{known}の保存ファイルではありません（版{version}）",
 )
 
 
@@ -55,8 +68,7 @@ class RestingSpool:
         try:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version != SCHEMA_VERSION:
-                what = f"is no spool of this version ({SCHEMA_VERSION}), but {version}"
-                raise UnusableError(f"{path}: {what}; {SALVAGE.format(name=path.name)}")
+                raise self._unusable(NO_SPOOL.filled(known=SCHEMA_VERSION, version=version))
         except READ_ERRORS as exc:
             self.close()
             raise self._error(exc) from exc
@@ -115,9 +127,7 @@ class RestingSpool:
     def check_still(self) -> None:
         """Raise ChangedError if the file is no more what it was when it was opened."""
         if self._state() != self._before:
-            raise ChangedError(
-                f"{self._path}: changed while it was read: a gateway runs on it; ask again"
-            )
+            raise ChangedError(CHANGED.filled(path=self._path))
 
     def _connect(self) -> sqlite3.Connection:
         place = f"file:{quote(str(self._path.absolute()))}?mode=ro"
@@ -142,10 +152,11 @@ class RestingSpool:
 
     def _error(self, exc: Exception) -> SpoolError:
         if self._state() != self._before:
-            return ChangedError(f"{self._path}: changed while it was read; ask again")
+            return ChangedError(CHANGED.filled(path=self._path))
         if is_damage(exc):
-            return UnusableError(
-                f"{self._path}: damaged: {exc}; {SALVAGE.format(name=self._path.name)}"
-            )
-        words = exc.strerror if isinstance(exc, OSError) else str(exc)
-        return SpoolError(f"{self._path}: cannot be read: {words}")
+            return self._unusable(str(exc))
+        why = exc.strerror if isinstance(exc, OSError) else str(exc)
+        return SpoolError(CANNOT.filled(path=self._path, why=why))
+
+    def _unusable(self, why: str) -> UnusableError:
+        return UnusableError(DAMAGED.filled(path=self._path, why=why, name=self._path.name))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
+from functools import wraps
 from typing import Any
 
+from .answers import AskError
 from .spool import Spool, SpoolError
 from .spoolfile import READ_ERRORS, check
 from .spoolview import (
@@ -27,6 +27,7 @@ from .spoolview import (
     figures_of,
     ledger_after,
 )
+from .words import Words
 
 FIGURES, SLICE, CHECK = "spool_figures", "spool_slice", "spool_check"
 LEDGER = "ledger"
@@ -37,12 +38,24 @@ Answer = Callable[[Mapping[str, Any]], Document]
 Ask = Callable[[str, Mapping[str, Any]], Document]
 
 
+def _told(answer: Answer) -> Answer:
+    """Let a spool that cannot be read be what is said of it, and no bug."""
+
+    @wraps(answer)
+    def told(arguments: Mapping[str, Any]) -> Document:
+        try:
+            return answer(arguments)
+        except SpoolError as exc:
+            raise AskError("spool", Words(str(exc), str(exc))) from exc
+
+    return told
+
+
 class SpoolAnswers:
     """Answers for one life of the gateway."""
 
-    def __init__(self, spool: Spool, *, path: Path, gateway: str, max_bytes: int) -> None:
+    def __init__(self, spool: Spool, *, gateway: str, max_bytes: int) -> None:
         self._spool = spool
-        self._path = path
         self._gateway = gateway
         self._max_bytes = max_bytes
         self._stopping = threading.Event()
@@ -51,12 +64,13 @@ class SpoolAnswers:
 
     def by_name(self) -> dict[str, Answer]:
         """Return what can be asked."""
-        return {
+        own = {
             FIGURES: self._figures,
             SLICE: self._slice,
             LEDGER: self._ledger,
             CHECK: self._check,
         }
+        return {name: _told(answer) for name, answer in own.items()}
 
     def stop(self) -> None:
         """Stop reading the file through."""
@@ -65,7 +79,7 @@ class SpoolAnswers:
     def _figures(self, _arguments: Mapping[str, Any]) -> Document:
         why = self._spool.why_volatile if self._spool.is_volatile else None
         about = About(
-            True, self._gateway, str(self._path), self._spool.bytes(), self._max_bytes, why
+            True, self._gateway, str(self._spool.path), self._spool.bytes(), self._max_bytes, why
         )
         figures, _ = self._spool.look(figures_of)
         return {"about": about.json(), "figures": figures.json()}
@@ -103,7 +117,7 @@ class SpoolAnswers:
 
     def _read_through(self) -> None:
         try:
-            self._wrong = check(self._path, lambda: not self._stopping.is_set())
+            self._wrong = check(self._spool.path, lambda: not self._stopping.is_set())
         except (OSError, *READ_ERRORS) as exc:
             self._wrong = str(exc)
 
@@ -131,12 +145,10 @@ class AskedSpool:
 
     def what_is_wrong(self) -> str | None:
         """Have the gateway read the whole file; return what is wrong. Raises SpoolError."""
-        for said in iter(partial(self._ask, CHECK, {}), None):
-            if said["is_done"]:
-                wrong: str | None = said["wrong"]
-                return wrong
+        while not (said := self._ask(CHECK, {}))["is_done"]:
             time.sleep(ASK_AGAIN_S)
-        raise SpoolError("no answer")
+        wrong: str | None = said["wrong"]
+        return wrong
 
     def check_still(self) -> None:
         """Say nothing: the gateway itself sees to it that what it shows is right."""

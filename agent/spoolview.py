@@ -15,6 +15,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
+from config.text import Text
+
 from .record import ALERTS_STREAM, bodies_of
 from .spoolfile import checksum
 
@@ -175,7 +177,15 @@ class About:
         return asdict(self)
 
 
-class Source(Protocol):
+class Ledgers(Protocol):
+    """What has a ledger to read."""
+
+    def ledger(self, after_n: int) -> LedgerSlice:
+        """Return the ledger's next lines after a number. Raises SpoolError."""
+        ...
+
+
+class Source(Ledgers, Protocol):
     """A spool that can be looked at: a file, or a gateway that runs."""
 
     @property
@@ -187,9 +197,6 @@ class Source(Protocol):
 
     def figures(self) -> Figures:
         """Return how much waits. Raises SpoolError."""
-
-    def ledger(self, after_n: int) -> LedgerSlice:
-        """Return the ledger's next lines after a number. Raises SpoolError."""
 
     def what_is_wrong(self) -> str | None:
         """Read the whole file; return what is wrong with it. Raises SpoolError."""
@@ -213,6 +220,10 @@ class RestlessError(Exception):
 
 
 PASSES = 20
+RESTLESS = Text(
+    "the spool changed too often while it was read; try again",
+    "読み取り中の変更が続いたため中止しました。もう一度お試しください",
+)
 
 
 def walk(source: Source, taker: Taker) -> Iterator[bytes]:
@@ -235,10 +246,10 @@ def walk(source: Source, taker: Taker) -> Iterator[bytes]:
             after_id = found.entries[-1].id
         after_id, moves = FROM_THE_FIRST, None
         taker.begin_again()
-    raise RestlessError("the spool changed too often while it was read; try again")
+    raise RestlessError(RESTLESS)
 
 
-def ledger_of(source: Source) -> list[tuple[int, str]]:
+def ledger_of(source: Ledgers) -> list[tuple[int, str]]:
     """Return all lines of the ledger by number and text. Raises SpoolError, RestlessError."""
     for _ in range(PASSES):
         rows: list[tuple[int, str]] = []

@@ -23,6 +23,7 @@ from typing import Any
 
 from agent.record import BEFORE_ALL, Parcel, bodies_of
 from agent.spool import PreviousRun, Spool, SpoolError
+from agent.spoolview import LedgerSlice, ledger_after, ledger_of
 
 ALL_ENTRIES = 2**31
 
@@ -184,6 +185,22 @@ def glance(file: Path) -> Iterator[sqlite3.Connection]:
                 shutil.copyfile(f"{file}{suffix}", f"{copy}{suffix}")
         with closing(sqlite3.connect(copy)) as database:
             yield database
+
+
+def lines(spool: Spool) -> list[tuple[int, str]]:
+    """Return the ledger of what was said about people, by number and text."""
+    return ledger_of(_Looked(spool))
+
+
+class _Looked:
+    """A spool's ledger, as one looks at it from outside."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def ledger(self, after_n: int) -> LedgerSlice:
+        found, _ = self._spool.look(lambda database, _: ledger_after(database, after_n))
+        return found
 
 
 def waiting(spool: Spool) -> list[tuple[str, str]]:

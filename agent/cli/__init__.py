@@ -49,6 +49,10 @@ VERBS = {
         "センサー1台の生の通信をファイルに記録します",
     ),
     "replay": Text("play a recording through a driver", "記録した通信をドライバーで再生します"),
+    "spool": Text(
+        "what waits to be sent, is it intact, a copy to carry by hand",
+        "未送信の記録の状況を示し、検査し、手渡し用に複写します",
+    ),
 }
 
 DESCRIPTION = Text(

@@ -1,4 +1,4 @@
-"""A report as one HTML file: what needs attention first, then the day, then what it rests on. Pure."""
+"""A report as one HTML file: what needs attention, then the day, then what it rests on. Pure."""
 
 from __future__ import annotations
 

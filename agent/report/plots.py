@@ -1,8 +1,8 @@
 """Plots of a day as SVG inside the page: a line that breaks where nothing was measured. Pure.
 
-Drawn for a column 360 px wide, so that the letters have their size on a phone and on paper. A gap is
-shaded and has no line; each plot tells in words, for who does not see it, what a reader would take
-from it: lowest, highest, newest value, and the gaps.
+Drawn for a column 360 px wide, so that the letters have their size on a phone and on paper. A gap
+is shaded and has no line; each plot tells in words, for who does not see it, what a reader would
+take from it: lowest, highest, newest value, and the gaps.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def strip(plot_id: str, told: Sequence[str], spans: Sequence[Span], known: Span,
     """Draw a day as a strip: good where it is known, and not within `spans`."""
     y, height = 6, 16
     drawn = [
-        f'<rect class="unknown" x="{LEFT}" y="{y}" width="{WIDTH - LEFT - RIGHT}" height="{height}"/>',
+        _rect("unknown", (day.start_s, day.end_s), y, height, day),
         _rect("good", known, y, height, day),
         *(_rect("bad", span, y, height, day) for span in spans),
     ]

@@ -143,6 +143,6 @@ THREADS, FILES = Text("Threads", "スレッド数"), Text("Open files", "開い�
 FOOT = Text(
     "Made by yukimi {version}. This file is complete in itself: it loads nothing and runs nothing."
     " Of people it holds published figures only.",
-    "yukimi {version} で作成。このファイル単体で完結しており、外部への通信やプログラムの実行はありません。"
-    "通行者については公表値のみを含みます。",
+    "yukimi {version} で作成。このファイル単体で完結しており、外部への通信やプログラムの"
+    "実行はありません。通行者については公表値のみを含みます。",
 )
