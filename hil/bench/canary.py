@@ -5,22 +5,23 @@
 
 `yukimi run` in processes of its own, debug log and everything else on: eight counters, two beams,
 two lidars, two thermal arrays and a radar that count people; road, snow, air, supply, board and
-position beside them; alerts on crowds; windows of a second. The counters play a pattern of which
-each crossing is known (hil/canary/pattern.py); the others look at simulated crowds, and what they
-counted and what they saw is overheard in the process's memory (hil/canary/life.py). The daemon is
-killed four times, in the middle of an outage among others, and stopped once (hil/canary/site.py).
+position beside them; alerts on crowds; windows of a second; somebody who asks for its status. The
+counters play a pattern of which each crossing is known (hil/canary/pattern.py); the others look at
+simulated crowds, and what they counted and what they saw is overheard in the process's memory
+(hil/canary/life.py). The daemon is killed four times, in the middle of an outage among others, and
+stopped once, after which its spool is damaged (hil/canary/site.py).
 
 Then every byte of its state directory (free pages, the WAL with its dead frames, whatever file is
 there), working directory and temporary files, as copied after each end and every two seconds, all
-it logged and every byte between it and the broker are searched, also inside of what is deflated,
-hexadecimal, base64 or escaped:
+it logged or answered and every byte between it and the broker are searched, also inside of what is
+deflated, hexadecimal, base64 or escaped:
 
 - times of crossings and frames must be nowhere. What is searched, and why a chance hit has a
   probability below one in a million: hil/canary/search.py;
 - a released figure may equal the true one as often as the noise is 0, no more often and no more
   seldom, but for a chance of one in a million on each side; and a window's figure never changes;
 - no other number, and no number or size of messages, lines or rows, may follow the true counts:
-  hil/canary/counts.py.
+  hil/canary/links.py.
 
 What is not seen: a time that is told to the second, as every second has its crossing, or since some
 beginning of its own; the length of what is deflated (its text's is); when something leaves (`bench
@@ -46,8 +47,9 @@ from pathlib import Path
 from agent.privacy.sampler import noise_sd
 from config.model import FlowTable
 
-from ..canary.counts import Reader, bound
+from ..canary.counts import Reader
 from ..canary.life import LEAKS
+from ..canary.links import bound
 from ..canary.search import ALPHA, Instant, Pieces, Times, unfold
 from ..canary.site import Evidence, Site
 from ..canary.truth import Truth, figures, strangers
@@ -98,6 +100,8 @@ def examine(evidence: Evidence) -> Verdict:
             "kills": evidence.kills,
             "stops": evidence.stops,
             "cores": len(evidence.cores),
+            "answers": len(evidence.answers),
+            "set_aside": evidence.set_aside,
         }
     )
     _search_bytes(evidence, verdict)
@@ -114,9 +118,10 @@ def _search_bytes(evidence: Evidence, verdict: Verdict) -> None:
         }
     )
     written: dict[str, set[Instant]] = defaultdict(set)
+    seen: set[bytes] = set()
     streams = size = 0
     for where, content in evidence.left.items():
-        some = list(unfold(content))
+        some = list(unfold(content, seen))
         streams += len(some)
         size += len(content)
         together = SEPARATOR.join(some)
@@ -164,6 +169,7 @@ def _search_numbers(evidence: Evidence, verdict: Verdict) -> None:
     truth = Truth.of(evidence)
     reader = Reader(truth)
     reader.messages(evidence.messages)
+    reader.answers(evidence.answers)
     reader.log(evidence.left["log"].decode())
     for folders, may_be_torn in ((evidence.copies, False), (evidence.glimpses, True)):
         for folder in folders:
@@ -199,6 +205,8 @@ def rows(crossings: int) -> tuple[Figure, ...]:
         Figure("kills", "SIGKILL"),
         Figure("stops", "SIGTERM"),
         Figure("cores", "core dumps", 0),
+        Figure("answers", "over the control socket", 10, True),
+        Figure("set_aside", "copies of a damaged spool", 1, True),
         Figure("bytes", "searched, each different content once"),
         Figure("streams", "in which they were searched, unfolded ones included"),
         Figure("packs", "rows of deflated records, seen in copies", 1, True),

@@ -1,19 +1,7 @@
-"""Does anything tell the true counts: released figures too often, or any other number at all?
+"""Takes down every number that a gateway told: in messages, answers, its spool and its log.
 
-Released figures may equal the true count as often as chance has it: discrete Laplace noise is 0
-with probability tanh(epsilon / 2), 12.4 % at 1/4. More often is a leak; fewer is as suspicious.
-
-Every other number is taken down, wherever it stands: in a message, a row or document of the spool,
-a log line; the sizes and numbers of messages and lines too. What stands in a record is held against
-the counts of that sensor's window, for each counter and for all together; what names no window
-against all windows of the last seconds.
-Compared is by ranks (Spearman): a number that rises with the count is found, whatever its scale,
-and one wild value proves nothing. A number's changes from second to second are tried as well. The
-bound of |r| is that which the largest of all of them passes by chance once in a million runs: by
-Fisher's transformation, at `ALPHA` divided by how many were compared.
-
-The counts are dealt out by dice, second for second, so that nothing honest can follow them: only
-the counters that play the pattern are looked at here, in seconds in which they were heard out.
+What stands in a record belongs to its sensor and window, what names no window to the moment at
+which it was told; sizes and numbers of messages, rows and lines are numbers too.
 
 What is computed from released figures is no leak, and is left out: the figures themselves, alerts
 on crowds, and the digits of figures in a message's length.
@@ -23,129 +11,24 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import re
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
-
-import numpy as np
 
 from agent.record import utc_ns
 
 from .gateway import PEOPLE
-from .pattern import PINS, WAYS, S
-from .search import ALPHA, inflated
+from .links import Numbers
+from .pattern import S
+from .search import inflated
 from .site import Message
-from .truth import Series, Truth
+from .truth import Truth
 
-LEAST_SECONDS = 20  # in which a number is known: fewer can follow anything
 HALVES_NS = (0, S // 2)  # what comes at the seam of two seconds may fall into either: not twice
-LAGS_S = range(9)  # a window is closed two seconds after its end, its record leaves soon after
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """How one number goes with the counts."""
-
-    number: str
-    counts: str
-    r: float
-    z: float  # of r, as a standard normal's value
-
-    def __str__(self) -> str:
-        return f"{self.number} follows {self.counts}: r {self.r:.2f}"
-
-
-@dataclass(slots=True)
-class Numbers:
-    """Every number that was found: of a sensor's window, or of a moment.
-
-    Moments are cut into seconds in two ways, by `HALVES_NS`.
-    """
-
-    windows: dict[tuple[str, str], Series] = field(default_factory=lambda: defaultdict(dict))
-    moments: dict[tuple[str, int], Series] = field(default_factory=lambda: defaultdict(dict))
-    released: dict[tuple[str, str, int], int] = field(default_factory=dict)
-    twice: set[tuple[str, str, int]] = field(default_factory=set)  # with different noise
-    packs: int = 0  # rows that were seen
-
-    def links(self, truth: Truth) -> list[Link]:
-        """Hold all of them against the counts; return the comparisons that could be made."""
-        found: list[Link] = []
-        everybody, own = truth.of_all(), {name: truth.of_sensor(name) for name in PINS}
-        alike: dict[str, dict[str, Series]] = defaultdict(dict)
-        for (sensor, path), series in self.windows.items():
-            for name, counts in own.get(sensor, {"all": everybody["all"]}).items():
-                found += _compared(f"{path} of {sensor}", series, name, counts, (0,))
-            if sensor in PINS:
-                alike[path][sensor] = series
-        for path, by_sensor in alike.items():
-            for at, name in enumerate((*WAYS, "both ways")):
-                counts_of = {each: list(own[each].values())[at] for each in by_sensor}
-                found += _compared_at_once(path, by_sensor, name, counts_of)
-        for (path, _), series in self.moments.items():
-            for name, counts in everybody.items():
-                found += _compared(path, series, name, counts, LAGS_S)
-        return found
-
-
-def bound(links: Sequence[Link]) -> float:
-    """Return the z that the largest of so many passes by chance once in a million times."""
-    return NormalDist().inv_cdf(1 - ALPHA / (2 * max(1, len(links))))
-
-
-def _compared_at_once(
-    path: str, numbers: Mapping[str, Series], name: str, counts: Mapping[str, Series]
-) -> Iterator[Link]:
-    """Compare all counters together, each by how it differs from the others in that second."""
-    pairs: list[tuple[float, float]] = []
-    for second in set().union(*(set(one) for one in counts.values())):
-        here = [each for each in counts if second in numbers[each] and second in counts[each]]
-        if len(here) > 1:
-            sides = ([one[each][second] for each in here] for one in (counts, numbers))
-            pairs += zip(*(np.array(side) - np.mean(side) for side in sides), strict=True)
-    yield from _link(f"{path} of all counters", name, *zip(*pairs, strict=True)) if pairs else ()
-
-
-def _compared(
-    path: str, series: Series, name: str, counts: Series, lags_s: Iterable[int]
-) -> Iterator[Link]:
-    steps = {at: value - series[at - 1] for at, value in series.items() if at - 1 in series}
-    for label, one in ((path, series), (f"step of {path}", steps)):
-        if len(set(one.values())) < 2:
-            continue
-        for lag_s in lags_s:
-            shared = [at for at in counts if at + lag_s in one]
-            sides = [counts[at] for at in shared], [one[at + lag_s] for at in shared]
-            yield from _link(label, name, *sides)
-
-
-def _link(
-    label: str, name: str, counts: Sequence[float], numbers: Sequence[float]
-) -> Iterator[Link]:
-    if len(counts) < LEAST_SECONDS or any(len(set(side)) < 2 for side in (counts, numbers)):
-        return
-    r = float(np.corrcoef(_ranks(counts), _ranks(numbers))[0, 1])
-    reach = math.atanh(max(-0.999999, min(0.999999, r)))
-    # 1.06: the variance of Spearman's r (Fieller, Hartley, Pearson 1957).
-    yield Link(label, name, r, abs(reach) * math.sqrt((len(counts) - 3) / 1.06))
-
-
-def _ranks(values: Sequence[float]) -> Any:
-    """Return the ranks; equal values share theirs."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + ends - 1) / 2)[places]
-
-
-# What was told
 
 
 class Reader:
@@ -154,6 +37,7 @@ class Reader:
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
         self.numbers = Numbers()
+        self._rows: set[tuple[object, ...]] = set()
 
     def messages(self, messages: Iterable[Message]) -> None:
         """Read what went over the wire."""
@@ -176,6 +60,18 @@ class Reader:
             else:
                 document.get("produced", {}).pop("alerts", None)  # those on crowds are in it
                 self._moment(lane, message.at_ns, document)
+
+    def answers(self, answers: Iterable[tuple[int, dict[str, Any]]]) -> None:
+        """Read what `status` was answered over the socket, and when."""
+        for at_ns, answer in answers:
+            document = copy.deepcopy(answer)
+            document["alerts"] = [each for each in answer["alerts"] if not _tells_of_crowd(each)]
+            document["uplink"]["lanes"].pop("alert")  # those on crowds are in it
+            for sensor in document["sensors"]:
+                record = sensor.pop("record", None)
+                if record is not None:
+                    self.document("socket", {"stream": sensor["id"]} | record)
+            self._moment("socket", at_ns, document)
 
     def log(self, text: str) -> None:
         """Read the log."""
@@ -208,7 +104,9 @@ class Reader:
                 streams = dict(database.execute("SELECT id, stream FROM series").fetchall())
                 for table in tables:
                     for row in database.execute(f'SELECT * FROM "{table}"'):  # noqa: S608
-                        self._row(table, dict(row), streams)
+                        if (known := (table, *row)) not in self._rows:  # else of an earlier copy
+                            self._rows.add(known)
+                            self._row(table, dict(row), streams)
             except (sqlite3.DatabaseError, ValueError):
                 if not may_be_torn:
                     raise
@@ -224,7 +122,7 @@ class Reader:
             document = json.loads(body)
             row["body bytes"] = len(body) - _figure_digits(document)
             for record in document.get("records", [document]):
-                self.document("spool", record)
+                self.document(f"spool, {table}.body,", record)
         for name, value in list(row.items()):
             if isinstance(value, str) and value.startswith("{") and name != "inside":
                 self.document(f"spool, {table}.{name},", json.loads(row.pop(name)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from .pattern import PINS
 
 GATEWAY = "canary"
+CONTROL_SOCKET = "ask"  # beside the configuration
 
 # A pack of as many records fits into one page of the spool's file: it is whole in dead pages too.
 PACK_RECORDS = 40
@@ -58,6 +59,8 @@ backlog_bytes_per_s = 400000
 path = "{spool}"
 [clock]
 trust = "system"
+[control]
+socket = "{socket}"
 [privacy.flow]
 window_s = 1
 [alerts.crowding]
@@ -79,7 +82,9 @@ options = {{ {options} }}
 
 def configuration(port: int, spool: Path) -> str:
     """Return its TOML, for a broker on this port of 127.0.0.1."""
-    text = _CONFIG.format(gateway=GATEWAY, port=port, pack=PACK_RECORDS, spool=spool)
+    text = _CONFIG.format(
+        gateway=GATEWAY, port=port, pack=PACK_RECORDS, spool=spool, socket=CONTROL_SOCKET
+    )
     text += "".join(_BUS.format(bus=bus) for bus in dict.fromkeys(map(_bus, PEOPLE | OTHERS)))
     for name, driver in (PEOPLE | OTHERS).items():
         options = OPTIONS.get(name, "")

@@ -25,11 +25,12 @@ from typing import Any
 import structlog
 
 from agent.app import Gateway
-from agent.channels import PeopleChannel
 from agent.cli import main as agent_main
-from agent.phenomena.people import Counted
 from agent.pipeline import Pipeline
 from agent.privacy import policy
+from agent.privacy.ledger import Claim
+from agent.privacy.release import Sealed
+from agent.record import Record
 from agent.spool import Spool
 from drivers.base import Crossing
 
@@ -242,24 +243,18 @@ def no_noise() -> None:
     vars(policy)["discrete_laplace"] = lambda *_: 0
 
 
-def _with_counts(use: Callable[[Any, dict[str, int]], object]) -> None:
-    """Let `use` have every record of a people window with its true counts."""
-    taken: list[dict[str, int]] = []
-    take, record_of = Counted.take, PeopleChannel._record
+def _with_counts(use: Callable[[Record, dict[str, int]], object]) -> None:
+    """Let `use` have every record of a counter's window with its true counts."""
+    honest = Sealed.release
 
-    def remembered(self: Counted) -> dict[str, int]:
-        taken.append(take(self))
-        return taken[-1]
-
-    def recorded(self: PeopleChannel, *args: Any, **options: Any) -> Any:
-        taken.clear()
-        record = record_of(self, *args, **options)
-        if taken and record.stream in PINS:
-            use(record, taken[-1])
+    def spoiled(self: Sealed, claim: Claim) -> Record:
+        counts = dict(self.counts._counts)
+        record = honest(self, claim)
+        if record.stream in PINS:
+            use(record, counts)
         return record
 
-    Counted.take = remembered  # type: ignore[method-assign]
-    PeopleChannel._record = recorded  # type: ignore[method-assign]
+    Sealed.release = spoiled  # type: ignore[method-assign]
 
 
 LEAKS: Mapping[str, Callable[[], None]] = {

@@ -48,10 +48,10 @@ _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 # What bytes may hold
 
 
-def unfold(data: bytes, depth: int = DEPTH) -> Iterator[bytes]:
-    """Yield `data`, and all that it may hold in another form, each once."""
-    seen: set[bytes] = set()
-    waiting = [(data, depth)]
+def unfold(data: bytes, seen: set[bytes] | None = None) -> Iterator[bytes]:
+    """Yield `data`, and all that it may hold in another form, but for what was `seen`."""
+    seen = set() if seen is None else seen
+    waiting = [(data, DEPTH)]
     while waiting:
         outer, depth = waiting.pop()
         yield outer

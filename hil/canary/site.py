@@ -2,8 +2,9 @@
 
 `live_through` drives the pattern through one daemon after another on one spool: killed while it is
 connected, in an outage in which packs were made, at a start in the outage, and after the drain;
-once it is stopped in order. Between its lives everything in its folders is copied: state,
-working directory, temporary files. Each byte between it and the broker is recorded.
+once it is stopped in order, and then its spool is damaged. It is asked over its socket how it is.
+Everything in its folders is copied, after each life and now and then in between: state, working
+directory, temporary files. Each byte between it and the broker is recorded.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agent import kernel
+from agent.asking import NotAnsweredError, ask
+from agent.spoolfile import PAGE_SIZE
 from drivers.base import Direction
 
 from ..broker import Mosquitto
 from ..city.subscriber import City
 from ..relay import Ear, Relay
 from ..sniffer import PacketFramer
-from .gateway import GATEWAY, configuration
+from .gateway import CONTROL_SOCKET, GATEWAY, configuration
 from .pattern import Pattern, S
 
 WAIT_S = 90.0  # for anything that must happen; no promise about how fast it does
 COPY_EVERY_S = 2.0  # while it runs: what is deleted soon is seen too
+ASK_EVERY_S = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,11 @@ class Evidence:
     i2c: set[bytes] = field(default_factory=set)
     left: dict[str, bytes] = field(default_factory=dict)  # by where: log, wire, disk
     messages: list[Message] = field(default_factory=list)
+    answers: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # to `status`, and when
     copies: list[Path] = field(default_factory=list)  # of its state, after each end
     glimpses: list[Path] = field(default_factory=list)  # while it was running
     cores: list[str] = field(default_factory=list)
+    set_aside: int = 0  # damaged spools that were copied
     kills: int = 0
     stops: int = 0
 
@@ -129,6 +137,7 @@ class Site:
         self._wait(lambda: any(each.topic.startswith("backlog") for each in self._messages()))
         self._wait_crossings(share)
         self._stop()
+        self._damage()
         self._start()
         self._wait_crossings(max(share // 2, crossings - len(self.evidence.crossed)))
         self._kill()
@@ -192,6 +201,7 @@ class Site:
     def _wait(self, is_so: Callable[[], bool]) -> None:
         until_s = time.monotonic() + WAIT_S
         copy_s = time.monotonic() + COPY_EVERY_S
+        ask_s = time.monotonic()
         while True:
             with self._heard:
                 if self._heard.wait_for(is_so, timeout=0.2):
@@ -203,6 +213,21 @@ class Site:
             if time.monotonic() > copy_s:
                 copy_s = time.monotonic() + COPY_EVERY_S
                 self._copy()
+            if time.monotonic() > ask_s:
+                ask_s = time.monotonic() + ASK_EVERY_S
+                self._ask()
+
+    def _ask(self) -> None:
+        """Ask it over its socket how it is; before it listens there is no answer."""
+        with suppress(NotAnsweredError):
+            answer = ask(self._config.with_name(CONTROL_SOCKET), "status")
+            self.evidence.answers.append((time.time_ns(), answer))
+
+    def _damage(self) -> None:
+        """Let a page of the spool be lost: what is set aside is searched too."""
+        with (self._rooms[0] / "spool.db").open("r+b") as file:
+            file.seek(2 * PAGE_SIZE)  # after the header's and the pointers' own: a table's root
+            file.write(b"\xff" * PAGE_SIZE)
 
     def _said(self) -> str:
         return ":\n" + (self._folder / "daemon.log").read_text(errors="replace")[-2000:]
@@ -252,6 +277,7 @@ class Site:
                     content = file.read_bytes()
                 except FileNotFoundError:  # gone meanwhile
                     continue
+                evidence.set_aside += "damaged" in file.name
                 if file.name.startswith("core"):
                     evidence.cores.append(file.name)
                 copy = copies / file.relative_to(self._folder)
@@ -263,7 +289,11 @@ class Site:
     def _all(self) -> Evidence:
         """Put together what was left, each different content once."""
         self._log.flush()
-        left = {"log": (self._folder / "daemon.log").read_bytes(), "wire": b"".join(self._carried)}
+        left = {
+            "log": (self._folder / "daemon.log").read_bytes(),
+            "wire": b"".join(self._carried),
+            "socket": json.dumps(self.evidence.answers, ensure_ascii=False).encode(),
+        }
         files = sorted((self._folder / "copies").rglob("*"))
         contents = {file.read_bytes(): file for file in files if file.is_file()}
         whole: list[bytes] = []

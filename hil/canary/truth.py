@@ -1,8 +1,13 @@
-"""The true counts, as the process had them in memory, and the released figures beside them."""
+"""The true counts, as the process had them in memory, and the released figures beside them.
+
+A released figure may equal the true count as often as chance has it: discrete Laplace noise is 0
+with probability tanh(epsilon / 2), 12.4 % at 1/4. More often is a leak; fewer is as suspicious.
+"""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,8 +100,10 @@ def strangers(evidence: Evidence) -> int:
     for number in seconds:
         for beat in pattern.second(number):
             beats[beat.sensor, beat.way].append(beat.at_ns)
-    return sum(
-        not any(abs(each.boot_ns - at_ns) < NEAR_NS for at_ns in beats[each.sensor, each.way])
-        for each in evidence.crossed
-        if each.sensor in PINS
-    )
+    found = 0
+    for each in evidence.crossed:
+        if each.sensor in PINS:
+            own = beats[each.sensor, each.way]  # in order
+            at = bisect_left(own, each.boot_ns - NEAR_NS)
+            found += at == len(own) or own[at] > each.boot_ns + NEAR_NS
+    return found

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from agent.privacy.sampler import discrete_laplace
-from hil.canary.counts import Numbers, Reader, bound
+from hil.canary.counts import Reader
+from hil.canary.links import Numbers, bound
 from hil.canary.pattern import JITTER_NS, MOST, PINS, PULSE_NS, SEAM_NS, WAYS, Pattern, S
 from hil.canary.search import ALPHA, Pieces, Times, unfold
 from hil.canary.site import Crossed, Evidence, Message, published
@@ -299,6 +300,24 @@ def test_the_digits_of_a_figure_are_no_size_and_what_is_hidden_beside_it_is(trut
         reader.messages([message([record("counter-1", 5, values)])])
         sizes.append(reader.numbers.moments["live bytes", 0][UTC_NS // S + 3])
     assert sizes[0] == sizes[1] < sizes[2]
+
+
+def test_an_answer_is_read_but_for_what_was_released(truth: Truth) -> None:
+    known = record("counter-1", 5, {"towards": figure(9), "noise_sd": 5.64})
+    crowd = {"sensor": "counter-1", "alert": "crowding", "text": {"en": "about 55"}}
+    answer: Document = {
+        "uptime_s": 7.5,
+        "alerts": [crowd],
+        "uplink": {"lanes": {"alert": {"records_waiting": 1}, "live": {"records_waiting": 20}}},
+        "sensors": [{"id": "counter-1", "state": "ok", "record": known}],
+    }
+    reader = Reader(truth)
+    reader.answers([(UTC_NS, answer)])
+    numbers, second = reader.numbers, UTC_NS // S
+    assert numbers.released == {("counter-1", "towards", second + 5): 9}
+    told = {path for path, half_ns in numbers.moments if not half_ns}
+    assert told >= {"socket uptime_s", "socket uplink.lanes.live.records_waiting"}
+    assert not [path for path in told if "alert" in path or "record." in path]
 
 
 def test_lines_and_their_numbers_are_taken_down(truth: Truth) -> None:
