@@ -671,7 +671,9 @@ class Spool:
         self._db = database
         self._moves += 1
         self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id, self._moved)
-        self._book = Book(database, self._terms, self._boot_id, self.run)
+        self._book = Book(
+            database, self._terms, self._boot_id, self.run, room_bytes=self._room_bytes // 8
+        )
 
     def _moved(self) -> None:
         self._moves += 1
