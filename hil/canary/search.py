@@ -1,7 +1,8 @@
 """What is looked for in bytes: frames, and the times of crossings.
 
 Both may lie in any form: `unfold` makes of some bytes all that they might hold (inflated, from
-hexadecimal, from base64, with the escapes of Python and JSON undone, from lists of numbers). Then
+hexadecimal, from base64, with the escapes of Python and JSON undone, from lists of bytes, and of
+temperatures as a thermal array's driver has them). Then
 
 - a frame, or a piece of one of nine bytes and more, that occurs anywhere is found. By chance that
   has a probability below 1e-9: 10,000 pieces in 10^8 bytes, nine bytes each;
@@ -21,6 +22,7 @@ from __future__ import annotations
 import binascii
 import math
 import re
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -36,11 +38,13 @@ DEPTH = 3  # what is in a hexadecimal text of a deflated message
 INFLATED_MOST = 2**20
 LEAST = 12  # bytes, of something worth unfolding
 
-_ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
+_DEFLATED = re.compile(rb"\x78[\x01\x5e\x9c\xda]|\x1f\x8b\x08")  # zlib, gzip
 _HEX = re.compile(rb"[0-9a-fA-F]{%d,}" % (2 * LEAST))
 _SPACED_HEX = re.compile(rb"(?:(?:0x)?[0-9a-fA-F]{2}[ ,:]{1,2}){%d,}[0-9a-fA-F]{2}" % LEAST)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 _LIST = re.compile(rb"(?:\d{1,3}, ?){%d,}\d{1,3}" % LEAST)
+_NUMBERS = re.compile(rb"(?<![\d.])\d{1,4}+(?:\.\d*+)?+(?:[,;\s]++-?\d{1,4}+(?:\.\d*+)?+){7,}")
+_STEPS = (1, 4, 10)  # of a degree: the number as sent, and in the arrays' steps
 _ESCAPE = re.compile(rb"""\\(?:x([0-9a-fA-F]{2})|u00([0-9a-fA-F]{2})|([nrt\\'"]))""")
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -78,6 +82,10 @@ def _inside(data: bytes) -> Iterator[bytes]:
         numbers = [int(each) for each in run.split(b",")]
         if max(numbers) < 256:
             yield bytes(numbers)
+    for run in set(_NUMBERS.findall(data)):
+        degrees = [float(each) for each in re.split(rb"[,;\s]+", run)]
+        for steps in _STEPS:
+            yield b"".join(struct.pack("<h", round(each * steps) & 0xFFF) for each in degrees)
     if b"\\" in data:
         plain = _ESCAPE.sub(_unescaped, data)
         if plain != data:
@@ -85,9 +93,9 @@ def _inside(data: bytes) -> Iterator[bytes]:
 
 
 def inflated(data: bytes) -> Iterator[bytes]:
-    """Yield every zlib stream, or what can be read of it before it is torn."""
-    for begin in _ZLIB.finditer(data):
-        reader, stream = zlib.decompressobj(), data[begin.start() :]
+    """Yield every zlib or gzip stream, or what can be read of it before it is torn."""
+    for begin in _DEFLATED.finditer(data):
+        reader, stream = zlib.decompressobj(zlib.MAX_WBITS | 32), data[begin.start() :]
         found = bytearray()
         try:
             for at in range(0, len(stream), 256):  # what comes before a tear is kept

@@ -92,7 +92,7 @@ class Site:
         to_second_ns = S - look.utc_ns % S
         self.evidence = Evidence(Pattern(seed, look.boot_ns + to_second_ns))
         self._heard = threading.Condition()
-        self._carried: list[bytes] = []
+        self._carried: list[bytearray] = []  # each connection's, either way
         self._broker = Mosquitto(extra=("log_type none", "max_queued_messages 0"))
         self._broker.start()
         self._relay = Relay(self._broker.host, self._broker.port, new_ear=self._new_ear)
@@ -249,11 +249,12 @@ class Site:
                     self._heard.notify_all()
 
     def _new_ear(self) -> Ear:
-        framer = PacketFramer()
+        framer, ways = PacketFramer(), {True: bytearray(), False: bytearray()}
+        self._carried += ways.values()
 
         def hear(to_target: bool, chunk: bytes) -> None:
             with self._heard:
-                self._carried.append(chunk)
+                ways[to_target] += chunk
                 for first, body in framer.feed(chunk) if to_target else ():
                     if message := published(first, body):
                         self.evidence.messages.append(message)
@@ -291,7 +292,7 @@ class Site:
         self._log.flush()
         left = {
             "log": (self._folder / "daemon.log").read_bytes(),
-            "wire": b"".join(self._carried),
+            "wire": b"\n".join(self._carried),
             "socket": json.dumps(self.evidence.answers, ensure_ascii=False).encode(),
         }
         files = sorted((self._folder / "copies").rglob("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import random
 import sqlite3
@@ -16,6 +17,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.privacy.sampler import discrete_laplace
@@ -99,6 +101,7 @@ WRAPS: dict[str, Wrap] = {
     "a list": lambda frame: json.dumps(list(frame)).encode(),
     "JSON": lambda frame: json.dumps(frame.decode("latin-1")).encode(),
     "deflated": zlib.compress,
+    "in gzip": gzip.compress,
     "deflated hexadecimal": lambda frame: zlib.compress(frame.hex().encode()),
     "deflated, in base64": lambda frame: base64.b64encode(zlib.compress(frame)),
 }
@@ -117,6 +120,19 @@ def test_a_frame_is_found_in_every_form(wrap: Wrap) -> None:
     for before in (around[0] + b"\n", around[0] + b"\n" * 4):
         assert found(FRAME, before + wrapped + b"\n" + around[1])
     assert not found(FRAME, around[0] + wrap(FRAME[:-1] + b"\0") + around[1])
+
+
+@pytest.mark.parametrize("written", [json.dumps, repr, lambda row: str(np.array(row))])
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_a_picture_is_found_in_its_temperatures(
+    written: Callable[[list[float]], str], steps: int
+) -> None:
+    dice = random.Random(4)
+    picture = [dice.randrange(60, 120) for _ in range(16)]
+    sent = struct.pack("<16h", *picture)
+    text = f"image={written([each / steps for each in picture])} sensor=hall-1"
+    assert found(sent[:16], text.encode())
+    assert not found(sent[:16][::-1], text.encode())
 
 
 def test_a_deflated_frame_is_found_where_its_stream_is_torn() -> None:
