@@ -57,7 +57,7 @@ from .figures import Figure, document, table
 
 WRONG = 1
 EPSILON = Fraction(FlowTable().epsilon)
-CROSSINGS, SPOILED_CROSSINGS = 10_000, 8000
+CROSSINGS, SPOILED_CROSSINGS = 10_000, 9000
 PIXELS = 16  # bytes of a picture that are a piece of their own
 FRAME_BYTES = 9  # the shortest
 SEPARATOR = b"\n" * 16

@@ -3,9 +3,10 @@
 What stands in a record is held against the counts of that sensor's window, for each counter and for
 all together; what names no window, against all windows of the last seconds. Compared is by ranks
 (Spearman): a number that rises with the count is found, whatever its scale, and one wild value
-proves nothing. A number's changes from second to second are tried as well. The bound of |r| is that
-which the largest of all of them passes by chance once in a million runs: by Fisher's
-transformation, at `ALPHA` divided by how many were compared.
+proves nothing. How often it is the count itself is asked too, and a number's changes from second to
+second are tried as well. The bound is that which the largest of all of them passes by chance once
+in a million runs: `ALPHA` divided by how many were compared, by Fisher's transformation of r and by
+a binomial's tail.
 
 The counts are dealt out by dice, second for second, so that nothing honest can follow them: only
 the counters that play the pattern are looked at here, in seconds in which they were heard out.
@@ -14,20 +15,22 @@ the counters that play the pattern are looked at here, in seconds in which they 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import eq
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from .pattern import PINS, WAYS
-from .search import ALPHA
+from .search import ALPHA, at_least
 from .truth import Series, Truth
 
 LEAST_SECONDS = 20  # in which a number is known: fewer can follow anything
+CERTAIN_Z = 8.0  # of a chance below 1e-15
 LAGS_S = range(9)  # a window is closed two seconds after its end, its record leaves soon after
 
 
@@ -37,11 +40,11 @@ class Link:
 
     number: str
     counts: str
-    r: float
-    z: float  # of r, as a standard normal's value
+    how: str
+    z: float  # as a standard normal's value
 
     def __str__(self) -> str:
-        return f"{self.number} follows {self.counts}: r {self.r:.2f}"
+        return f"{self.number} {self.how} {self.counts}"
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ def _compared_at_once(
             pairs += zip(*(np.array(side) - np.mean(side) for side in sides), strict=True)
     if pairs:
         true, told = zip(*pairs, strict=True)
-        yield from _links(f"{path} of all counters", {name: true}, told)
+        yield from _following(f"{path} of all counters", {name: true}, told)
 
 
 def _compared(
@@ -107,20 +110,36 @@ def _compared(
         for lag_s in lags_s:
             shared = [at for at in next(iter(counts.values())) if at + lag_s in one]
             true = {name: tuple(each[at] for at in shared) for name, each in counts.items()}
-            yield from _links(label, true, tuple(one[at + lag_s] for at in shared))
+            told = tuple(one[at + lag_s] for at in shared)
+            if len(told) >= LEAST_SECONDS:
+                yield from _following(label, true, told)
+                yield from _equal(label, true, told)
 
 
-def _links(
+def _following(
     label: str, counts: Mapping[str, tuple[float, ...]], told: tuple[float, ...]
 ) -> Iterator[Link]:
-    if len(told) < LEAST_SECONDS:
-        return
     for name, true in counts.items():
         r = float(_ranks(true) @ _ranks(told))
         if r:
             reach = math.atanh(max(-0.999999, min(0.999999, r)))
             # 1.06: the variance of Spearman's r (Fieller, Hartley, Pearson 1957).
-            yield Link(label, name, r, abs(reach) * math.sqrt((len(told) - 3) / 1.06))
+            z = abs(reach) * math.sqrt((len(told) - 3) / 1.06)
+            yield Link(label, name, f"(r {r:.2f}) follows", z)
+
+
+def _equal(
+    label: str, counts: Mapping[str, tuple[float, ...]], told: tuple[float, ...]
+) -> Iterator[Link]:
+    """Count how often the number is the count; by chance as often as each value of it occurs."""
+    of, often = len(told), Counter(told)
+    for name, true in counts.items():
+        hits = sum(map(eq, true, told))
+        if hits:
+            share = (sum(often[each] for each in true) / of + 1) / of
+            chance = at_least(hits, of, min(0.9, share))
+            z = NormalDist().inv_cdf(1 - chance / 2) if chance > 1e-15 else CERTAIN_Z
+            yield Link(label, name, f"is {hits} times of {of}", z)
 
 
 @lru_cache(2**14)

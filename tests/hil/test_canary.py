@@ -238,6 +238,16 @@ def test_a_number_that_follows_the_count_is_found(truth: Truth, lag_s: int) -> N
     assert least_gap(numbers, truth) > 0
 
 
+def test_a_number_that_is_the_count_every_other_time_is_found(truth: Truth) -> None:
+    dice, numbers = random.Random(1), Numbers()
+    for second, count in truth.of_all()["counter-5"].items():
+        is_told = second % 2
+        numbers.moments["events", 0][second] = count if is_told else dice.randrange(48)
+    (found,) = [link for link in numbers.links(truth) if link.z > bound(numbers.links(truth))]
+    assert found.counts == "counter-5"
+    assert found.how.startswith("is ")
+
+
 def test_a_total_that_grows_with_the_count_is_found(truth: Truth) -> None:
     numbers, total = Numbers(), 0.0
     for second, count in sorted(truth.of_all()["all"].items()):
