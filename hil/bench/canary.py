@@ -57,7 +57,7 @@ from .figures import Figure, document, table
 
 WRONG = 1
 EPSILON = Fraction(FlowTable().epsilon)
-CROSSINGS, SPOILED_CROSSINGS = 10_000, 9000
+CROSSINGS, SPOILED_CROSSINGS = 10_000, 8000
 PIXELS = 16  # bytes of a picture that are a piece of their own
 FRAME_BYTES = 9  # the shortest
 SEPARATOR = b"\n" * 16
@@ -207,7 +207,7 @@ def rows(crossings: int) -> tuple[Figure, ...]:
         Figure("cores", "core dumps", 0),
         Figure("answers", "over the control socket", 10, True),
         Figure("set_aside", "copies of a damaged spool", 1, True),
-        Figure("bytes", "searched, each different content once"),
+        Figure("bytes", "searched, each different page once"),
         Figure("streams", "in which they were searched, unfolded ones included"),
         Figure("packs", "rows of deflated records, seen in copies", 1, True),
         Figure("frame_pieces", "looked for"),
@@ -232,12 +232,18 @@ def watch(folder: Path, crossings: int, seed: int, leaks: Sequence[str] = ()) ->
         return site.live_briefly(crossings) if leaks else site.live_through(crossings)
 
 
+def _looked_at(folder: Path, crossings: int, seed: int, leaks: Sequence[str] = ()) -> Verdict:
+    return examine(watch(folder, crossings, seed, leaks))
+
+
 def measure(folder: Path, crossings: int, seed: int, say: Say = lambda _: None) -> dict[str, float]:
     """Return every figure; the honest and the spoiled gateway live at the same time."""
     with ThreadPoolExecutor(2) as both:
-        honest = both.submit(watch, folder / "honest", crossings, seed)
-        spoiled = both.submit(watch, folder / "spoiled", SPOILED_CROSSINGS, seed + 1, list(LEAKS))
-    verdict, other = examine(honest.result()), examine(spoiled.result())
+        honest = both.submit(_looked_at, folder / "honest", crossings, seed)
+        spoiled = both.submit(
+            _looked_at, folder / "spoiled", SPOILED_CROSSINGS, seed + 1, list(LEAKS)
+        )
+    verdict, other = honest.result(), spoiled.result()
     for line in verdict.lines():
         say(f"FOUND {line}")
     for line in other.lines():
@@ -262,9 +268,8 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="yukimi-canary-") as name:
         folder = Path(name)
         if arguments.leak:
-            verdict = examine(
-                watch(folder / "spoiled", SPOILED_CROSSINGS, arguments.seed, [arguments.leak])
-            )
+            leaks = [arguments.leak]
+            verdict = _looked_at(folder / "spoiled", SPOILED_CROSSINGS, arguments.seed, leaks)
             print("\n".join(verdict.lines()) or "nothing found")
             return WRONG if verdict.lines() else 0
         values = measure(

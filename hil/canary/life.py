@@ -10,9 +10,11 @@ A gateway may be spoiled: each of `LEAKS` lets something out that must be found.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -58,6 +60,7 @@ def live() -> int:
         place = importlib.import_module(module)
         assert getattr(place, constant) > 0  # noqa: S101  (else it has another name by now)
         setattr(place, constant, value)
+    faulthandler.register(signal.SIGUSR1)  # all threads, into the log
     tell = _teller(pipe)
     _play(Pattern(seed, origin_ns), tell)
     _listen(tell)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,10 @@ from .pattern import Pattern, S
 WAIT_S = 90.0  # for anything that must happen; no promise about how fast it does
 COPY_EVERY_S = 2.0  # while it runs: what is deleted soon is seen too
 ASK_EVERY_S = 0.9
+
+# Source: https://www.sqlite.org/fileformat.html, section 4.1.
+WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +193,14 @@ class Site:
     def _stop(self) -> None:
         assert self._process is not None  # noqa: S101
         self._process.terminate()
-        if self._process.wait(WAIT_S):
-            raise CanaryError(f"the gateway ended with {self._process.returncode}{self._said()}")
+        try:
+            code = self._process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGUSR1)  # where it stands is in its log then
+            time.sleep(1.0)
+            raise CanaryError(f"the gateway does not stop{self._said()}") from None
+        if code:
+            raise CanaryError(f"the gateway ended with {code}{self._said()}")
         self._listener.join()
         self.evidence.stops += 1
         self._copy()
@@ -230,7 +241,7 @@ class Site:
             file.write(b"\xff" * PAGE_SIZE)
 
     def _said(self) -> str:
-        return ":\n" + (self._folder / "daemon.log").read_text(errors="replace")[-2000:]
+        return ":\n" + (self._folder / "daemon.log").read_text(errors="replace")[-6000:]
 
     # What is heard and left
 
@@ -288,22 +299,36 @@ class Site:
         (evidence.copies if has_ended else evidence.glimpses).append(copies / "state")
 
     def _all(self) -> Evidence:
-        """Put together what was left, each different content once."""
+        """Put together what was left, each different page once."""
         self._log.flush()
         left = {
             "log": (self._folder / "daemon.log").read_bytes(),
             "wire": b"\n".join(self._carried),
             "socket": json.dumps(self.evidence.answers, ensure_ascii=False).encode(),
         }
-        files = sorted((self._folder / "copies").rglob("*"))
-        contents = {file.read_bytes(): file for file in files if file.is_file()}
-        whole: list[bytes] = []
-        for content in sorted(contents, key=len, reverse=True):
-            if content and not any(other.startswith(content) for other in whole):  # a log grows
-                whole.append(content)
-                left[f"disk {contents[content].relative_to(self._folder / 'copies')}"] = content
+        seen: set[bytes] = set()
+        for file in sorted((self._folder / "copies").rglob("*")):
+            if file.is_file():
+                new = [each for each in parts(file.read_bytes()) if each not in seen]
+                seen.update(new)
+                if new:
+                    left[f"disk {file.relative_to(self._folder / 'copies')}"] = b"\n".join(new)
         self.evidence.left = left
         return self.evidence
+
+
+def parts(content: bytes) -> list[bytes]:
+    """Cut a database or a WAL into its pages, a page of a WAL with its header; else do not cut.
+
+    Most of a copy is what the one before it was. What lies in two pages is torn in the file too.
+    """
+    begin, length = 0, max(1, len(content))
+    if content.startswith(b"SQLite format 3\0"):
+        length = PAGE_SIZE
+    elif content[:4] in WAL_MAGIC:
+        begin, length = WAL_HEADER_BYTES, PAGE_SIZE + FRAME_HEADER_BYTES
+    head = [content[:begin]] if begin else []
+    return head + [content[at : at + length] for at in range(begin, len(content), length)]
 
 
 def published(first: int, body: bytes) -> Message | None:

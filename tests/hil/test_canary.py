@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 
 from agent.privacy.sampler import discrete_laplace
+from agent.spoolfile import PAGE_SIZE
 from hil.canary.counts import Reader
 from hil.canary.links import Numbers, bound
 from hil.canary.pattern import JITTER_NS, MOST, PINS, PULSE_NS, SEAM_NS, WAYS, Pattern, S
 from hil.canary.search import ALPHA, Pieces, Times, unfold
-from hil.canary.site import Crossed, Evidence, Message, published
+from hil.canary.site import Crossed, Evidence, Message, parts, published
 from hil.canary.truth import Figures, Truth, strangers
 
 UTC_NS = 1_795_902_700 * S  # what second 0 of the pattern is
@@ -363,7 +364,28 @@ def test_honest_noise_is_as_often_zero_as_by_chance_and_other_noise_is_not() -> 
     assert Figures([each for each in honest if each]).chance(0.25) < ALPHA, "too seldom"
 
 
-# The wire
+# The wire and the files
+
+
+def test_a_database_and_its_wal_are_cut_into_pages_and_nothing_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "spool.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE kept (body)")
+        for number in range(20):
+            database.execute("INSERT INTO kept VALUES (?)", (f"{number}" * 100,))
+        wal = file.with_name("spool.db-wal").read_bytes()
+        before = parts(wal)
+        database.execute("INSERT INTO kept VALUES (1)")
+        after = parts(file.with_name("spool.db-wal").read_bytes())
+    pages = parts(file.read_bytes())
+    assert b"".join(pages) == file.read_bytes()
+    assert {len(page) for page in pages} == {PAGE_SIZE}
+    assert b"".join(before) == wal
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 1
+    assert parts(b'{"schema":1}') == [b'{"schema":1}']
 
 
 def test_a_message_is_cut_out_of_its_packet() -> None:
