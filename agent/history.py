@@ -21,7 +21,7 @@ from .record import AlertRecord, Record, utc_text
 SLOT_S = 300
 DAY_S = 86_400
 SLOTS = DAY_S // SLOT_S
-QUANTITIES = 8  # of a sensor: less than 10 kB
+QUANTITIES = 8  # of a sensor: 11 kB
 WINDOWS = 97  # of people: a day of 15 minutes each
 ALERT_EDGES = 200
 OUTAGES = 100
@@ -206,6 +206,17 @@ class History:
                 "start": utc((now_slot - SLOTS + 1) * SLOT_NS),
                 "means": {name: each.until(now_slot) for name, each in means.items()},
             }
+
+    def outages_document(self, now_s: float, utc: Utc) -> list[Document]:
+        """Return when there was no connection, the oldest first."""
+        return [
+            {
+                "start": utc(round(since_s * 1e9)),
+                "end": None if until_s is None else utc(round(until_s * 1e9)),
+                "reason": why or None,
+            }
+            for since_s, until_s, why in self.outages.spans(now_s - DAY_S)
+        ]
 
     def alert_edges(self, now_s: float, utc: Utc) -> list[Document]:
         """Return what was raised, updated and cleared, the oldest first."""
