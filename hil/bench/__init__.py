@@ -10,6 +10,7 @@ BENCHES = {
     "accuracy": "recorded pedestrians with the noise of a release: how far off is an hour, a day",
     "alerts": "from a reading that crosses the line to the broker's acknowledgement",
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
+    "canary": "known people pass; then every byte on disk, in the log and on the wire is searched",
     "counting": "people: recordings with known crossings, simulated crowds, doors and draughts",
     "decoders": "what each driver costs a frame",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
