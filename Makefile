@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify powercut chaos fuzz clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fuzz clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -34,6 +34,9 @@ bench: $(VENV)/.dev $(VENV)/.tools ## a million waiting records: how fast they l
 
 certify: $(VENV)/.hil ## the promise about people: a million windows in, epsilon measured from what comes out
 	$(BIN)/python -m hil bench privacy
+
+canary: $(VENV)/.dev $(VENV)/.tools ## the same from the other side: a known crowd, then every byte of disk, log and wire is searched
+	$(BIN)/python -m hil bench canary
 
 powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is lost; without syncs, something is
 	$(SUDO) $(BIN)/python -m hil.powercut --cuts 500
