@@ -19,7 +19,7 @@ from urllib.parse import quote
 from config.text import Text
 
 from .spoolfile import READ_ERRORS, SCHEMA_VERSION, SpoolError, beside, is_damage
-from .spoolview import About, Figures, Slice, entries_after, figures_of
+from .spoolview import About, Figures, LedgerSlice, Slice, entries_after, figures_of, ledger_after
 
 CHANGED = Text(
     "{path}: changed while it was read: a gateway runs on it; ask again",
@@ -104,6 +104,13 @@ class RestingSpool:
         """Return how much waits. Raises SpoolError."""
         try:
             return figures_of(self._db)
+        except READ_ERRORS as exc:
+            raise self._error(exc) from exc
+
+    def ledger(self, after_n: int) -> LedgerSlice:
+        """Return the ledger's next lines after a number. Raises SpoolError."""
+        try:
+            return ledger_after(self._db, after_n)
         except READ_ERRORS as exc:
             raise self._error(exc) from exc
 

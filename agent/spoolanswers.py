@@ -20,14 +20,17 @@ from .spoolview import (
     FROM_THE_FIRST,
     About,
     Figures,
+    LedgerSlice,
     Slice,
     Waiting,
     entries_after,
     figures_of,
+    ledger_after,
 )
 from .words import Words
 
 FIGURES, SLICE, CHECK = "spool_figures", "spool_slice", "spool_check"
+LEDGER = "ledger"
 ASK_AGAIN_S = 1.0
 
 Document = dict[str, Any]
@@ -61,7 +64,12 @@ class SpoolAnswers:
 
     def by_name(self) -> dict[str, Answer]:
         """Return what can be asked."""
-        own = {FIGURES: self._figures, SLICE: self._slice, CHECK: self._check}
+        own = {
+            FIGURES: self._figures,
+            SLICE: self._slice,
+            LEDGER: self._ledger,
+            CHECK: self._check,
+        }
         return {name: _told(answer) for name, answer in own.items()}
 
     def stop(self) -> None:
@@ -84,6 +92,13 @@ class SpoolAnswers:
             lambda database, done: entries_after(database, after_id, done)
         )
         return {"entries": [each.json() for each in entries], "moves": moves}
+
+    def _ledger(self, arguments: Mapping[str, Any]) -> Document:
+        after_n = arguments.get("after")
+        if type(after_n) is not int:
+            after_n = 0
+        found, _ = self._spool.look(lambda database, _: ledger_after(database, after_n))
+        return found.json()
 
     def _check(self, _arguments: Mapping[str, Any]) -> Document:
         """Begin to read the file through, or say what came of it."""
@@ -123,6 +138,10 @@ class AskedSpool:
     def figures(self) -> Figures:
         """Return how much waits. Raises SpoolError."""
         return Figures.from_json(self._ask(FIGURES, {})["figures"])
+
+    def ledger(self, after_n: int) -> LedgerSlice:
+        """Return the ledger's next lines after a number. Raises SpoolError."""
+        return LedgerSlice.from_json(self._ask(LEDGER, {"after": after_n}))
 
     def what_is_wrong(self) -> str | None:
         """Have the gateway read the whole file; return what is wrong. Raises SpoolError."""

@@ -23,6 +23,7 @@ from .spoolfile import checksum
 FROM_THE_FIRST = -(2**63)
 SLICE_BYTES = 2**18  # of bodies in a slice, or one entry
 SLICE_ENTRIES = 1000
+LEDGER_LINES = 500  # in a slice, some 400 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,23 @@ class Slice:
 
     entries: list[Waiting]
     moves: int  # how often entries changed their places so far: what was not yet seen may be behind
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSlice:
+    """The next lines of the ledger, by number and text; none: that was all."""
+
+    rows: list[tuple[int, str]]
+    days: int  # that were closed so far, which takes lines away
+
+    def json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, shown: dict[str, Any]) -> Self:
+        """Take what `json` returned. Raises TypeError."""
+        return cls([(n, text) for n, text in shown["rows"]], shown["days"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +190,9 @@ class Source(Protocol):
     def figures(self) -> Figures:
         """Return how much waits. Raises SpoolError."""
 
+    def ledger(self, after_n: int) -> LedgerSlice:
+        """Return the ledger's next lines after a number. Raises SpoolError."""
+
     def what_is_wrong(self) -> str | None:
         """Read the whole file; return what is wrong with it. Raises SpoolError."""
 
@@ -221,6 +242,36 @@ def walk(source: Source, taker: Taker) -> Iterator[bytes]:
         after_id, moves = FROM_THE_FIRST, None
         taker.begin_again()
     raise RestlessError(RESTLESS)
+
+
+def ledger_of(source: Source) -> list[tuple[int, str]]:
+    """Return all lines of the ledger by number and text. Raises SpoolError, RestlessError."""
+    for _ in range(PASSES):
+        rows: list[tuple[int, str]] = []
+        days = None
+        while True:
+            found = source.ledger(rows[-1][0] if rows else 0)
+            if days not in (None, found.days):
+                break
+            days = found.days
+            if not found.rows:
+                return rows
+            rows += found.rows
+    raise RestlessError("the ledger changed too often while it was read; try again")
+
+
+def ledger_after(
+    database: sqlite3.Connection, after_n: int, _without_ids: Collection[int] = ()
+) -> LedgerSlice:
+    """Return the ledger's next lines after a number; none of a spool that never had one."""
+    is_there = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
+    if is_there is None:
+        return LedgerSlice([], 0)
+    rows = database.execute(
+        "SELECT n, body FROM ledger WHERE n > ? ORDER BY n LIMIT ?", (after_n, LEDGER_LINES)
+    ).fetchall()
+    (days,) = database.execute("SELECT count(*) FROM ledger WHERE line = 'day'").fetchone()
+    return LedgerSlice([(row[0], str(row[1])) for row in rows], days)
 
 
 def entries_after(
