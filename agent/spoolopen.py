@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,19 @@ def open_spool(
         with RestingSpool(file, gateway=gateway) as resting:
             yield resting
         return
-    asking = Asking(socket_path(config_file), timeout_s=ANSWER_S)
-    try:
-        asking.__enter__()
-    except NotAnsweredError:
-        place = place_of(config_file)
-        path, room_bytes = Path(place.spool.path), place.spool.max_bytes
-        with RestingSpool(path, gateway=place.gateway.id, max_bytes=room_bytes) as resting:
-            yield resting
-        return
-    with asking:
-        yield AskedSpool(lambda name, asked: asking.ask(name, **asked))
+    with ExitStack() as stack:
+        source: Source
+        try:
+            asking = stack.enter_context(Asking(socket_path(config_file), timeout_s=ANSWER_S))
+        except NotAnsweredError:
+            place = place_of(config_file)
+            path, room_bytes = Path(place.spool.path), place.spool.max_bytes
+            source = stack.enter_context(
+                RestingSpool(path, gateway=place.gateway.id, max_bytes=room_bytes)
+            )
+        else:
+            source = AskedSpool(lambda name, asked: asking.ask(name, **asked))
+        yield source
 
 
 def named(source: Source) -> dict[str, Any]:
