@@ -102,6 +102,9 @@ class _Page:
             return self._say(words.UNKNOWN)
         return self._local(at_s, "%Y-%m-%d %H:%M:%S" if seconds else "%m-%d %H:%M")
 
+    def _when(self, utc: object) -> Html:
+        return tag("span", self._at(utc), class_="when")
+
     def _local(self, at_s: float, shape: str) -> str:
         return f"{datetime.fromtimestamp(at_s, tz=UTC).astimezone(self._facts.zone):{shape}}"
 
@@ -172,9 +175,10 @@ class _Page:
             yield self._say(words.NOT_CONNECTED)
         if running and (running.get("clock") or {}).get("state") != "synced":
             yield self._say(words.CLOCK_UNKNOWN)
+        told = {alert.get("sensor") for alert in running.get("alerts") or ()}
         for sensor in self._facts.sensors:
             state = (sensor.now or {}).get("state")
-            if state in ("silent", "ignored"):
+            if state in ("silent", "ignored") and sensor.id not in told:
                 shown = self._say(names.STATES[state])
                 yield self._say(words.SILENT, sensor=self._sensor_name(sensor.id), state=shown)
         yield from self._alerts_of("warning")
@@ -257,7 +261,7 @@ class _Page:
         raised = [
             [
                 self._severity(alert.get("severity")),
-                self._at(alert.get("since")),
+                self._when(alert.get("since")),
                 self._of(alert.get("text")),
             ]
             for alert in self._running.get("alerts") or ()
@@ -280,7 +284,7 @@ class _Page:
     def _edge(self, edge: Document) -> Html:
         state = str(edge.get("state"))
         said = self._say(names.EDGES.get(state, Text(state, state)))
-        return joined(tag("code", edge.get("alert")), " ", said)
+        return joined(said, " ", tag("code", edge.get("alert")))
 
     def _severity(self, severity: object) -> Html:
         style = {"critical": "bad", "warning": "warn"}.get(str(severity), "plain")
@@ -369,14 +373,14 @@ class _Page:
         rows = [
             [
                 self._at(each.start),
-                self._say(words.STILL) if each.end is None else self._at(each.end),
+                self._say(words.STILL) if each.end is None else self._when(each.end),
                 each.why[:TEXT_CHARACTERS],
             ]
             for each in facts.outages
         ]
         head = (words.FROM, words.TO, words.WHY)
         return joined(
-            tag("figure", drawn, caption),
+            tag("figure", caption, drawn, class_="strip"),
             self._table(words.STRIP_BAD, head, rows) if rows else "",
         )
 

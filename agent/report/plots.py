@@ -168,7 +168,8 @@ def ticks_of(low: float, high: float) -> list[float]:
     """Return round numbers, three to six, that enclose low..high."""
     if high - low < 1e-9 * max(1.0, abs(low)):
         margin = max(0.5, abs(low) * 0.05)
-        low, high = low - margin, high + margin
+        # What is never below zero is not drawn as if it could be.
+        low, high = (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
     rough = (high - low) / 3
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)

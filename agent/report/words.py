@@ -73,18 +73,20 @@ NO_ROOM = Text(
     "ファイルの大きさを抑えるため図を省略: {names}。",
 )
 PEOPLE = Text(
-    "Published figures, with noise: a single person cannot be told from them."
-    " {noise}Windows below zero are shown as zero.",
-    "公表値です。ノイズを加えてあり、個人は特定できません。{noise}負の値は0と表示します。",
+    "Published figures. {noise}Windows below zero are drawn as zero.",
+    "公表値です。{noise}負の値は0として描いています。",
 )
-NOISE = Text("95 % of them are within {ci95} of the truth. ", "95%は真値±{ci95}以内です。")
+NOISE = Text(
+    "Noise was added before anything was stored (epsilon {epsilon} a crossing); 95 % of them are"
+    " within {ci95} of the count. ",
+    "保存前にノイズを加えてあり（通過1回あたりε={epsilon}）、95%は計数値±{ci95}以内です。",
+)
 COUNTED = Text("People counted", "通行者数")
 DAY_SUM = Text(
     "In all published windows of the 24 hours: {sums}.", "24時間の公表値の合計: {sums}。"
 )
-STATE, LAST = Text("State", "状態"), Text("Last record", "最新の記録")
-DRIVER, BUS = Text("Driver", "ドライバー"), Text("Connection", "接続先")
-WINDOW, EVERY = Text("A record every", "記録間隔"), Text("{seconds} s", "{seconds}秒")
+LAST = Text("Last record", "最新の記録")
+EVERY = Text("a record each {seconds} s", "{seconds}秒ごとに記録")
 TROUBLE = Text("Trouble", "異常")
 QUALITY = Text("Quality", "品質")
 QUALITIES = {
