@@ -271,7 +271,7 @@ class _Page:
             for edge in self._facts.edges
         ]
         head = (words.WHEN, words.WHERE, words.WHAT)
-        since = (words.ALERTS, words.FROM, words.WHAT)
+        since = (words.LEVEL, words.FROM, words.WHAT)
         return joined(
             self._table(words.ALERTS_NOW, since, raised) if raised else self._p(words.NO_ALERTS),
             self._table(words.ALERTS_DAY, head, edges) if edges else self._p(words.NO_EDGES),

@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from html import escape
 
 from config.text import Language, Text
+
+from .html import html
 
 Span = tuple[float, float]  # from, to; UTC in seconds
 
@@ -35,7 +36,7 @@ COUNTS = Text(
 NO_VALUES = Text("No value in these 24 hours.", "この24時間の値はありません。")
 NO_GAPS = Text("No gaps.", "欠測なし。")
 GAPS = Text(
-    "{count} gaps, {hours} hours in all: {spans}.", "欠測{count}回、合計{hours}時間: {spans}。"
+    "Gaps: {count}, {hours} hours in all: {spans}.", "欠測{count}回、合計{hours}時間: {spans}。"
 )
 MORE = Text("and {count} more", "ほか{count}回")
 
@@ -166,7 +167,7 @@ def strip(plot_id: str, told: Sequence[str], spans: Sequence[Span], known: Span,
 
 def ticks_of(low: float, high: float) -> list[float]:
     """Return round numbers, three to six, that enclose low..high."""
-    if high - low < 1e-9 * max(1.0, abs(low)):
+    if high - low < 1e-6 * max(1.0, abs(low)):
         margin = max(0.5, abs(low) * 0.05)
         # What is never below zero is not drawn as if it could be.
         low, high = (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
@@ -192,8 +193,8 @@ def _svg(plot_id: str, told: Sequence[str], inside: str, height: int = HEIGHT) -
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img"'
         f' aria-labelledby="{plot_id}-t" aria-describedby="{plot_id}-d">'
-        f'<title id="{plot_id}-t">{escape(title)}</title>'
-        f'<desc id="{plot_id}-d">{escape(" ".join(rest))}</desc>{inside}</svg>'
+        f'<title id="{plot_id}-t">{html(title)}</title>'
+        f'<desc id="{plot_id}-d">{html(" ".join(rest))}</desc>{inside}</svg>'
     )
 
 
@@ -203,7 +204,7 @@ def _frame(gaps: Sequence[Span], marks: Sequence[tuple[float, str]], day: Day) -
     parts = [_rect("gap", gap, TOP, height, day) for gap in gaps]
     for y, label in marks:
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="y" x="{LEFT - 5}" y="{y + 3.5:.1f}">{escape(label)}</text>')
+        parts.append(f'<text class="y" x="{LEFT - 5}" y="{y + 3.5:.1f}">{html(label)}</text>')
     return "".join(parts) + _hours(day, HEIGHT - BOTTOM)
 
 
