@@ -277,11 +277,6 @@ class Spool:
         with self._lock, self._errors():
             return [] if self.is_volatile else self._book.unsettled()
 
-    def ledger(self) -> list[tuple[int, str]]:
-        """Return the ledger's lines by number and text, oldest first. Raises SpoolError."""
-        with self._lock, self._errors():
-            return self._book.rows()
-
     def peek(
         self,
         *,
@@ -550,28 +545,6 @@ class Spool:
                 raise SpoolError(f"{file}: {exc.strerror}") from exc
         return total
 
-    def figures(self, patience_s: float) -> Figures | None:
-        """Return what there is to say at once; None if the lock is not free within `patience_s`.
-
-        Raises SpoolError.
-        """
-        if not self._lock.acquire(timeout=patience_s):
-            return None
-        try:
-            with self._errors():
-                oldest = self._db.execute(
-                    "SELECT end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
-                    " ORDER BY id LIMIT 1"
-                ).fetchone()
-                return Figures(
-                    self._shelf.waiting_by_run(self._acked),
-                    None if oldest is None else oldest[0],
-                    self._shelf.used_bytes(),
-                    MEMORY_BYTES if self.is_volatile else self._room_bytes,
-                )
-        finally:
-            self._lock.release()
-
     def look(self, question: Callable[[sqlite3.Connection, Collection[int]], T]) -> tuple[T, int]:
         """Ask for what waits; return the answer, and how often entries changed their places.
 
@@ -596,6 +569,28 @@ class Spool:
                 return question(reader, done), moves
         except (OSError, *READ_ERRORS) as exc:  # who only looks mends nothing
             raise SpoolError(f"{self._path}: {exc}") from exc
+
+    def figures(self, patience_s: float) -> Figures | None:
+        """Return what there is to say at once; None if the lock is not free within `patience_s`.
+
+        Raises SpoolError.
+        """
+        if not self._lock.acquire(timeout=patience_s):
+            return None
+        try:
+            with self._errors():
+                oldest = self._db.execute(
+                    "SELECT end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
+                    " ORDER BY id LIMIT 1"
+                ).fetchone()
+                return Figures(
+                    self._shelf.waiting_by_run(self._acked),
+                    None if oldest is None else oldest[0],
+                    self._shelf.used_bytes(),
+                    MEMORY_BYTES if self.is_volatile else self._room_bytes,
+                )
+        finally:
+            self._lock.release()
 
     # The file
 
@@ -676,7 +671,9 @@ class Spool:
         self._db = database
         self._moves += 1
         self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id, self._moved)
-        self._book = Book(database, self._terms, self._boot_id, self.run)
+        self._book = Book(
+            database, self._terms, self._boot_id, self.run, room_bytes=self._room_bytes // 8
+        )
 
     def _moved(self) -> None:
         self._moves += 1

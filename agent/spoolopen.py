@@ -34,18 +34,15 @@ def open_spool(
             yield resting
         return
     with ExitStack() as stack:
-        source: Source
         try:
             asking = stack.enter_context(Asking(socket_path(config_file), timeout_s=ANSWER_S))
         except NotAnsweredError:
             place = place_of(config_file)
             path, room_bytes = Path(place.spool.path), place.spool.max_bytes
-            source = stack.enter_context(
-                RestingSpool(path, gateway=place.gateway.id, max_bytes=room_bytes)
-            )
-        else:
-            source = AskedSpool(lambda name, asked: asking.ask(name, **asked))
-        yield source
+            resting = RestingSpool(path, gateway=place.gateway.id, max_bytes=room_bytes)
+            yield stack.enter_context(resting)
+            return
+        yield AskedSpool(lambda name, asked: asking.ask(name, **asked))
 
 
 def named(source: Source) -> dict[str, Any]:

@@ -177,7 +177,15 @@ class About:
         return asdict(self)
 
 
-class Source(Protocol):
+class Ledgers(Protocol):
+    """What has a ledger to read."""
+
+    def ledger(self, after_n: int) -> LedgerSlice:
+        """Return the ledger's next lines after a number. Raises SpoolError."""
+        ...
+
+
+class Source(Ledgers, Protocol):
     """A spool that can be looked at: a file, or a gateway that runs."""
 
     @property
@@ -189,9 +197,6 @@ class Source(Protocol):
 
     def figures(self) -> Figures:
         """Return how much waits. Raises SpoolError."""
-
-    def ledger(self, after_n: int) -> LedgerSlice:
-        """Return the ledger's next lines after a number. Raises SpoolError."""
 
     def what_is_wrong(self) -> str | None:
         """Read the whole file; return what is wrong with it. Raises SpoolError."""
@@ -244,7 +249,7 @@ def walk(source: Source, taker: Taker) -> Iterator[bytes]:
     raise RestlessError(RESTLESS)
 
 
-def ledger_of(source: Source) -> list[tuple[int, str]]:
+def ledger_of(source: Ledgers) -> list[tuple[int, str]]:
     """Return all lines of the ledger by number and text. Raises SpoolError, RestlessError."""
     for _ in range(PASSES):
         rows: list[tuple[int, str]] = []

@@ -55,6 +55,7 @@ FILE = Text("a spool's file, as of a card in a reader", "保存ファイルを�
 PUBLISHED = Text(
     "batches as the city received them, one a line", "市が受信したバッチ（1行に1件）のファイル"
 )
+WAYS = {"towards": Text("towards", "順方向"), "away": Text("away", "逆方向")}
 IS_THERE = Text(
     "{file}: is there already, and is not overwritten; name another file",
     "{file}: 既にあるため上書きしません。別の名前を指定してください",
@@ -90,7 +91,8 @@ BROKEN = Text("the ledger does not hold: {what}", "台帳との不一致: {what}
 WHAT_NEXT = Text(
     "do not publish further from this device; keep the spool's file and its -wal, and tell who"
     " answers for privacy",
-    "この装置からの公表を止め、保存ファイルと -wal を保全して個人情報保護の担当者に連絡してください",
+    "この装置からの公表を止め、保存ファイルと -wal を保全して、"
+    "個人情報保護の担当者に連絡してください",
 )
 NO_BATCH = Text(
     "{file}, line {line}: is no batch of records: {why}",
@@ -131,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
         complain(exc)
         return BAD_CONFIG
     except NotAnsweredError as exc:
-        complain(exc.text)
+        complain(Text(exc.text.en, exc.text.ja))
         return UNREACHABLE
     except (ChangedError, RestlessError) as exc:
         complain(exc)
@@ -189,7 +191,8 @@ def _sensor(sensor: PlannedSensor) -> Sensor:
 
     table, spec = sensor.table, sensor.driver.spec
     ways = [name for name in spec.directions if name != "total"]
-    named = [_pair(getattr(table.directions, name, None), name) for name in ways]
+    labels = {name: getattr(table.directions, name, None) for name in ways}
+    named = [_pair(label, name) if label else WAYS[name] for name, label in labels.items()]
     return Sensor(_pair(table.label, table.id), spec.title, tuple(named))
 
 

@@ -17,17 +17,26 @@ from .ledger import Claim, Head, Line, Terms
 
 INSERT = "INSERT INTO ledger (n, day, line, body) VALUES (?, ?, ?, ?)"
 OPEN_DAYS = 2  # whose lines are whole
+ROOM_BYTES = 2**23  # of lines that are whole; they take less, but for many sensors in a small spool
+LINE_BYTES = 512
+LEAST_LINES = 16
 CLOSE_ROWS = 1000  # at a time: the spool's log must stay short
 
 
 class Book:
     """The ledger behind one connection, as one life of the daemon writes it.
 
-    Without `terms` it can only be read.
+    Without `terms` it can only be read. Whole lines take about `room_bytes` at most.
     """
 
     def __init__(
-        self, database: sqlite3.Connection, terms: Terms | None, boot_id: str, run: str
+        self,
+        database: sqlite3.Connection,
+        terms: Terms | None,
+        boot_id: str,
+        run: str,
+        *,
+        room_bytes: int = ROOM_BYTES,
     ) -> None:
         self._db = database
         self._known_terms = terms
@@ -35,6 +44,8 @@ class Book:
         self._run = run
         self._has_begun = False
         self._has_more_to_close = False
+        self._whole_lines = max(LEAST_LINES, room_bytes // LINE_BYTES)
+        self._looked_to = 0
 
     def forget(self) -> None:
         """Know nothing any more that a rollback may have undone."""
@@ -97,11 +108,13 @@ class Book:
 
     def unsettled(self) -> list[Claim]:
         """Return what earlier lives reserved, and neither released nor burned."""
+        return [claim for claim in self._open() if claim.run != self._run]
+
+    def _open(self) -> list[Claim]:
         try:
-            claims = ledger.unsettled(self.lines())
+            return ledger.unsettled(self.lines())
         except (KeyError, TypeError, ValueError):  # a line that is none: the audit tells of it
             return []
-        return [claim for claim in claims if claim.run != self._run]
 
     @property
     def _terms(self) -> Terms:
@@ -138,24 +151,36 @@ class Book:
     def _close_days(self, at_ns: int) -> None:
         """Close some lines of days that are over, but for the last; in their order.
 
-        What a day is goes by the clock of that time, which may have been wrong.
+        What a day is goes by the clock of that time, which may have been wrong. Where a day takes
+        more room than there is, its first lines are closed before it is over.
         """
         today = self._terms.day_of(at_ns)
         row = self._db.execute(
-            "SELECT day FROM ledger WHERE day IS NOT NULL ORDER BY n DESC LIMIT 1"
+            "SELECT n, day FROM ledger WHERE day IS NOT NULL ORDER BY n DESC LIMIT 1"
         ).fetchone()
-        if row is None or (row[0] == today and not self._has_more_to_close):
+        if row is None:
             return
+        is_quiet = row[1] == today and not self._has_more_to_close
+        if is_quiet and row[0] - self._looked_to < self._whole_lines // 4:
+            return
+        self._looked_to = row[0]
         rows = self._db.execute(
             "SELECT n, day FROM ledger WHERE day IS NOT NULL ORDER BY n"
         ).fetchall()
         days = [(day, [n for n, _ in group]) for day, group in groupby(rows, lambda row: row[1])]
-        closing = days[: len(days) + (row[0] != today) - OPEN_DAYS]
+        closing = days[: len(days) + (row[1] != today) - OPEN_DAYS]
+        if not closing and len(rows) > self._whole_lines:
+            closing = [(days[0][0], days[0][1][: len(rows) - self._whole_lines // 2])]
         if closing:
             self._close(closing[0][0], _without_hole(closing[0][1][:CLOSE_ROWS]))
-        self._has_more_to_close = bool(closing)
+        self._has_more_to_close = len(closing) > 1 or any(len(n) > CLOSE_ROWS for _, n in closing)
 
     def _close(self, day: str, numbers: Sequence[int]) -> None:
+        """Close these lines, up to the first window that is not settled yet."""
+        until = min((claim.line for claim in self._open()), default=None)
+        numbers = [n for n in numbers if until is None or n < until]
+        if not numbers:
+            return
         place = (numbers[0], numbers[-1])
         rows = self._db.execute(
             "SELECT n, body FROM ledger WHERE n BETWEEN ? AND ? ORDER BY n", place

@@ -41,8 +41,8 @@ EACH_WINDOW = Text(
     "100回中95回は真の値から±{ci95}以内です。通行者がいない時間帯も必ず公表します。",
 )
 NOTHING_ELSE = Text(
-    "No other figure depends on who passes: no alarm, status, log or time of sending.",
-    "警報・状態・動作記録・送信時刻など、ほかの情報は通行者に左右されません。",
+    "Alarms look at these figures only. No status, log or time of sending depends on who passes.",
+    "混雑の警報もこの公表値だけから判断します。状態・動作記録・送信時刻は通行者に左右されません。",
 )
 FACTOR = Text(
     "Differential privacy: whether or not you passed once changes the probability of anything"
@@ -72,7 +72,8 @@ RESTS = Text(
     " the sensor itself sends nothing elsewhere. Not covered: several days and several devices add"
     " up; facts about crowds; what the sensor's maker keeps.",
     "前提: OSの乱数が秘密であること、装置のメモリーが読まれないこと、"
-    "センサー自体が他へ送信しないこと。対象外: 複数日・複数装置の合算、群衆としての事実、センサー製造者が保持する情報。",
+    "センサー自体が他へ送信しないこと。"
+    "対象外: 複数日・複数装置の合算、群衆としての事実、センサー製造者が保持する情報。",
 )
 AUDIT = Text(
     "Every release is written down once in a chained ledger before its noise is drawn; the operator"
@@ -180,4 +181,3 @@ class Notice:
                 for language in ("ja", "en")
             },
         }
-

@@ -9,10 +9,10 @@ from .notice import TITLE, Notice
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 CSS = """
-@page { size: A4; margin: 12mm }
+@page { size: A4; margin: 11mm 12mm }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 186mm; color: #111; background: #fff;
-  font: 9.5pt/1.5 "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", sans-serif }
+  font: 8.8pt/1.45 "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", sans-serif }
 header { border-bottom: 2pt solid #111; padding: 4mm 0 3mm }
 h1 { margin: 0; font-size: 19pt; line-height: 1.3 }
 h1[lang=en] { font-size: 13.5pt; font-weight: 600; color: #333 }
