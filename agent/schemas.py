@@ -445,8 +445,11 @@ def asyncapi() -> dict[str, Any]:
 
 def documents() -> dict[str, str]:
     """Return every generated file: path below docs/ -> text."""
+    from . import control_schemas  # which is made of these models
+
     files = {f"schemas/{name}.json": message_schema(name) for name in MESSAGES}
     files["schemas/config.json"] = config_schema()
+    files |= control_schemas.documents()
     # JSON is YAML too: the document needs no library, and stays exact.
     files["asyncapi.yaml"] = asyncapi()
     texts = {

@@ -32,6 +32,10 @@ VERBS = {
         "設定を検査します。設定ファイルのJSON Schemaも出力できます",
     ),
     "drivers": Text("the device models it can read", "対応している機器の一覧です"),
+    "status": Text(
+        "how the running gateway is, on one screen",
+        "稼働中のゲートウェイの状況を一画面で表示します",
+    ),
     "scan": Text(
         "what is plugged in, which device it looks like, how to configure it",
         "接続されている機器を調べ、機種の候補と設定例を示します",
