@@ -124,11 +124,7 @@ def _asked(facts: Facts, config_file: Path) -> Facts:
     try:
         with Asking(socket_path(config_file)) as asking:
             running = asking.ask("status")
-            day = asking.ask("history")
-            days = {
-                each["id"]: asking.ask("history", sensor=each["id"])["history"]
-                for each in running["sensors"]
-            }
+            day, days = _day(asking, [each["id"] for each in running["sensors"]])
     except NotAnsweredError as exc:
         return replace(facts, why_silent=Text(exc.text.en, exc.text.ja))
     gateway = running["gateway"]
@@ -139,11 +135,22 @@ def _asked(facts: Facts, config_file: Path) -> Facts:
         gateway=gateway["id"],
         label=gateway["label"] or facts.label,
         configuration_id=gateway["config"],
-        sensors=[_sensor(each, days[each["id"]]) for each in running["sensors"]],
+        sensors=[_sensor(each, days.get(each["id"])) for each in running["sensors"]],
         remembers_since=min([gateway["since"], *(each.start for each in outages[:1])]),
         outages=outages,
         edges=day["alerts"],
     )
+
+
+def _day(asking: Asking, sensors: Sequence[str]) -> tuple[Document, dict[str, Document | None]]:
+    """Return the last day of the gateway and of each sensor; a gateway that knows none has none."""
+    try:
+        day: Document = asking.ask("history")
+        return day, {name: asking.ask("history", sensor=name)["history"] for name in sensors}
+    except NotAnsweredError as exc:
+        if exc.is_unreachable:
+            raise
+        return {"outages": [], "alerts": []}, {}
 
 
 def _sensor(now: Document, history: Document | None) -> SensorFacts:

@@ -74,20 +74,28 @@ class Bar:
     down: int | None = None
 
 
-def line_plot(
-    plot_id: str, name: str, unit: str, slots: Sequence[float | None], slot_s: float, day: Day
-) -> str:
-    """Draw means of slots that end with the day; None: nothing was measured."""
-    start_s = day.end_s - len(slots) * slot_s
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Means of slots that follow each other; None: nothing was measured."""
+
+    start_s: float  # UTC
+    slot_s: float
+    values: Sequence[float | None]
+
+
+def line_plot(plot_id: str, name: str, unit: str, means: Means, day: Day) -> str:
+    """Draw means as a line."""
+    start_s, slot_s, slots = means.start_s, means.slot_s, means.values
     points = [
-        (start_s + (at + 0.5) * slot_s, value)
+        (min(day.end_s, start_s + (at + 0.5) * slot_s), value)
         for at, value in enumerate(slots)
         if value is not None and start_s + (at + 1) * slot_s > day.start_s
     ]
     missing = [
         (max(day.start_s, start_s + at * slot_s), start_s + (at + 1) * slot_s)
         for at, value in enumerate(slots)
-        if value is None and start_s + (at + 1) * slot_s > day.start_s
+        # The slot that is not over yet is no gap.
+        if value is None and day.start_s < start_s + (at + 1) * slot_s <= day.end_s
     ]
     gaps = _joined([(day.start_s, start_s), *missing] if start_s > day.start_s else missing)
     told = [day.say(TITLE, name=name), _told(points, unit, day), _gaps_told(gaps, day)]

@@ -12,7 +12,7 @@ from ..rules import CONDITION_NAMES
 from . import names, words
 from .facts import Document, SensorFacts
 from .html import Html, joined, tag
-from .plots import Bar, Day, bar_plot, line_plot, with_unit
+from .plots import Bar, Day, Means, bar_plot, line_plot, with_unit
 
 At = Callable[[object], str]
 Pairs = Callable[[Sequence[tuple[Text, object]]], Html]
@@ -121,9 +121,10 @@ def _values(sensor: SensorFacts, record: Document, day: Day) -> str:
 def _lines(sensor: SensorFacts, plot_id: str, day: Day) -> list[tuple[str, Html]]:
     history = sensor.history or {}
     found = []
-    for index, (name, means) in enumerate((history.get("means") or {}).items()):
+    for index, (name, values) in enumerate((history.get("means") or {}).items()):
+        means = Means(utc_ns(history["start"]) / 1e9, history["slot_s"], values)
         unit, title = names.unit(name), day.say(names.quantity(name))
-        drawn = Html(line_plot(f"{plot_id}-{index}", title, unit, means, history["slot_s"], day))
+        drawn = Html(line_plot(f"{plot_id}-{index}", title, unit, means, day))
         caption = tag("figcaption", tag("b", title), f" {unit}" if unit else "")
         found.append((title, tag("figure", caption, drawn)))
     return found

@@ -19,6 +19,7 @@ from agent.report.plots import (
     WIDTH,
     Bar,
     Day,
+    Means,
     bar_plot,
     line_plot,
     strip,
@@ -40,7 +41,8 @@ def told(svg: str) -> str:
 
 
 def drawn(slots: list[float | None]) -> str:
-    return line_plot("p", "Snow depth", "cm", slots, SLOT_S, DAY)
+    means = Means(END_S - len(slots) * SLOT_S, SLOT_S, slots)
+    return line_plot("p", "Snow depth", "cm", means, DAY)
 
 
 def path_of(svg: str) -> str:
@@ -93,9 +95,19 @@ def test_a_single_value_is_seen() -> None:
     assert re.fullmatch(r"M[\d.]+ [\d.]+h1\.5", path_of(drawn(slots)))
 
 
+def test_the_slot_that_is_not_over_yet_is_no_gap() -> None:
+    values: list[float | None] = [1.0] * 288
+    values[-1] = None
+    means = Means(END_S - 86_400 + 200, SLOT_S, values)
+    svg = line_plot("p", "Snow depth", "cm", means, DAY)
+    # What was before the first slot is not known: that is one.
+    assert [begin for begin, _ in gaps_of(svg)] == [pytest.approx(0)]
+
+
 def test_hours_are_those_of_the_place() -> None:
     tokyo = Day(END_S - 86_400, END_S, ZoneInfo("Asia/Tokyo"), "ja")
-    svg = line_plot("p", "積雪深", "cm", [1.0] * 288, SLOT_S, tokyo)
+    means = Means(END_S - 86_400, SLOT_S, [1.0] * 288)
+    svg = line_plot("p", "積雪深", "cm", means, tokyo)
     labels = [e.text for e in parsed(svg).iter("text") if e.get("class") == "x"]
     assert labels == ["18:00", "00:00", "06:00", "12:00"]
     assert "最低 1 cm、最高 1 cm" in told(svg)
@@ -120,8 +132,9 @@ def test_whatever_was_measured_is_drawn_within_its_frame(slots: list[float | Non
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
 def test_the_scale_encloses_all_values_with_few_round_numbers(low: float, span: float) -> None:
     ticks = ticks_of(low, low + span)
-    assert ticks[0] <= low + 1e-6 * max(1, abs(low))
-    assert ticks[-1] >= low + span - 1e-6 * max(1, abs(low + span))
+    little = 1e-6 * (ticks[1] - ticks[0])
+    assert ticks[0] <= low + little
+    assert ticks[-1] >= low + span - little
     assert 2 <= len(ticks) <= 6
     steps = {round(b - a, 9) for a, b in pairwise(ticks)}
     assert max(steps) - min(steps) < 1e-6 * max(steps)
