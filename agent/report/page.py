@@ -258,6 +258,10 @@ class _Page:
     # Sections
 
     def _alerts(self) -> Html:
+        if not self._running:
+            left = (self._facts.spool or {}).get("alarms")
+            told = self._p(words.ALERTS_LEFT, count=left) if left else ""
+            return joined(self._p(words.ALERTS_UNKNOWN), told)
         raised = [
             [
                 self._severity(alert.get("severity")),

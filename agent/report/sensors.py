@@ -59,7 +59,9 @@ def sensor_section(
         tag("p", day.say(words.NO_ROOM, names=separator.join(left_out)), class_="soft")
         if left_out
         else "",
-        tag("p", _about_people(sensor, day), class_="soft") if sensor.counts_people else "",
+        tag("p", _about_people(sensor, day), class_="soft")
+        if sensor.counts_people and sensor.now
+        else "",
         tag("p", day.say(words.NOT_YET), class_="soft") if sensor.now and not plots else "",
         pairs(_pairs(sensor, day, at)),
     )

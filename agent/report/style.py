@@ -79,7 +79,7 @@ margin:1rem 0 0;background:{RULE};border:1px solid {RULE}}}
 .figures dt{{color:{SOFT};font-size:.8125rem}}
 .figures dd{{margin:0;font-size:1.125rem;font-weight:600;line-height:1.35}}
 .figures dd small{{display:block;font-size:.8125rem;font-weight:400;color:{SOFT}}}
-.pairs{{display:grid;grid-template-columns:minmax(5.5rem,1fr) minmax(0,2.6fr);margin:.5rem 0}}
+.pairs{{display:grid;grid-template-columns:minmax(6.5rem,1fr) minmax(0,2.6fr);margin:.5rem 0}}
 .pairs dt,.pairs dd{{margin:0;padding:.25rem .75rem .25rem 0;border-bottom:1px solid {RULE}}}
 .pairs dt{{color:{SOFT}}}
 .plots{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));

@@ -57,6 +57,12 @@ ALERTS_DAY = Text("What came and went in 24 hours", "24時間の警報の推移"
 LEVEL = Text("level", "区分")
 WHEN, WHERE, WHAT = Text("time", "時刻"), Text("where", "場所"), Text("what", "内容")
 NO_ALERTS = Text("No alert is raised.", "発生中の警報はありません。")
+ALERTS_UNKNOWN = Text(
+    "Not known: the gateway does not answer.", "ゲートウェイの応答がないため不明です。"
+)
+ALERTS_LEFT = Text(
+    "{count} were raised when it last ran.", "最後の稼働時に発生していた警報: {count}件。"
+)
 NO_EDGES = Text("None came or went in 24 hours.", "24時間に発生・解消した警報はありません。")
 THE_GATEWAY = Text("the gateway", "装置")
 

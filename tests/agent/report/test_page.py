@@ -262,6 +262,7 @@ def test_a_gateway_that_does_not_answer_is_said_to_be_so() -> None:
     html = page.page(dead(facts()), "ja")
     assert "応答がありません" in html
     assert "<svg" not in html
+    assert "発生中の警報はありません" not in html  # nobody knows
     assert "mqtts://broker-a.example" in html  # its configuration is known all the same
 
 
