@@ -28,6 +28,9 @@ IN_MEMORY = Text(
 )
 SPOOL_TROUBLE = Text("Unsent records: {why}", "未送信の記録: {why}")
 CHECK_FAILED = Text("{title}: {evidence}", "{title}: {evidence}")
+CHECKS_MORE = Text(
+    "{count} more checks failed; see below.", "ほか{count}項目の点検で異常（下記）。"
+)
 MORE = Text("and {count} more", "ほか{count}件")
 
 UPLINK = Text("Delivery", "送信")
@@ -127,6 +130,7 @@ CHECKED = Text(
     "{good} good, {warn} to be looked at, {bad} failed, {skip} not checked",
     "良好{good}件、要確認{warn}件、異常{bad}件、未検査{skip}件",
 )
+PASSED, SKIPPED = Text("Good", "良好"), Text("Not checked", "未検査")
 THEN = Text("To do: {next}", "対処: {next}")
 
 IDENTITY = Text("Identity and configuration", "装置と設定")

@@ -250,6 +250,26 @@ def test_what_needs_attention_comes_first() -> None:
     assert verdict.whole_text.count("Air by the cabinet") == 1
 
 
+def test_of_failed_checks_the_first_is_the_cause_and_the_others_stand_below() -> None:
+    checks = [
+        {
+            "id": f"YK-{n}",
+            "status": "FAIL",
+            "subject": None,
+            "title": f"check {n}",
+            "evidence": "no",
+        }
+        for n in range(5)
+    ]
+    reader = Reader(page.page(replace(facts(), checks=checks), "en"))
+    verdict = next(e for e in reader.all("div") if "verdict" in e.attributes.get("class", ""))
+    assert "check 0: no" in verdict.whole_text
+    assert "check 1" not in verdict.whole_text
+    assert "4 more checks failed" in verdict.whole_text
+    (listed,) = [e for e in reader.all("ul") if e.attributes.get("class") == "checks"]
+    assert all(f"YK-{n}" in listed.whole_text for n in range(5))
+
+
 def test_a_gateway_without_trouble_says_so() -> None:
     whole = facts()
     running = {**(whole.running or {}), "alerts": []}
@@ -336,7 +356,7 @@ KEYS = frozenset(
     quality flag n expected values count unclamped epsilon noise_sd ci95 mean mode share gateway
     uplink clock alerts resources broker connected_since error_s severity sensor alert time
     rss_bytes cpu_s fds threads run version config policy uptime_s refused status title evidence
-    next about path bytes max_bytes waiting held lost oldest latitude longitude""".split()  # noqa: SIM905
+    next subject path bytes max_bytes waiting held lost oldest latitude longitude""".split()  # noqa: SIM905
 )
 
 

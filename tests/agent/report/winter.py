@@ -214,7 +214,7 @@ def running() -> dict[str, Any]:
 CHECKS: list[Document] = [
     {
         "id": "bus.answers",
-        "about": "air-1",
+        "subject": "air-1",
         "status": "FAIL",
         "title": {"ja": "センサーの応答", "en": "The sensor answers"},
         "evidence": {"ja": "応答がありません", "en": "nobody answers at i2c-1 0x76"},
