@@ -315,7 +315,7 @@ class _Page:
             (words.FILES, used.get("fds")),
         ]
         pairs += [(Text(name, name), version) for name, version in self._facts.versions.items()]
-        return self._pen.pairs(pairs)
+        return self._pen.pairs(pairs, "pairs two")
 
 
 def _of_room(used: object, room: object) -> str | None:

@@ -64,13 +64,13 @@ class Pen:
         """The name of the place's time zone."""
         return str(self._facts.zone)
 
-    def pairs(self, pairs: Sequence[tuple[Text, object]]) -> Html:
+    def pairs(self, pairs: Sequence[tuple[Text, object]], style: str = "pairs") -> Html:
         """Return names and values; without those that have none."""
         shown = [(name, value) for name, value in pairs if value not in (None, "")]
         inside = (
             part for name, value in shown for part in (tag("dt", self.say(name)), tag("dd", value))
         )
-        return tag("dl", *inside, class_="pairs")
+        return tag("dl", *inside, class_=style)
 
     def table(self, caption: Text, head: Sequence[Text], rows: Sequence[Sequence[object]]) -> Html:
         """Return a table; of too many rows the last ones."""

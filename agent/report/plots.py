@@ -21,7 +21,7 @@ Span = tuple[float, float]  # from, to; UTC in seconds
 WIDTH, HEIGHT = 360, 132
 LEFT, RIGHT, TOP, BOTTOM = 40, 6, 8, 20
 STRIP_HEIGHT = 44
-HOUR_S = 3600
+HOUR_S, QUARTER_S = 3600, 900
 GAPS_TOLD = 6
 
 TITLE = Text("{name} in 24 hours", "{name}（24時間）")
@@ -218,14 +218,14 @@ def _frame(gaps: Sequence[Span], marks: Sequence[tuple[float, str]], day: Day) -
 
 def _hours(day: Day, base: float) -> str:
     parts = [f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>']
-    at_s = math.ceil(day.start_s / HOUR_S) * HOUR_S
+    at_s = math.ceil(day.start_s / QUARTER_S) * QUARTER_S  # not all zones begin hours together
     while at_s <= day.end_s:
         local = datetime.fromtimestamp(at_s, tz=UTC).astimezone(day.zone)
         if local.minute == 0 and local.hour % 6 == 0:
             x = day.x(at_s)
             parts.append(f'<path class="axis" d="M{x:.1f} {base}v4"/>')
             parts.append(f'<text class="x" x="{x:.1f}" y="{base + 15}">{local:%H}:00</text>')
-        at_s += HOUR_S
+        at_s += QUARTER_S
     return "".join(parts)
 
 

@@ -113,15 +113,17 @@ td:first-child{{white-space:nowrap}} .when{{white-space:nowrap}}
 pre,code{{font:.8125rem/1.5 {MONO}}}
 pre{{background:{SHADE};padding:.75rem;white-space:pre-wrap;margin:.5rem 0}}
 footer{{break-inside:avoid;margin-top:2rem;border-top:1px solid {RULE};padding-top:.5rem}}
-@media (min-width:40rem),print{{.figures{{grid-template-columns:1fr 1fr 1fr}}}}
+@media (min-width:40rem),print{{.figures{{grid-template-columns:1fr 1fr 1fr}}
+.two{{grid-template-columns:minmax(6.5rem,1fr) 2fr minmax(6.5rem,1fr) 2fr}}}}
 @page{{size:A4;margin:14mm 14mm 16mm}}
 @media print{{
-body{{max-width:none;padding:0;font-size:9.5pt;line-height:1.4}}
+html{{font-size:9.5pt}}
+body{{max-width:none;padding:0;font-size:1rem;line-height:1.4}}
 nav{{display:none}}
 h2,h3,h2+p,h3+p{{break-after:avoid}}
-footer{{margin-top:1rem}}
+footer{{margin-top:1rem;break-before:avoid}}
 h2{{margin-top:1.4rem}}
-figure,.verdict,.figures,li,tr,.pairs dt,.pairs dd{{break-inside:avoid}}
+figure,.verdict,.figures,li,tr,.pairs{{break-inside:avoid}}
 .plots{{grid-template-columns:1fr 1fr}}
 .tag,.good,.warn,.bad,.key,.figures{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 pre{{font-size:7.5pt}}

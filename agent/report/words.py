@@ -138,7 +138,7 @@ GATEWAY, LABEL = Text("Gateway", "装置ID"), Text("Name", "名称")
 LOCATION, OWNER = Text("Location", "位置"), Text("Owner", "管理者")
 LICENCE, POLICY = (
     Text("Licence of the data", "データの利用条件"),
-    Text("Privacy policy", "個人情報方針"),
+    Text("Privacy policy", "公表方針（ハッシュ値）"),
 )
 RUN, CONFIG_ID = Text("Run", "稼働ID"), Text("Configuration", "設定")
 PROBLEMS = Text("What is wrong with the configuration", "設定の問題点")

@@ -113,6 +113,14 @@ def test_hours_are_those_of_the_place() -> None:
     assert "最低 1 cm、最高 1 cm" in told(svg)
 
 
+def test_hours_are_marked_where_they_begin_at_half_past() -> None:
+    kolkata = Day(END_S - 86_400, END_S, ZoneInfo("Asia/Kolkata"), "en")
+    svg = line_plot("p", "Snow", "cm", Means(END_S - 86_400, SLOT_S, [1.0] * 288), kolkata)
+    assert [e.text for e in parsed(svg).iter("text") if e.get("class") == "x"] == [
+        *("18:00", "00:00", "06:00", "12:00")
+    ]
+
+
 VALUES = st.one_of(
     st.none(),
     st.floats(-1e5, 1e5, allow_nan=False, allow_infinity=False).map(lambda v: round(v, 4)),
