@@ -230,6 +230,16 @@ class Unit(Payload):
     unit: str
 
 
+class Commissioned(Payload):
+    """An acceptance test at the sensor, passed with its present driver and options."""
+
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="where the gateway is")
+    record: str = Field(
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of salt and canonical record, whose file is kept at the gateway",
+    )
+
+
 class SensorBirth(Payload):
     """A sensor as the birth certificate names it."""
 
@@ -241,6 +251,7 @@ class SensorBirth(Payload):
     directions: dict[Literal["towards", "away", "total"], Label | None] = {}
     location: Place | None
     label: Label | None
+    commissioned: Commissioned | None = None
 
 
 class StatusOnline(Payload):

@@ -27,6 +27,10 @@ VERBS = {
         "the whole thing on this machine, without hardware, broker or network",
         "機器・中継サーバー・通信回線なしで、この計算機だけで全体を実演します",
     ),
+    "init": Text(
+        "guided set-up: scan, propose, check, read every sensor once; overwrites nothing",
+        "対話形式で初期設定を作成します。既存のファイルは上書きしません",
+    ),
     "config": Text(
         "check a configuration, or print its JSON Schema",
         "設定を検査します。設定ファイルのJSON Schemaも出力できます",
@@ -47,6 +51,10 @@ VERBS = {
     "read": Text(
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
+    ),
+    "commission": Text(
+        "an acceptance test at the sensor, with a record of it",
+        "設置したセンサーの受入試験を行い、記録を残します",
     ),
     "record": Text(
         "capture the raw traffic of one sensor to a file",
