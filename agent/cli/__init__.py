@@ -65,6 +65,10 @@ VERBS = {
         "what waits to be sent, is it intact, a copy to carry by hand",
         "未送信の記録の状況を示し、検査し、手渡し用に複写します",
     ),
+    "diag": Text(
+        "a report as one HTML file; a tarball for a ticket, without secrets",
+        "診断レポート（HTML）や、問い合わせ用の資料一式（秘密情報を除く）を作成します",
+    ),
 }
 
 DESCRIPTION = Text(
