@@ -74,6 +74,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/.hil
 
 $(VENV)/.tools: | $(BIN)/python
-	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs; }
+	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
+	    command -v chromium && test -d /usr/share/fonts/opentype/noto || \
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk; }
 	touch $@
