@@ -40,6 +40,10 @@ VERBS = {
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
     ),
+    "watch": Text(
+        "the running gateway, live; records as they leave",
+        "稼働中のゲートウェイを実況します。送信された記録も表示します",
+    ),
     "record": Text(
         "capture the raw traffic of one sensor to a file",
         "センサー1台の生の通信をファイルに記録します",
