@@ -30,6 +30,8 @@ from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .control import Control
+from .departures import Departures
+from .ear import Ear
 from .health import Health
 from .history import History
 from .latest import Latest
@@ -121,12 +123,14 @@ class Gateway:
         collectors_stopping = threading.Event()
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
+        self._ears: dict[str, Ear] = {}  # of sensors whose bytes tell of nobody
         collectors = [
             self._collector(bus, inbox, collectors_stopping)
             for bus in plan.buses
             if any(sensor.bus is bus for sensor in plan.sensors)
         ]
         expiring = config.alerts.certificate_expiring
+        self._departures = Departures(self._wake_control)
         self._uplink = Uplink(
             config.uplink,
             gateway_id=config.gateway.id,
@@ -146,6 +150,7 @@ class Gateway:
             expiry_days=expiring.days if expiring.enabled else None,
             is_time_known=lambda: self._clock.known,
             outages=self._history.outages,
+            left=self._departures.left,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(
@@ -208,7 +213,15 @@ class Gateway:
             boot_s=kernel.boot_s,
             drain_s=config.uplink.drain_s,
         )
-        self.answers = Replies(self._snapshot(), boot_s=kernel.boot_s).answers
+        self.answers = Replies(
+            self._snapshot(),
+            self._history,
+            self._departures,
+            latest=self._latest,
+            ears=self._ears,
+            boot_s=kernel.boot_s,
+            utc=lambda boot_ns: utc_text(self._clock.utc_ns(round(boot_ns))),
+        ).answers
 
     def _snapshot(self) -> Snapshot:
         config = self._config
@@ -236,6 +249,10 @@ class Gateway:
                 self._control_document,
             )
         )
+
+    def _wake_control(self) -> None:
+        if self._control is not None:
+            self._control.wake()
 
     def _control_document(self) -> dict[str, object]:
         control = self._control
@@ -376,7 +393,7 @@ class Gateway:
         stations = []
         for sensor in sensors:
             build: Any = sensor.driver  # the protocol has no constructor; base.Driver names it
-            driver: Driver = build(wire_for(sensor), sensor.options, kernel.boot_ns)
+            driver: Driver = build(self._wire_of(sensor, wire_for), sensor.options, kernel.boot_ns)
             self._drivers[sensor.table.id] = (sensor, driver)
             health = self.health.sensor(sensor.table.id)
             stations.append(Station(sensor.table.id, driver, sensor.table.on_error, health))
@@ -389,6 +406,15 @@ class Gateway:
             boot_ns=kernel.boot_ns,
             stopping=stopping,
         )
+
+    def _wire_of(self, sensor: PlannedSensor, wire_for: Callable[[PlannedSensor], object]) -> Any:
+        """Return what a sensor's driver talks through; where bytes pass, one can listen in."""
+        spec = sensor.driver.spec
+        if sensor.counts_people or spec.bus == "gpio":
+            return wire_for(sensor)
+        ear = Ear(wire_for(sensor), spec, sensor.options, kernel.boot_ns)
+        self._ears[sensor.table.id] = ear
+        return ear.wire
 
     def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel[Any]:
         name, in_maintenance = sensor.table.id, sensor.table.maintenance
