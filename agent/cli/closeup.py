@@ -33,6 +33,7 @@ Document = dict[str, Any]
 
 NAME, VALUE, AGE, QUALITY, DAY = 14, 16, 8, 14, 24  # cells of the columns
 LEAST_PLOT = 6
+RAW_LINES = 8
 PEOPLE_LINES = 12  # of a people sensor's screen, without its windows
 
 GONE = Text("NO ANSWER, trying on: {why}", "応答なし（再接続中）: {why}")
@@ -98,7 +99,7 @@ def _people(watched: Watched, sensor: Document, frame: Frame) -> Iterable[Line]:
     windows = (watched.history or {}).get("windows", [])
     for window in reversed(windows[-max(0, frame.lines - PEOPLE_LINES) :]):
         counts = "   ".join(
-            f"{named(DIRECTIONS, way)} {pad(number_text(count), 5, 'r')}"
+            f"{named(DIRECTIONS, way)} {pad(number_text(_shown(count)), 5, 'r')}"
             for way, count in window.items()
             if way in DIRECTIONS
         )
@@ -106,6 +107,11 @@ def _people(watched: Watched, sensor: Document, frame: Frame) -> Iterable[Line]:
     yield Line()
     for text in wrap(said(NOT_SHOWN), frame.columns):
         yield line((text, "dim"))
+
+
+def _shown(unclamped: int | None) -> int | None:
+    """Return a released figure as it is shown: only sums may be negative."""
+    return None if unclamped is None else max(0, unclamped)
 
 
 def _measured(watched: Watched, sensor: Document, now_s: float, frame: Frame) -> Iterable[Line]:
@@ -139,7 +145,7 @@ def _measured(watched: Watched, sensor: Document, now_s: float, frame: Frame) ->
     yield line((said(RAW), "head"))
     if not watched.raw:
         yield line((said(NO_RAW), "dim"))
-    for entry in list(watched.raw)[: -frame.lines - 1 : -1]:
+    for entry in list(watched.raw)[: -RAW_LINES - 1 : -1]:
         yield line(f"  {entry['time'][11:23]}  {printable(raw_text(entry))}")
 
 

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text as Line
 
 from .closeup import GONE, closeup
-from .display import pad, printable
+from .display import LEAST_CELLS, pad, printable, wrap
 from .language import Text, said
 from .lines import LABEL, PLOT, Frame, column, cut, label, line, mib, spark, with_unit
 from .names import (
@@ -36,8 +36,10 @@ from .watched import SPARK_S, Watched, first_quantity
 Document = dict[str, Any]
 
 ID, STATE, VALUE, AGE = 13, 10, 25, 8  # cells of the columns of sensors
-ALERTS_SHOWN = 3
-LEAST_RECORDS = 3
+LEAST_VALUE = 12
+ALERTS_SHOWN, ALERT_LINES = 3, 2
+LEAST_SENSORS, LEAST_RECORDS = 3, 3
+ROOMY_LINES = 20  # of a screen on which alerts have more than one line
 
 ASKING = Text("asking the gateway", "ゲートウェイに問い合わせています")
 UP = Text("up {time}", "稼働 {time}")
@@ -53,7 +55,7 @@ NOT_CONNECTED = Text("NOT CONNECTED", "未接続")
 NEXT = Text(", next try in {seconds:.0f} s", "、{seconds:.0f}秒後に再試行")
 MUTED = Text(", nobody subscribes to {count} topics", "、受信者のない宛先 {count}件")
 REFUSED = Text(", {count} topics not permitted", "、許可のない宛先 {count}件")
-LANE = Text("{lane} {waiting} (+{sent} sent)", "{lane} {waiting}件（送信中{sent}）")
+LANE = Text("{lane} {waiting} (+{sent} in flight)", "{lane} {waiting}件（送信中{sent}）")
 WAITING = Text("{used} of {most}, {waiting} waiting", "{used} / {most}、未送信 {waiting}件")
 OLDEST = Text(", oldest {time}", "、最古 {time}")
 DAYS = Text(", room for {days:.0f} days", "、残り約{days:.0f}日分")
@@ -94,29 +96,40 @@ def screen(watched: Watched, now_s: float, frame: Frame) -> Group:
 
 
 def _overview(watched: Watched, now_s: float, frame: Frame) -> Iterable[Line]:
+    """Return all of it: first what a sensor's line is worth, then alerts, then records."""
     snapshot = watched.snapshot or {}
     head = list(_head(watched, snapshot, now_s))
-    alerts = snapshot["alerts"][:ALERTS_SHOWN]
-    room = frame.lines - 1 - len(head) - 1 - (1 + len(alerts)) - (1 + LEAST_RECORDS)
-    sensors = list(_sensors(watched, now_s, frame, max(1, room)))
+    alerts = list(_alerts(snapshot["alerts"][:ALERTS_SHOWN], frame))
+    room = frame.lines - 1 - len(head) - 1  # for sensors and what is below
+    sensors_room = max(LEAST_SENSORS, room - 1 - len(alerts) - 1 - LEAST_RECORDS)
+    sensors = list(_sensors(watched, now_s, frame, sensors_room))
     yield from head
     yield from sensors
     count = len(snapshot["alerts"])
     yield line((said(ALERTS, count=count) if count else said(NO_ALERTS), "head"))
-    for alert in alerts:
-        severity = alert["severity"]
-        yield line(
-            (pad(named(SEVERITIES, severity), LABEL), SEVERITY_STYLES.get(severity, "")),
-            f"{clock(alert['since'])} ",
-            said(Text(alert["text"]["en"], alert["text"]["ja"])),
-        )
+    yield from alerts
     dropped = said(DROPPED, count=watched.dropped) if watched.dropped else ""
     yield line((said(RECORDS) + dropped, "head"))
-    room = frame.lines - 1 - len(head) - len(sensors) - len(alerts) - 2
+    room -= len(sensors) - 1 + 1 + len(alerts) + 1
     newest = list(watched.records)[-room:] if room > 0 else []
     for event in reversed(newest):
         begin, text, style = record_words(event)
         yield line(begin, (text, style))
+
+
+def _alerts(alerts: Iterable[Document], frame: Frame) -> Iterable[Line]:
+    """Return alerts, each on as many lines as there may be of it."""
+    for alert in alerts:
+        severity, since = alert["severity"], f"{clock(alert['since'])} "
+        text = printable(said(Text(alert["text"]["en"], alert["text"]["ja"])))
+        lines = wrap(text, max(LEAST_CELLS, frame.columns - LABEL - len(since)))
+        most = ALERT_LINES if frame.lines >= ROOMY_LINES else 1
+        if len(lines) > most:
+            lines = [*lines[: most - 1], " ".join(lines[most - 1 :])]
+        style = SEVERITY_STYLES.get(severity, "")
+        yield line((column(named(SEVERITIES, severity), LABEL), style), since, lines[0])
+        for each in lines[1:]:
+            yield line(" " * (LABEL + len(since)), each)
 
 
 def _head(watched: Watched, snapshot: Document, now_s: float) -> Iterable[Line]:
@@ -172,7 +185,7 @@ def _spool(spool: Document) -> Iterable[tuple[str, str]]:
         return
     used, most = mib(spool["bytes"]), mib(spool["max_bytes"])
     yield said(WAITING, used=used, most=most, waiting=waiting), ""
-    if spool["oldest"] is not None:
+    if spool["waiting"] and spool["oldest"] is not None:
         yield said(OLDEST, time=clock(spool["oldest"])), ""
     if spool["outage_days_left"] is not None:
         yield said(DAYS, days=spool["outage_days_left"]), ""
@@ -196,12 +209,20 @@ def _sensors(watched: Watched, now_s: float, frame: Frame, room: int) -> Iterabl
     sensors = watched.sensors
     yield line(
         ("    " + pad(said(SENSOR), ID) + "  " + pad(said(STATE_), STATE), "head"),
-        ("  " + pad(said(VALUE_), VALUE) + "  " + pad(said(AGE_), AGE, "r") + "  ", "head"),
+        (
+            "  " + pad(said(VALUE_), _value_cells(frame)) + "  " + pad(said(AGE_), AGE, "r") + "  ",
+            "head",
+        ),
         (said(PLOT, seconds=SPARK_S), "head"),
     )
     first = max(0, min(watched.chosen - room // 2, len(sensors) - room))
     for index in range(first, min(first + room, len(sensors))):
         yield _sensor_line(watched, index, now_s, frame)
+
+
+def _value_cells(frame: Frame) -> int:
+    """Return how wide the values may be: they are what a narrow screen gives up last."""
+    return max(LEAST_VALUE, min(VALUE, frame.columns - (4 + ID + 2 + STATE + 2 + 2 + AGE)))
 
 
 def _sensor_line(watched: Watched, index: int, now_s: float, frame: Frame) -> Line:
@@ -210,14 +231,15 @@ def _sensor_line(watched: Watched, index: int, now_s: float, frame: Frame) -> Li
     state, old_s = sensor["state"], watched.age_s(now_s)
     value, age_s, flag, plotted = _value(sensor, watched)
     number = f"{index + 1}" if index < 9 else " "
-    columns = frame.columns - (4 + ID + 2 + STATE + 2 + VALUE + 2 + AGE + 2)
+    value_cells = _value_cells(frame)
+    columns = frame.columns - (4 + ID + 2 + STATE + 2 + value_cells + 2 + AGE + 2)
     plot = spark(plotted[-max(0, columns) :] if columns > 0 else [], frame.blocks)
     age = "" if age_s is None else ago_text(age_s + old_s)
     return line(
         (f"{'>' if is_chosen else ' '} {number} ", "head" if is_chosen else "dim"),
         (column(sensor["id"], ID) + "  ", "head" if is_chosen else ""),
         (column(named(STATES, state), STATE) + "  ", STATE_STYLES.get(state, "")),
-        (column(value, VALUE) + "  ", "" if flag in ("good", None) else FLAG_STYLES[flag]),
+        (column(value, value_cells) + "  ", "" if flag in ("good", None) else FLAG_STYLES[flag]),
         pad(age, AGE, "r") + "  ",
         (plot, "good"),
     )

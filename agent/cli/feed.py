@@ -17,7 +17,7 @@ from typing import Any
 from agent.asking import Asking, NotAnsweredError
 
 RETRY_S = 1.0
-LOOK_S = 1.0  # between two looks into a sensor
+LOOK_S = 2.0  # between two looks into a sensor: raw bytes are the most that a console is told
 DAY_S = 60.0  # between two looks at its last day
 LINE_S = 10.0  # in which a gateway must tell something: it does each second
 EVENTS = 1000

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text as Line
 
-from .display import Style, cells, clip, pad
+from .display import cells, clip, pad
 from .language import Text, said
 from .names import (
     UNITS,
@@ -18,18 +18,10 @@ from .names import (
 
 Document = dict[str, Any]
 
-STYLES: dict[Style | str, str] = {  # of rich; as display.paint has them
-    "good": "color(74)",
-    "warn": "color(214)",
-    "bad": "bold color(202)",
-    "dim": "dim",
-    "head": "bold",
-    "": "",
-}
 BLOCKS, PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=*#"
 LABEL = 9  # cells of what begins a line
 
-PLOT = Text("plot, {seconds:g} s each", "推移（1列{seconds:g}秒）")
+PLOT = Text("plot by {seconds:g} s", "推移 {seconds:g}秒毎")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +82,7 @@ def line(*parts: str | tuple[str, str]) -> Line:
     line = Line(no_wrap=True, end="")
     for part in parts:
         text, style = (part, "") if isinstance(part, str) else part
-        line.append(text, STYLES[style])
+        line.append(text, style or None)
     return line
 
 

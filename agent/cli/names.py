@@ -115,6 +115,21 @@ QUANTITIES: Mapping[str, Text] = {
     "disk_life_percent": Text("disk life", "媒体の寿命"),
 }
 
+CLASSES: Mapping[str, Text] = {  # of the road, as agent/rules.py has them, and of the ground
+    "dry": Text("dry", "乾燥"),
+    "moist": Text("moist", "湿り"),
+    "wet": Text("wet", "湿潤"),
+    "wet_salt": Text("wet, salted", "湿潤（塩分あり）"),
+    "slush": Text("slush", "シャーベット"),
+    "frost": Text("frost", "霜"),
+    "snow": Text("snow", "積雪"),
+    "packed_snow": Text("packed snow", "圧雪"),
+    "ice": Text("ice", "氷板・氷膜"),
+    "no_snow": Text("no snow", "無雪"),
+    "unknown": Text("unknown", "不明"),
+    "fault": Text("fault", "故障"),
+}
+
 UNITS: Mapping[str, str] = {"Cel": "degC", "1": "", "deg": "deg", "{count}": ""}
 
 # Of a sensor's quantities the one that a line has room for.
@@ -152,11 +167,11 @@ def number_text(value: object) -> str:
         return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
     if isinstance(value, Mapping):
         if "mode" in value:
-            return str(value["mode"])
+            return number_text(value["mode"])
         if "mean" in value:
             return number_text(value["mean"])
         return " ".join(number_text(each) for each in value.values())
-    return str(value)
+    return named(CLASSES, str(value))
 
 
 def ago_text(seconds: float) -> str:

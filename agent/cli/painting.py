@@ -14,11 +14,19 @@ from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.console import Console, RenderableType
 from rich.style import Style
+from rich.theme import Theme
 
 Cell = tuple[str, Style | None]  # what it shows ("" right of a wide character), and how
 
 BLANK: Cell = (" ", None)
+LEAST_MOVED, MOST_MOVED = 2, 8  # lines that move together, and how far
 NEAR = 6  # cells that are equal, between two runs, cost less than another jump
+
+
+# The palette of display.py, with 256 colours and with 8; colour-blind eyes tell both apart.
+RICH = {"good": "color(74)", "warn": "color(214)", "bad": "bold color(202)"}
+POOR = {"good": "cyan", "warn": "yellow", "bad": "bold reverse"}
+HEAD = {"head": "bold"}
 
 
 class Painter:
@@ -37,18 +45,31 @@ class Painter:
             legacy_windows=False,
             _environ=dict(environment),
         )
+        palette = POOR if self._console.color_system == "standard" else RICH
+        self._console.push_theme(Theme(palette | HEAD))
         self._columns, self._lines = columns, lines
         self._shown = [[BLANK] * columns for _ in range(lines)]
 
     def change_to(self, picture: RenderableType) -> str:
         """Return what to write so that the terminal shows `picture`, as far as it fits."""
         wanted = self._grid(picture)
-        written = []
+        written = [self._scrolled(wanted)]
         for line, (old, new) in enumerate(zip(self._shown, wanted, strict=True)):
             for first, last in _runs(old, new):
                 written.append(f"\x1b[{line + 1};{first + 1}H{self._run(new[first : last + 1])}")
         self._shown = wanted
         return "".join(written)
+
+    def _scrolled(self, wanted: list[list[Cell]]) -> str:
+        """Move down what only moved down, as a list does that is written to at its head."""
+        found = _moved(self._shown, wanted)
+        if found is None:
+            return ""
+        top, bottom, by = found  # lines top..bottom are to be by lines further down
+        blank = [[BLANK] * self._columns for _ in range(by)]
+        above, below = self._shown[:top], self._shown[bottom + by + 1 :]
+        self._shown = [*above, *blank, *self._shown[top : bottom + 1], *below]
+        return f"\x1b[{top + 1};{bottom + by + 1}r\x1b[{top + 1};1H\x1b[{by}L\x1b[r"
 
     def _grid(self, picture: RenderableType) -> list[list[Cell]]:
         options = self._console.options.update(width=self._columns, height=None)
@@ -127,6 +148,22 @@ def _runs(old: list[Cell], new: list[Cell]) -> Iterator[tuple[int, int]]:
         last = column
     if first >= 0:
         yield _whole(old, new, first, last)
+
+
+def _moved(old: list[list[Cell]], new: list[list[Cell]]) -> tuple[int, int, int] | None:
+    """Return the longest run of lines that stands further down now: first, last, by how many."""
+    best: tuple[int, int, int] | None = None
+    for by in range(1, MOST_MOVED + 1):
+        first = None
+        for at in range(len(old) - by + 1):
+            is_same = at < len(old) - by and old[at] == new[at + by] and old[at] != new[at]
+            if is_same and first is None:
+                first = at
+            elif not is_same and first is not None:
+                if at - first >= LEAST_MOVED and (best is None or at - first > best[1] - best[0]):
+                    best = first, at - 1, by
+                first = None
+    return best
 
 
 def _whole(old: list[Cell], new: list[Cell], first: int, last: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from .names import FIRST
 SPARK_S = 5.0  # a column of a sparkline
 SPARKS = 64  # columns that are kept
 RECORDS = 100
-RAW = 40
+RAW = 20
 
 Document = dict[str, Any]
 
