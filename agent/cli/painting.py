@@ -78,7 +78,7 @@ class Painter:
             cells: list[Cell] = []
             for text, style, control in segments:
                 if not control:
-                    cells += _cells(text, style)
+                    _add(cells, text, style)
             grid.append(_fitted(cells, self._columns))
         grid += [[BLANK] * self._columns for _ in range(self._lines - len(grid))]
         return grid
@@ -108,23 +108,19 @@ _COLOURS = {
 }
 
 
-def _cells(text: str, style: Style | None) -> Iterator[Cell]:
-    style = style or None  # an empty one is none
-    held = ""
+def _add(line: list[Cell], text: str, style: Style | None) -> None:
+    """Continue a line; what combines joins the character before, or is nothing."""
     for character in text:
         width = cell_len(character)
-        if width == 0:  # combines with the one before
-            held += character
+        if width > 0:
+            line.append((character, style or None))  # an empty style is none
+            line += [("", style or None)] * (width - 1)
             continue
-        if held:
-            yield held, style
-            if cell_len(held[0]) == 2:
-                yield "", style
-        held = character
-    if held:
-        yield held, style
-        if cell_len(held[0]) == 2:
-            yield "", style
+        at = len(line) - 1
+        if at > 0 and line[at][0] == "":
+            at -= 1
+        if at >= 0:
+            line[at] = line[at][0] + character, line[at][1]
 
 
 def _fitted(cells: list[Cell], columns: int) -> list[Cell]:
