@@ -41,11 +41,13 @@ from .phenomena.closed import Phenomenon
 from .phenomena.weather import OF_THE_AIR, Surroundings
 from .pipeline import HearTemperature, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
+from .privacy.ledger import Terms
 from .record import GATEWAY_STREAM, utc_text
 from .replies import Replies
 from .rules import Rules, Subject
 from .snapshot import Identity, Parts, Seen, Snapshot
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
+from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
 
@@ -98,6 +100,7 @@ class Gateway:
                 boot_id=kernel.boot_id(),
                 gateway=config.gateway.id,
                 pack_records=min(PACK_RECORDS, config.uplink.batch_records),
+                terms=Terms(plan.policy, config.gateway.timezone, __version__),
             )
         except BaseException:
             self._claim.close()
@@ -222,6 +225,11 @@ class Gateway:
             boot_s=kernel.boot_s,
             utc=lambda boot_ns: utc_text(self._clock.utc_ns(round(boot_ns))),
         ).answers
+        self._spool_answers = SpoolAnswers(
+            self.spool, gateway=config.gateway.id, max_bytes=config.spool.max_bytes
+        )
+        for name, answer in self._spool_answers.by_name().items():
+            self.answers.add(name, answer)
 
     def _snapshot(self) -> Snapshot:
         config = self._config
@@ -301,6 +309,7 @@ class Gateway:
             if self._control is not None:
                 self._control.detach()
             self._checker_stopping.set()
+            self._spool_answers.stop()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
                 waiting = sum(self.spool.waiting_by_run().values())
@@ -425,6 +434,7 @@ class Gateway:
                 policy=self._plan.policy,
                 directions=directions_of(driver),
                 now_ns=self._utc_ns(),
+                now_boot_ns=kernel.boot_ns(),
                 moves=moves,
                 in_maintenance=in_maintenance,
             )

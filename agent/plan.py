@@ -32,11 +32,10 @@ from config.text import Text, text_of
 from drivers import nodes
 from drivers.base import AIR_TEMPERATURE, Driver, Limits, LineSettings, Options, Quantity, Spec
 
-from .privacy.policy import Policy
+from .privacy.policy import DAY_LIMIT, Policy
 
 DEFAULT_WINDOW_S = 60
 LEAST_PEOPLE_WINDOW_S = 900
-DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is published of it
 
 BusKind = Literal["serial", "i2c", "gpio", "w1", "system", "simulated"]
 
@@ -71,6 +70,11 @@ class PlannedSensor:
     def counts_people(self) -> bool:
         """Whether it counts people, and so falls under the privacy policy."""
         return self.driver.spec.kind == "people"
+
+    @property
+    def counts_real_people(self) -> bool:
+        """Whether these are people: nobody is on a simulated bus."""
+        return self.counts_people and self.bus.kind != "simulated"
 
     def believed(self, quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
         """Return a built driver's quantities with the limits that the configuration wants."""
@@ -131,7 +135,10 @@ def plan_of(document: Toml, path: Path, origins: Mapping[Where, str]) -> Plan:
     loaded = validate(document, path, origins, check_sensors, lambda valid: _lay_out(valid)[2])
     sensors, buses, _ = _lay_out(loaded)
     flow = loaded.config.privacy.flow
-    policy = Policy(flow.window_s, Fraction(flow.epsilon))
+    epsilon, limit = Fraction(flow.epsilon), Fraction(loaded.config.privacy.day_limit)
+    if not any(sensor.counts_real_people for sensor in sensors):
+        limit = max(limit, epsilon)
+    policy = Policy(flow.window_s, epsilon, limit)
     return Plan(loaded, sensors, buses, policy, list(_warnings(loaded, sensors)))
 
 
@@ -262,15 +269,19 @@ TOO_EXACT = Text(
 def _promise(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
     """Hold what is published about people to what was promised, except where nobody is real."""
     flow = loaded.config.privacy.flow
-    real = [s.table.id for s in sensors if s.counts_people and s.bus.kind != "simulated"]
+    real = [sensor.table.id for sensor in sensors if sensor.counts_real_people]
     if not real:
         return
     if flow.window_s < LEAST_PEOPLE_WINDOW_S:
         what = TOO_SHORT.filled(least=LEAST_PEOPLE_WINDOW_S, value=flow.window_s, sensor=real[0])
         yield loaded.problem(("privacy", "flow", "window_s"), what)
-    if Fraction(flow.epsilon) > DAY_LIMIT:
-        what = TOO_EXACT.filled(most=DAY_LIMIT, value=flow.epsilon, sensor=real[0])
-        yield loaded.problem(("privacy", "flow", "epsilon"), what)
+    limit = min(Fraction(loaded.config.privacy.day_limit), DAY_LIMIT)
+    for where, value in (
+        (("privacy", "day_limit"), loaded.config.privacy.day_limit),
+        (("privacy", "flow", "epsilon"), flow.epsilon),
+    ):
+        if Fraction(value) > limit:
+            yield loaded.problem(where, TOO_EXACT.filled(most=limit, value=value, sensor=real[0]))
 
 
 NO_AIR = Text('"{name}" does not measure {quantity}', "「{name}」は {quantity} を測定しません")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
+from .privacy.release import burned
 from .record import ALERTS_STREAM, GATEWAY_STREAM, AlertRecord, Entry, Lost, Record
 from .spool import Spool, SpoolError
 
@@ -124,7 +125,15 @@ class Writer:
         self._rewind()
         return True
 
+    def _burn_pending(self) -> None:
+        """Take the figures back: they may not leave while the ledger cannot say so."""
+        for at, record in enumerate(self._pending):
+            if isinstance(record, Record) and record.settles is not None and not record.is_burned:
+                self._pending[at] = burned(record)
+
     def _commit_some(self, *, hold: bool) -> None:
+        if self._spool.is_volatile:
+            self._burn_pending()
         some = [self._pending[i] for i in range(min(COMMIT_RECORDS, len(self._pending)))]
         batch: list[Record | AlertRecord | Lost] = [*self._lost.values(), *some]
         entries = self._spool.append(batch, self._config_id, hold=hold)

@@ -309,9 +309,10 @@ class FlowTable(Table):
 
 
 class PrivacyTable(Table):
-    """The promise to citizens; see docs on privacy."""
+    """The promise to citizens: what is published, and what all of it may cost one crossing."""
 
     flow: FlowTable = FlowTable()
+    day_limit: Rational = "3/8"
 
 
 class RuleTable(Table):

@@ -36,6 +36,10 @@ VERBS = {
         "what is plugged in, which device it looks like, how to configure it",
         "接続されている機器を調べ、機種の候補と設定例を示します",
     ),
+    "privacy": Text(
+        "what is published about people, and proof that nothing was released twice",
+        "通行者について公表する内容の掲示と、二重の公表がないことの検査",
+    ),
     "read": Text(
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
@@ -49,6 +53,10 @@ VERBS = {
         "センサー1台の生の通信をファイルに記録します",
     ),
     "replay": Text("play a recording through a driver", "記録した通信をドライバーで再生します"),
+    "spool": Text(
+        "what waits to be sent, is it intact, a copy to carry by hand",
+        "未送信の記録の状況を示し、検査し、手渡し用に複写します",
+    ),
 }
 
 DESCRIPTION = Text(
