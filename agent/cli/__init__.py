@@ -57,6 +57,9 @@ VERBS = {
         "what waits to be sent, is it intact, a copy to carry by hand",
         "未送信の記録の状況を示し、検査し、手渡し用に複写します",
     ),
+    "completion": Text(
+        "what a shell offers when Tab is pressed", "シェルのTabキー補完の定義を出力します"
+    ),
 }
 
 DESCRIPTION = Text(
