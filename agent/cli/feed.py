@@ -39,7 +39,7 @@ class Feed:
         for end in (self._wake_in, self._wake_out):
             os.set_blocking(end, False)
         self._into: str | None = None
-        self._looks = threading.Event()  # somebody looks into a sensor
+        self._looks = threading.Event()  # set when somebody looks into another one
         self._threads = [
             threading.Thread(target=self._watch, name="watch", daemon=True),
             threading.Thread(target=self._look, name="look", daemon=True),
@@ -71,8 +71,8 @@ class Feed:
 
     def look_into(self, sensor: str | None) -> None:
         """Look into a sensor from now on; None: into none."""
-        self._into = sensor
-        if sensor is not None:
+        if sensor != self._into:
+            self._into = sensor
             self._looks.set()
 
     def _tell(self, event: Document) -> None:
