@@ -110,7 +110,7 @@ def test_the_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\nfrom agent.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'pydantic', 'numpy', 'structlog', 'rich', 'asyncio', 'paho', 'importlib.metadata'}\n"
+        "heavy = {'pydantic', 'numpy', 'structlog', 'rich', 'asyncio', 'importlib.metadata'}\n"
         "print('loaded:', *sorted(heavy & set(sys.modules)), 'end')"
     )
     said = subprocess.run(
