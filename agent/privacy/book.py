@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -70,7 +71,8 @@ class Book:
         reserved = []
         for claim in claims:
             own = ledger.in_boot(claim, self._boot_id, self._run)
-            reserved.append(ledger.claim_of(self._add(ledger.reserve(own), claim.end_ns)))
+            line = self._add(ledger.reserve(own), claim.end_ns)
+            reserved.append(replace(own, line=line))
         return reserved
 
     def settle(self, claim: Claim, seq: int, values: Mapping[str, Any] | None) -> None:
@@ -108,13 +110,7 @@ class Book:
 
     def unsettled(self) -> list[Claim]:
         """Return what earlier lives reserved, and neither released nor burned."""
-        return [claim for claim in self._open() if claim.run != self._run]
-
-    def _open(self) -> list[Claim]:
-        try:
-            return ledger.unsettled(self.lines())
-        except (KeyError, TypeError, ValueError):  # a line that is none: the audit tells of it
-            return []
+        return [claim for claim in _open(self.rows()) if claim.run != self._run]
 
     @property
     def _terms(self) -> Terms:
@@ -142,11 +138,11 @@ class Book:
         row = self._db.execute("SELECT n, body FROM ledger ORDER BY n DESC LIMIT 1").fetchone()
         return Head() if row is None else Head(row[0], ledger.sha256(str(row[1])))
 
-    def _add(self, line: Line, at_ns: int) -> Line:
+    def _add(self, line: Line, at_ns: int) -> int:
         text, head = self._head().add(line, at_ns, self._terms.policy.sha256)
         day = None if line["line"] == "day" else self._terms.day_of(at_ns)
         self._db.execute(INSERT, (head.n, day, line["line"], text))
-        return ledger.read(text)
+        return head.n
 
     def _close_days(self, at_ns: int) -> None:
         """Close some lines of days that are over, but for the last; in their order.
@@ -177,17 +173,30 @@ class Book:
 
     def _close(self, day: str, numbers: Sequence[int]) -> None:
         """Close these lines, up to the first window that is not settled yet."""
-        until = min((claim.line for claim in self._open()), default=None)
-        numbers = [n for n in numbers if until is None or n < until]
-        if not numbers:
-            return
-        place = (numbers[0], numbers[-1])
+        rows = self._rows_of(numbers)
+        waits = min((claim.line for claim in _open(rows)), default=None)
+        if waits == numbers[0]:  # among the first: settled by a later line, perhaps
+            waits = min((claim.line for claim in _open(self.rows())), default=None)
+        rows = [row for row in rows if waits is None or row[0] < waits]
+        if rows:
+            self._add(ledger.closed_day(day, rows), self._last_at_ns())
+            place = (rows[0][0], rows[-1][0])
+            self._db.execute("DELETE FROM ledger WHERE n BETWEEN ? AND ?", place)
+
+    def _rows_of(self, numbers: Sequence[int]) -> list[tuple[int, str]]:
         rows = self._db.execute(
-            "SELECT n, body FROM ledger WHERE n BETWEEN ? AND ? ORDER BY n", place
+            "SELECT n, body FROM ledger WHERE n BETWEEN ? AND ? ORDER BY n",
+            (numbers[0], numbers[-1]),
         ).fetchall()
-        at_ns = self._last_at_ns()
-        self._add(ledger.closed_day(day, [(row[0], str(row[1])) for row in rows]), at_ns)
-        self._db.execute("DELETE FROM ledger WHERE n BETWEEN ? AND ?", place)
+        return [(row[0], str(row[1])) for row in rows]
+
+
+def _open(rows: Iterable[tuple[int, str]]) -> list[Claim]:
+    """Return what these lines reserve, and neither release nor burn."""
+    try:
+        return ledger.unsettled(ledger.read(text) for _, text in rows)
+    except (KeyError, TypeError, ValueError):  # a line that is none: the audit tells of it
+        return []
 
 
 def _without_hole(numbers: Sequence[int]) -> Sequence[int]:
