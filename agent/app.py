@@ -26,6 +26,7 @@ from drivers.gpio import GpiozeroPins, OpenDrain
 
 from . import __version__, kernel
 from .alerts import AlertBook
+from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
@@ -34,6 +35,7 @@ from .departures import Departures
 from .ear import Ear
 from .health import Health
 from .history import History
+from .lamp import Lamp
 from .latest import Latest
 from .memory import Memory, digest_of
 from .phenomena.choice import phenomenon_of
@@ -206,6 +208,8 @@ class Gateway:
             latest=self._latest,
             wrote=lambda records: self._history.wrote(records, kernel.boot_s()),
         )
+        led = config.gateway.led
+        self._lamp = None if led is None else Lamp(led, self._vitals)
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
@@ -296,6 +300,8 @@ class Gateway:
                 sensors=len(self._plan.sensors),
             )
             started()
+            if self._lamp is not None:
+                self._lamp.start()
             if self._control is not None:
                 self._control.attach(self.answers)
             self._supervisor.watch(wake)
@@ -309,6 +315,8 @@ class Gateway:
             if self._control is not None:
                 self._control.detach()
             self._checker_stopping.set()
+            if self._lamp is not None:
+                self._lamp.stop()
             self._spool_answers.stop()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
@@ -372,6 +380,15 @@ class Gateway:
             "sensors": self.health.states(),
             "alerts": self._book.ids(without_kind="people"),
         }
+
+    def _vitals(self) -> Vitals:
+        return Vitals(
+            disk_works=not (self.spool.is_volatile or self._pipeline.is_failing),
+            sensors=list(self.health.states().values()),
+            is_connected=self.health.uplink.broker is not None,
+            time_is_known=self._clock.known,
+            at_s=kernel.boot_s(),
+        )
 
     def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
         self._pipeline.tell(name, values)

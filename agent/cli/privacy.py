@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agent.plan import Plan, PlannedSensor
     from agent.privacy.audit import Finding
     from agent.privacy.notice import Notice, Sensor
-    from agent.spoolview import Source, Waiting
 
 SCHEMA = "yukimi.privacy/1"
 TRIES = 3  # of a file that changes while it is read
@@ -93,10 +92,6 @@ WHAT_NEXT = Text(
     " answers for privacy",
     "この装置からの公表を止め、保存ファイルと -wal を保全して、"
     "個人情報保護の担当者に連絡してください",
-)
-NO_BATCH = Text(
-    "{file}, line {line}: is no batch of records: {why}",
-    "{file} {line}行目: 記録のバッチではありません: {why}",
 )
 
 
@@ -225,69 +220,21 @@ def _page(notice: Notice) -> Iterator[str]:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from agent.privacy.audit import audit
-    from agent.spoolopen import open_spool
-    from agent.spoolview import ledger_of
+    from agent.privacy.inspection import NoBatchError, inspect
 
     config_file: Path = arguments.config or default_path()
     try:
-        with open_spool(config_file, arguments.file, needs_gateway=False) as source:
-            bodies = list(_people(source))  # first: a line is there no later than its record
-            rows = ledger_of(source)
-            source.check_still()
+        finding = inspect(config_file, arguments.file, published=arguments.published)
     except FileNotFoundError as exc:
         return _nothing_there(arguments, exc)
-    if arguments.published is not None:
-        try:
-            bodies += _published(arguments.published)
-        except ValueError as exc:
-            complain(exc)
-            return USAGE
-    finding = audit(rows, bodies)
+    except NoBatchError as exc:
+        complain(exc)
+        return USAGE
     if arguments.json:
         print(json.dumps({"schema": SCHEMA, "action": "audit", **finding.json()}))
     else:
         _tell(finding)
     return WRONG if finding.broken else OK
-
-
-def _people(source: Source) -> Iterator[tuple[str, str]]:
-    """Yield run and body of every record of people that waits."""
-    from agent.spoolview import walk
-
-    taker = _Bodies()
-    for _ in walk(source, taker):
-        pass
-    yield from taker.bodies
-
-
-class _Bodies:
-    """Takes people's records out of what waits."""
-
-    def __init__(self) -> None:
-        self.bodies: list[tuple[str, str]] = []
-
-    def begin_again(self) -> None:
-        self.bodies.clear()
-
-    def take(self, entry: Waiting) -> Iterator[bytes]:
-        # What is damaged is for `spool verify` to tell, and for the gateway to name in a gap.
-        if entry.kind == "people" and entry.gap is None and entry.is_whole:
-            self.bodies += [(str(entry.run), body) for body in entry.bodies()]
-        return iter(())
-
-
-def _published(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield run and body of every record of people in batches. Raises ValueError, OSError."""
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                batch = json.loads(line)
-                records, run, kind = batch["records"], batch["run"], batch["kind"]
-            except (ValueError, KeyError, TypeError) as exc:
-                raise ValueError(NO_BATCH.filled(file=file, line=number, why=repr(exc))) from exc
-            if kind == "people":
-                yield from ((run, json.dumps(record)) for record in records if "gap" not in record)
 
 
 def _nothing_there(arguments: argparse.Namespace, exc: FileNotFoundError) -> int:
