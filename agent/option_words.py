@@ -20,7 +20,8 @@ _JAPANESE = [
         (
             r"temperature_from: the id of a sensor that measures (?P<quantity>\w+), "
             r"for the speed of sound",
-            "temperature_from: 音速の補正に使う、{quantity} を測定するセンサーのIDを指定してください",
+            "temperature_from: 音速の補正のため、"
+            "{quantity} を測定するセンサーのIDを指定してください",
         ),
         (
             r"port_b: the serial port of the second lidar, such as (?P<example>.*)",

@@ -99,7 +99,7 @@ class Feed:
                 started_s = time.monotonic()
                 with suppress(NotAnsweredError), Asking(self._path) as asking:  # _watch tells
                     if day[0] != sensor or started_s - day[1] > DAY_S:
-                        told = asking.ask("history", sensor=sensor)["history"]
+                        told = asking.ask("history", sensor=sensor).get("history")
                         day = (sensor, started_s, told)
                     raw = asking.ask("sensor", sensor=sensor).get("raw", [])
                     self._tell({"into": sensor, "raw": raw, "history": day[2]})
