@@ -122,6 +122,14 @@ def test_whatever_ends_it_the_terminal_is_as_before(running: Path, number: int, 
         assert screen.wait_end() == code
 
 
+def test_killed_it_can_tidy_nothing_up_and_that_is_noticed(running: Path) -> None:
+    with Watching(running) as screen:
+        screen.wait(*SENSORS)
+        screen.signal(signal.SIGKILL)
+        with pytest.raises(AssertionError):
+            screen.wait_end()
+
+
 def test_ctrl_c_ends_it(running: Path) -> None:
     with Watching(running) as screen:
         screen.wait(*SENSORS)
