@@ -24,7 +24,7 @@ from drivers.buses import UNSTICK_CLOCKS, LinuxI2c, LinuxSerial, Openable, Paire
 from drivers.files import LinuxFiles
 from drivers.gpio import GpiozeroPins, OpenDrain
 
-from . import __version__, kernel
+from . import __version__, commissioned, kernel
 from .alerts import AlertBook
 from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
@@ -164,7 +164,11 @@ class Gateway:
             {sensor.table.id: kind_of(driver) for sensor, driver in pairs},
         )
         digests = {s.table.id: digest_of(s.table.driver, s.table.options) for s in plan.sensors}
-        self._memory = Memory(Path(config.spool.path), digests)
+        spool = Path(config.spool.path)
+        self._memory = Memory(spool, digests)
+        self._commissioned = {
+            name: commissioned.birth_of(name, digest, spool) for name, digest in digests.items()
+        }
         self._surroundings = Surroundings()
         self._latest = {
             name: Latest()
@@ -495,6 +499,9 @@ class Gateway:
         }
         if directions:
             birth["directions"] = _directions(sensor, driver)
+        test = self._commissioned[table.id]
+        if test is not None:
+            birth["commissioned"] = test
         return birth
 
     def _clock_wait_over(self) -> bool:

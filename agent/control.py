@@ -26,11 +26,12 @@ from typing import Any
 
 import structlog
 
+from config.text import Text
+
 from .answers import Answers, AskError
 from .connection import Connection, Listening, parsed, refusal, reply
 from .logs import place_of
 from .socketfile import ListenError, OpenSocket
-from .words import Words
 
 log = structlog.get_logger(part="control")
 
@@ -40,18 +41,18 @@ ACCEPT_AT_ONCE = 64
 RESTARTING_S = 1.0  # between two lines that say so to who listens
 AFTER_BUG_S = 1.0
 
-BUSY = Words(
-    "同時に接続できるのは{most}件までです。しばらくしてからもう一度お試しください。",
+BUSY = Text(
     "{most} others are connected, which is all there may be; try again in a moment",
+    "同時に接続できるのは{most}件までです。しばらくしてからもう一度お試しください。",
 )
-STARTING = Words(
-    "ゲートウェイは起動中または設定の読み込み中です。数秒後にもう一度お試しください。",
+STARTING = Text(
     "the gateway is starting or takes a new configuration; try again in some seconds",
+    "ゲートウェイは起動中または設定の読み込み中です。数秒後にもう一度お試しください。",
 )
-STOPPING = Words("ゲートウェイは停止します。", "the gateway stops")
-BUG = Words(
-    "プログラムの不具合のため回答できません。記録（journalctl -u yukimi）をご確認ください。",
+STOPPING = Text("the gateway stops", "ゲートウェイは停止します。")
+BUG = Text(
     "a bug kept this from being answered; see the log (journalctl -u yukimi)",
+    "プログラムの不具合のため回答できません。記録（journalctl -u yukimi）をご確認ください。",
 )
 
 
@@ -61,7 +62,9 @@ class Control:
     def __init__(self, boot_s: Callable[[], float]) -> None:
         self._boot_s = boot_s
         self._selector = selectors.DefaultSelector()
-        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # A file object: once closed, its number is never taken for another file's.
+        waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waker = os.fdopen(waker, "r+b", buffering=0)
         self._selector.register(self._waker, selectors.EVENT_READ)
         self._answering = threading.Lock()  # held for one answer, or to change who gives them
         self._answers: Answers | None = None
@@ -102,8 +105,8 @@ class Control:
 
     def wake(self) -> None:
         """Make the thread look at its streams. Any thread may call it at any time."""
-        with suppress(OSError):  # it may have ended
-            os.eventfd_write(self._waker, 1)
+        with suppress(OSError, ValueError):  # it may have ended
+            os.eventfd_write(self._waker.fileno(), 1)
 
     def stop(self) -> None:
         """Tell the clients, close everything, remove the socket."""
@@ -112,7 +115,7 @@ class Control:
             self.wake()
             self._thread.join()
         self._selector.close()
-        os.close(self._waker)
+        self._waker.close()
 
     @property
     def clients(self) -> int:
@@ -147,9 +150,9 @@ class Control:
             self._look_at_s = now_s + LOOK_S
             self._tend_socket()
         for key, events in self._selector.select(self._wait_s(now_s)):
-            if key.fd == self._waker:
+            if key.fileobj is self._waker:
                 with suppress(BlockingIOError):
-                    os.eventfd_read(self._waker)
+                    os.eventfd_read(key.fd)
             elif isinstance(key.data, Connection):
                 key.data.move(events)
             else:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from config.text import Text
+
 from . import __version__
 from .answers import Answer, Answers, Arguments, AskError, Document, Stream, number_of, text_of
 from .departures import Departures, RecordStream
@@ -15,16 +17,15 @@ from .ear import Ear
 from .history import History
 from .latest import Latest
 from .snapshot import Snapshot
-from .words import Words
 
 SNAPSHOT_S = 1.0  # between two in `watch`
 SHARED_S = 0.5  # a snapshot may be so old: many who watch cost little more than one
 READ_LOOK_S = 0.1
 READ_MOST = 1000
 
-NO_SUCH_SENSOR = Words(
-    "センサー「{name}」はありません。設定されているもの: {known}",
+NO_SUCH_SENSOR = Text(
     'no sensor "{name}"; there are: {known}',
+    "センサー「{name}」はありません。設定されているもの: {known}",
 )
 NAME_SHOWN = 64
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+from config.text import text_of
+
 from .answers import AskError
 from .spool import Spool, SpoolError
 from .spoolfile import READ_ERRORS, check
@@ -27,7 +29,6 @@ from .spoolview import (
     figures_of,
     ledger_after,
 )
-from .words import Words
 
 FIGURES, SLICE, CHECK = "spool_figures", "spool_slice", "spool_check"
 LEDGER = "ledger"
@@ -46,7 +47,7 @@ def _told(answer: Answer) -> Answer:
         try:
             return answer(arguments)
         except SpoolError as exc:
-            raise AskError("spool", Words(str(exc), str(exc))) from exc
+            raise AskError("spool", text_of(exc)) from exc
 
     return told
 

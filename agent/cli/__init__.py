@@ -27,11 +27,19 @@ VERBS = {
         "the whole thing on this machine, without hardware, broker or network",
         "機器・中継サーバー・通信回線なしで、この計算機だけで全体を実演します",
     ),
+    "init": Text(
+        "guided set-up: scan, propose, check, read every sensor once; overwrites nothing",
+        "対話形式で初期設定を作成します。既存のファイルは上書きしません",
+    ),
     "config": Text(
         "check a configuration, or print its JSON Schema",
         "設定を検査します。設定ファイルのJSON Schemaも出力できます",
     ),
     "drivers": Text("the device models it can read", "対応している機器の一覧です"),
+    "status": Text(
+        "how the running gateway is, on one screen",
+        "稼働中のゲートウェイの状況を一画面で表示します",
+    ),
     "scan": Text(
         "what is plugged in, which device it looks like, how to configure it",
         "接続されている機器を調べ、機種の候補と設定例を示します",
@@ -47,6 +55,10 @@ VERBS = {
     "watch": Text(
         "the running gateway, live; records as they leave",
         "稼働中のゲートウェイを実況します。送信された記録も表示します",
+    ),
+    "commission": Text(
+        "an acceptance test at the sensor, with a record of it",
+        "設置したセンサーの受入試験を行い、記録を残します",
     ),
     "record": Text(
         "capture the raw traffic of one sensor to a file",
