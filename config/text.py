@@ -7,7 +7,7 @@ Whoever joins or formats it as a string gets English; whoever speaks to people a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Self
 
 Language = Literal["en", "ja"]
 
@@ -55,24 +55,12 @@ class Text(str):
         return Text(self.of("en", **fields), self.of("ja", **fields))
 
 
-@runtime_checkable
-class _Pair(Protocol):
-    """Whatever says the same in both languages."""
-
-    @property
-    def en(self) -> str: ...
-    @property
-    def ja(self) -> str: ...
-
-
 def text_of(value: object) -> Text:
     """Return the text that `value` is or, as an error, holds; else its string in both languages."""
     if isinstance(value, BaseException):
         held = getattr(value, "text", value.args[0] if len(value.args) == 1 else None)
-        value = held if isinstance(held, _Pair) else value
-    if isinstance(value, Text):
-        return value
-    return Text(value.en, value.ja) if isinstance(value, _Pair) else Text(str(value), str(value))
+        value = held if isinstance(held, Text) else value
+    return value if isinstance(value, Text) else Text(str(value), str(value))
 
 
 def joined(separator: str, texts: Iterable[object]) -> Text:
@@ -83,7 +71,7 @@ def joined(separator: str, texts: Iterable[object]) -> Text:
 
 def _in(language: Language, value: object) -> object:
     match value:
-        case _Pair() | BaseException():
+        case Text() | BaseException():
             return text_of(value).of(language)
         case Mapping() if isinstance(value.get(language), str):
             return value[language]
