@@ -27,7 +27,7 @@ schemas: $(VENV)/.dev ## write docs/schemas, docs/asyncapi.yaml and docs/drivers
 	$(BIN)/python -m agent.schemas docs
 
 footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of a running gateway
-	$(BIN)/python -m hil.footprint
+	$(SUDO) $(BIN)/python -m hil.footprint
 
 bench: $(VENV)/.dev $(VENV)/.tools ## a million waiting records: how fast they leave, what they cost, what a kill loses
 	$(SUDO) $(BIN)/python -m hil bench delivery

@@ -24,16 +24,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from config.text import Text
 
 from .answers import Answers, AskError
 from .connection import Connection, Listening, parsed, refusal, reply
-from .logs import place_of
+from .logs import logger, place_of
 from .socketfile import ListenError, OpenSocket
 
-log = structlog.get_logger(part="control")
+log = logger("control")
 
 CLIENTS = 16
 LOOK_S = 30.0  # between two looks at whether the socket is still there

@@ -11,15 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from .collector import Collector
-from .logs import place_of
+from .logs import logger, place_of
 from .notify import notify
 from .pipeline import Pipeline
 from .uplink import Uplink
 
-log = structlog.get_logger(part="supervisor")
+log = logger("supervisor")
 
 LOOK_INTERVAL_S = 1.0
 WATCHDOG_INTERVAL_S = 10.0

@@ -159,7 +159,8 @@ class _Reader(ABC):
 
     def run(self) -> int:
         """Read, and say how it went."""
-        from drivers.base import DriverError
+        from agent.logs import words_of
+        from drivers.base import DriverError, NoGlimpseError
 
         from . import _sensor
 
@@ -167,8 +168,8 @@ class _Reader(ABC):
         try:
             with self.direct:
                 code = self.read()
-        except DriverError as exc:
-            self.document["error"] = str(exc)
+        except (DriverError, NoGlimpseError) as exc:
+            self.document["error"] = words_of(exc, of_people=self.sensor.counts_people)
             code = _sensor.failed(self.sensor, exc)
         except KeyboardInterrupt:
             code = 130 if self.wanted_more() else OK
@@ -326,7 +327,7 @@ class _People(_Reader):
     def look(self, timeout_s: float) -> Exception | None:
         """Take what it says; return what went wrong, if it did not come to work."""
         from agent.direct import SILENT_AFTER
-        from drivers.base import Alive, BusError, Crossing, DriverError, Trouble
+        from drivers.base import Alive, BusError, Crossing, DriverError, Trouble, glimpses
 
         document = self.document
         error: DriverError | None = None
@@ -337,7 +338,7 @@ class _People(_Reader):
             if silent >= SILENT_AFTER:
                 document["state"] = "silent"
                 return error
-            for seen in told.observations:
+            for seen in glimpses(told.observations):
                 match seen:
                     case Alive():
                         self.started()

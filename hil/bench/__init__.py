@@ -13,6 +13,7 @@ BENCHES = {
     "counting": "people: recordings with known crossings, simulated crowds, doors and draughts",
     "decoders": "what each driver costs a frame",
     "delivery": "a million waiting records: how fast they leave, and what they cost until then",
+    "doors": "what a user of the same machine sees of who passes: CPU time, wake-ups, memory",
     "forecast": "short forecasts against persistence, on the recorded winters",
     "pipeline": "what 8 to 64 sensors cost the thread between collectors and spool",
     "privacy": "what leaves about people: is epsilon kept, and does nothing else tell of them",
