@@ -52,6 +52,10 @@ VERBS = {
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
     ),
+    "watch": Text(
+        "the running gateway, live; records as they leave",
+        "稼働中のゲートウェイを実況します。送信された記録も表示します",
+    ),
     "commission": Text(
         "an acceptance test at the sensor, with a record of it",
         "設置したセンサーの受入試験を行い、記録を残します",
@@ -68,6 +72,9 @@ VERBS = {
     "diag": Text(
         "a report as one HTML file; a tarball for a ticket, without secrets",
         "診断レポート（HTML）や、問い合わせ用の資料一式（秘密情報を除く）を作成します",
+    ),
+    "completion": Text(
+        "what a shell offers when Tab is pressed", "シェルのTabキー補完の定義を出力します"
     ),
 }
 

@@ -6,13 +6,13 @@ import argparse
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import OK, USAGE, WRONG, add_config, add_json, add_sensor, complain
 from .display import pad, printable
 from .language import Text, said
 from .parsing import Example
+from .raw import raw_text
 
 if TYPE_CHECKING:
     from agent.direct import Direct, ReadSet
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 CONSENT_S = 60.0  # for somebody to walk to and fro
 RAW_SHOWN = 12  # lines of raw traffic to a set of readings, for people
-RAW_BYTES_SHOWN = 128  # of one transaction
 RAW_KEPT_JSON = 5000  # the newest entries of a people sensor
 
 
@@ -439,27 +438,3 @@ class _Window:
 
 def _label(name: str) -> str:
     return pad(said(LABELS[name]), LABEL_CELLS)
-
-
-def raw_text(entry: Mapping[str, Any]) -> str:
-    """Write an entry of a recording for people; --json has it whole."""
-    hexed = {name: _spaced(entry[name]) for name in ("rx", "tx", "write", "read") if name in entry}
-    words = []
-    if "address" in entry:
-        words.append(f"0x{entry['address']:02x}")
-    words += [entry[name] for name in ("port", "path") if name in entry]
-    words += [f"{name} {bytes_}".rstrip() for name, bytes_ in hexed.items()]
-    if "pin" in entry:
-        words.append(f"pin {entry['pin']} level {entry['level']}")
-    if "text" in entry:
-        words.append(json.dumps(entry["text"][:200], ensure_ascii=False))
-    words += [f"{name} {entry[name]}" for name in ("names", "baud", "error") if name in entry]
-    return "  ".join(words)
-
-
-def _spaced(text: str) -> str:
-    with suppress(ValueError):
-        raw = bytes.fromhex(text)
-        more = f" ... {len(raw)} bytes" if len(raw) > RAW_BYTES_SHOWN else ""
-        return raw[:RAW_BYTES_SHOWN].hex(" ") + more
-    return text
