@@ -87,9 +87,9 @@ EDGES: Mapping[str, Text] = {
 }
 
 DIRECTIONS: Mapping[str, Text] = {
-    "towards": Text("towards", "進入方向"),
-    "away": Text("away", "退出方向"),
-    "total": Text("both ways", "合計"),
+    "towards": Text("towards", "順方向"),
+    "away": Text("away", "逆方向"),
+    "total": Text("total", "合計"),
 }
 
 CHECKS: Mapping[str, Text] = {
