@@ -35,6 +35,9 @@ VERBS = {
         "what is plugged in, which device it looks like, how to configure it",
         "接続されている機器を調べ、機種の候補と設定例を示します",
     ),
+    "doctor": Text(
+        "what is wrong, in one minute, and what to do", "異常の原因と対処を1分以内に示します"
+    ),
     "read": Text(
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",

@@ -1,0 +1,370 @@
+"""Can the gateway take hold of its buses: are they there, may it, has nobody else them?"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from config.text import Text
+
+from .exam import examine
+from .findings import Blink, Finding, check, failed, passed, skipped
+from .site import Site
+
+if TYPE_CHECKING:
+    from agent.plan import PlannedBus
+
+GETTYS = ("agetty", "getty", "login", "mgetty")
+GRABBERS = ("ModemManager", "brltty", "gpsd")
+_NO_NODE = ("nothing to open", "開くものはありません")
+
+
+def nodes_of(bus: PlannedBus) -> list[str]:
+    """Return the device nodes that a bus needs."""
+    if bus.kind == "gpio":
+        return ["/dev/gpiochip0"]
+    if bus.kind in ("serial", "i2c"):
+        return [path for path in (bus.path, bus.second_path) if path]
+    return []
+
+
+@check(
+    "YK-BUS-01",
+    Text("device is there", "デバイスの有無"),
+    blink=Blink.SENSOR,
+    over="bus",
+    needs=("YK-PI-01", "YK-PI-02", "YK-PI-04"),
+    excused_by=("YK-PWR-01",),
+    what=Text(
+        "Whether the port or bus that the configuration names exists.",
+        "設定にあるポートやバスが存在するかどうかを確認します。",
+    ),
+    why=Text(
+        "An adapter that is not plugged in, has died or has another name is not found.",
+        "アダプターが外れている、故障している、名前が変わっている場合は見つかりません。",
+    ),
+    do=(
+        Text(
+            "`ls -l /dev/serial/by-id /dev/i2c-*` shows what is there; `dmesg | tail` what was "
+            "lost.",
+            "`ls -l /dev/serial/by-id /dev/i2c-*` で現状を、`dmesg | tail` で切断の記録を確認し"
+            "ます。",
+        ),
+        Text(
+            "Plug the adapter in, try another socket and cable.",
+            "アダプターを差し直し、別の差し込み口とケーブルを試します。",
+        ),
+        Text(
+            "If it has another name now, `yukimi scan` gives the line for the configuration.",
+            "名前が変わった場合は `yukimi scan` が設定の行を示します。",
+        ),
+    ),
+)
+def there(site: Site, bus: PlannedBus) -> Finding:
+    """Look for the nodes."""
+    wanted = nodes_of(bus)
+    if not wanted:
+        return skipped(*_NO_NODE)
+    missing = next((path for path in wanted if not site.at(path).exists()), None)
+    if missing is None:
+        return passed(", ".join(wanted), "、".join(wanted))
+    if bus.kind == "i2c":
+        then = Text(
+            "`sudo modprobe i2c-dev`; for lasting, write i2c-dev into /etc/modules",
+            "`sudo modprobe i2c-dev` を実行し、/etc/modules に i2c-dev と書いてください",
+        )
+    else:
+        others = site.names("/dev/serial/by-id")
+        seen = f" (there: {', '.join(others)})" if others else ""
+        seen_ja = f"（現在: {'、'.join(others)}）" if others else ""
+        then = Text(
+            f"plug it in, or correct its name{seen}",
+            f"接続するか、設定の名前を直してください{seen_ja}",
+        )
+    return failed(Text(f"{missing} is not there", f"{missing} がありません"), then)
+
+
+@check(
+    "YK-BUS-02",
+    Text("permission", "アクセス権"),
+    blink=Blink.SENSOR,
+    over="bus",
+    needs=("YK-BUS-01",),
+    what=Text(
+        "Whether the gateway's user may use the device, by its owner, group and mode.",
+        "装置の実行利用者がデバイスを使えるかどうかを、所有者・グループ・許可属性から確認します。",
+    ),
+    why=Text(
+        "Serial ports belong to group dialout, I2C to i2c, pins to gpio.",
+        "シリアルはdialout、I2Cはi2c、ピンはgpioのグループに属します。",
+    ),
+    do=(
+        Text(
+            "`sudo usermod -aG dialout,i2c,gpio yukimi`, then `sudo systemctl restart yukimi`.",
+            "`sudo usermod -aG dialout,i2c,gpio yukimi` の後、`sudo systemctl restart yukimi` "
+            "を実行します。",
+        ),
+        Text(
+            "The unit has SupplementaryGroups=dialout i2c gpio: is it the one that came with "
+            "yukimi?",
+            "ユニットにSupplementaryGroups=dialout i2c gpioがあるか、付属のものか確認します。",
+        ),
+    ),
+)
+def permitted(site: Site, bus: PlannedBus) -> Finding:
+    """Hold the node's mode against the user's groups."""
+    user = site.user()
+    for path in nodes_of(bus):
+        node = site.at(path)
+        try:
+            mode, uid, gid = node.stat().st_mode, node.stat().st_uid, node.stat().st_gid
+        except OSError:
+            continue
+        if user is None:
+            if os.access(node, os.R_OK | os.W_OK):
+                continue
+            name = "this user"
+            may = False
+        else:
+            name, own, groups = user
+            need = stat.S_IROTH | stat.S_IWOTH
+            if uid == own:
+                need = stat.S_IRUSR | stat.S_IWUSR
+            elif gid in groups:
+                need = stat.S_IRGRP | stat.S_IWGRP
+            may = own == 0 or mode & need == need
+        if not may:
+            group = site.group_name(gid)
+            return failed(
+                Text(
+                    f"{name} is not in group {group} of {path}",
+                    f"{name} は {path} のグループ {group} に属していません",
+                ),
+                Text(
+                    f"`sudo usermod -aG {group} {name if user else '$USER'}`, restart the service",
+                    f"`sudo usermod -aG {group} {name if user else '$USER'}` の後、サービスを再"
+                    f"起動してください",
+                ),
+            )
+    if not nodes_of(bus):
+        return skipped(*_NO_NODE)
+    who = Text(user[0], user[0]) if user else Text("this user", "実行中の利用者")
+    return passed(f"{who} may use it", f"{who.ja} が使えます")
+
+
+@check(
+    "YK-BUS-03",
+    Text("no log-in on the port", "ログイン待ち受け"),
+    blink=Blink.SENSOR,
+    over="bus",
+    needs=("YK-BUS-01", "YK-PI-03"),
+    what=Text(
+        "Whether a log-in prompt (getty) has the sensor's port open.",
+        "ログイン待ち受け（getty）がセンサーのポートを開いていないか確認します。",
+    ),
+    why=Text(
+        "It answers the sensor's bytes with a prompt, and takes every other byte away.",
+        "センサーのデータに応答を返し、データを横取りします。",
+    ),
+    do=(
+        Text(
+            "`sudo systemctl disable --now serial-getty@ttyS0` (the name of your port).",
+            "`sudo systemctl disable --now serial-getty@ttyS0`（ポートの名前に合わせる）を実行"
+            "します。",
+        ),
+        Text(
+            "`sudo systemctl mask serial-getty@ttyS0` keeps it away for good.",
+            "`sudo systemctl mask serial-getty@ttyS0` で以後も防げます。",
+        ),
+    ),
+)
+def no_getty(site: Site, bus: PlannedBus) -> Finding:
+    """Look for a getty among those who have the port open."""
+    found = _holder(site, bus, GETTYS)
+    if found is None:
+        return _free(bus)
+    path, pid, name = found
+    tty = site.at(path).resolve().name
+    return failed(
+        Text(
+            f"{name} (process {pid}) waits for a log-in on {path}",
+            f"{name}（プロセス {pid}）が {path} でログインを待ち受けています",
+        ),
+        Text(
+            f"`sudo systemctl disable --now serial-getty@{tty}`",
+            f"`sudo systemctl disable --now serial-getty@{tty}` を実行してください",
+        ),
+    )
+
+
+@check(
+    "YK-BUS-04",
+    Text("no port grabber", "ポートを占有するサービス"),
+    blink=Blink.SENSOR,
+    over="bus",
+    needs=("YK-BUS-01",),
+    what=Text(
+        "Whether ModemManager, brltty or gpsd has taken the sensor's port.",
+        "ModemManager、brltty、gpsdがセンサーのポートを占有していないか確認します。",
+    ),
+    why=Text(
+        "They try every new serial adapter for a modem, a braille display, a receiver, and talk "
+        "into the sensor.",
+        "新しいシリアル機器をモデムや点字端末とみなして通信を始め、センサーの通信を妨げます。",
+    ),
+    do=(
+        Text(
+            "Not needed here: `sudo systemctl disable --now ModemManager`, or "
+            "`sudo apt remove brltty`.",
+            "不要な場合は `sudo systemctl disable --now ModemManager`、または "
+            "`sudo apt remove brltty` を実行します。",
+        ),
+        Text(
+            'Needed for a modem: a udev rule with ENV{ID_MM_DEVICE_IGNORE}="1" for the sensor\'s adapter.',
+            'モデムに必要な場合は、センサーのアダプターにudev規則 ENV{ID_MM_DEVICE_IGNORE}="1" を設定します。',
+        ),
+    ),
+)
+def no_grabber(site: Site, bus: PlannedBus) -> Finding:
+    """Look for them among those who have the port open."""
+    found = _holder(site, bus, GRABBERS)
+    if found is None:
+        return _free(bus)
+    path, pid, name = found
+    return failed(
+        Text(
+            f"{name} (process {pid}) has {path} open",
+            f"{name}（プロセス {pid}）が {path} を開いています",
+        ),
+        Text(
+            f"`sudo systemctl disable --now {name}`",
+            f"`sudo systemctl disable --now {name}` を実行してください",
+        ),
+    )
+
+
+@check(
+    "YK-BUS-05",
+    Text("port is free", "ポートの空き"),
+    blink=Blink.SENSOR,
+    over="bus",
+    needs=("YK-BUS-01", "YK-BUS-03", "YK-BUS-04"),
+    what=Text(
+        "Whether another program has the port or bus open.",
+        "別のプログラムがポートやバスを開いていないか確認します。",
+    ),
+    why=Text(
+        "Two who read one port get half of the bytes each; the gateway asks to be alone.",
+        "2つのプログラムが読むとデータが分かれてしまいます。装置は単独での使用を求めます。",
+    ),
+    do=(
+        Text(
+            "End the program that is named; it is often a terminal that was left open (screen, "
+            "minicom).",
+            "表示されたプログラムを終了します。閉じ忘れた端末（screen、minicom）のことが多いです。",
+        ),
+        Text(
+            "`sudo fuser -v PATH` shows who has it now.",
+            "`sudo fuser -v PATH` で現在の使用者を確認します。",
+        ),
+    ),
+)
+def free(site: Site, bus: PlannedBus) -> Finding:
+    """Look for anybody else who has it open."""
+    for path in nodes_of(bus) if bus.kind != "gpio" else ():
+        for pid, name, line in site.openers(path):
+            if not is_gateway(site, pid, line):
+                return failed(
+                    Text(
+                        f"{name} (process {pid}) has {path} open",
+                        f"{name}（プロセス {pid}）が {path} を開いています",
+                    ),
+                    Text(f"end it: `sudo kill {pid}`", f"終了させてください: `sudo kill {pid}`"),
+                )
+    return _free(bus)
+
+
+def is_gateway(site: Site, pid: int, line: str) -> bool:
+    """Tell whether a process is the gateway itself."""
+    if site.unit.get("MainPID") == str(pid):
+        return True
+    words = line.split()
+    return "run" in words and any(w.endswith("yukimi") or w == "agent" for w in words)
+
+
+@check(
+    "YK-BUS-06",
+    Text("bus works", "バスの動作"),
+    blink=Blink.SENSOR,
+    over="bus",
+    needs=("YK-BUS-02", "YK-BUS-05"),
+    excused_by=("YK-PWR-01",),
+    what=Text(
+        "Whether the bus can be opened, and on I2C whether its two wires come back to high.",
+        "バスを開けるか、I2Cでは2本の信号線が正常に戻るかを確認します。",
+    ),
+    why=Text(
+        "SDA or SCL held low by a short or by one device that hangs stops every device on the bus.",
+        "短絡や1台の不具合でSDAかSCLが下がったままだと、バス上の全機器が止まります。",
+    ),
+    do=(
+        Text("Switch the sensors' supply off and on.", "センサーの電源を入れ直します。"),
+        Text(
+            "Unplug one sensor after another; the one after which the others answer is the "
+            "culprit.",
+            "1台ずつ外し、外すとほかが応答する機器を探します。",
+        ),
+        Text(
+            "With all unplugged SDA and SCL measure 3.3 V against ground; if not, the cable is "
+            "shorted "
+            "or a pull-up is missing.",
+            "全機器を外し、SDAとSCLが3.3 Vか測ります。異なる場合はケーブルの短絡かプルアップの"
+            "欠落です。",
+        ),
+    ),
+)
+def works(site: Site, bus: PlannedBus) -> Finding:
+    """Open it, and listen to its sensors."""
+    if site.daemon is not None:
+        return passed("the gateway has it", "装置が使用中です")
+    exam = examine(site, bus)
+    if exam.is_stuck:
+        return failed(
+            Text(
+                f"{bus.name}: a wire is held low, every address times out",
+                f"{bus.name}: 信号線が下がったままで、全アドレスが時間切れです",
+            ),
+            Text(
+                "switch the sensors off and on, then unplug them one by one; check SDA and SCL "
+                "for a "
+                "short",
+                "センサーの電源を入れ直し、1台ずつ外して、SDAとSCLの短絡を点検してください",
+            ),
+        )
+    if exam.error is not None:
+        return failed(
+            Text(str(exam.error), str(exam.error)),
+            Text(
+                "unplug the adapter and plug it in again, or take another one",
+                "アダプターを抜き差しするか、別のものに替えてください",
+            ),
+        )
+    return passed("it can be used", "使用できます")
+
+
+def _holder(site: Site, bus: PlannedBus, names: tuple[str, ...]) -> tuple[str, int, str] | None:
+    """Return the first of these programs that has a node of the bus open."""
+    for path in nodes_of(bus) if bus.kind == "serial" else ():
+        for pid, name, line in site.openers(path):
+            said = os.path.basename(line.split(" ")[0]) if line else name  # noqa: PTH119
+            found = next((each for each in names if each in (name, said)), None)
+            if found is not None:
+                return path, pid, found
+    return None
+
+
+def _free(bus: PlannedBus) -> Finding:
+    if not nodes_of(bus):
+        return skipped(*_NO_NODE)
+    return passed("nobody has it", "使用者はいません")
