@@ -29,15 +29,21 @@ from .alerts import AlertBook
 from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
+from .control import Control
 from .health import Health
+from .history import History
+from .latest import Latest
 from .memory import Memory, digest_of
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
 from .phenomena.weather import OF_THE_AIR, Surroundings
 from .pipeline import HearTemperature, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
+from .privacy.ledger import Terms
 from .record import GATEWAY_STREAM, utc_text
+from .replies import Replies
 from .rules import Rules, Subject
+from .snapshot import Identity, Parts, Seen, Snapshot
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
@@ -55,9 +61,17 @@ class Gateway:
     """One life of the daemon, wired and not yet started."""
 
     def __init__(
-        self, plan: Plan, *, needs_disk: bool = False, without_power: frozenset[str] = frozenset()
+        self,
+        plan: Plan,
+        *,
+        needs_disk: bool = False,
+        without_power: frozenset[str] = frozenset(),
+        control: Control | None = None,
+        history: History | None = None,
     ) -> None:
         """Open the spool and build everything; `without_power`: who saw the mains go before.
+
+        `control` is where it can be asked, and `history` what is remembered of the last day.
 
         Raises SpoolError where another gateway has the spool, and with `needs_disk` where the disk
         does not work; else the spool then lives in memory until it does.
@@ -68,6 +82,8 @@ class Gateway:
         self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
         self._started_s = kernel.boot_s()
         self._without_power = without_power
+        self._control = control
+        self._history = History(self._started_s) if history is None else history
         self.lost_power: frozenset[str] = frozenset()  # who saw the mains go: this life ends by it
         self._wake: threading.Event | None = None  # of whoever runs us
         self.health = Health()
@@ -81,6 +97,7 @@ class Gateway:
                 boot_id=kernel.boot_id(),
                 gateway=config.gateway.id,
                 pack_records=min(PACK_RECORDS, config.uplink.batch_records),
+                terms=Terms(plan.policy, config.gateway.timezone, __version__),
             )
         except BaseException:
             self._claim.close()
@@ -130,6 +147,7 @@ class Gateway:
             alert=self._alert,
             expiry_days=expiring.days if expiring.enabled else None,
             is_time_known=lambda: self._clock.known,
+            outages=self._history.outages,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(
@@ -140,6 +158,17 @@ class Gateway:
         digests = {s.table.id: digest_of(s.table.driver, s.table.options) for s in plan.sensors}
         self._memory = Memory(Path(config.spool.path), digests)
         self._surroundings = Surroundings()
+        self._latest = {
+            name: Latest()
+            for name, (sensor, _) in self._drivers.items()
+            if not sensor.counts_people
+        }
+        self._history.begin(
+            {sensor.table.id: kind_of(driver) for sensor, driver in pairs},
+            self.spool.alarms(),
+            offset_s=offset_s(config.gateway.id, config.uplink.offset_s),
+            utc_ns=self._clock.utc_ns,
+        )
         self._pipeline = Pipeline(
             {name: self._channel(*pair) for name, pair in self._drivers.items()},
             inbox,
@@ -168,6 +197,8 @@ class Gateway:
                 for sensor, driver in pairs
                 if kind_of(driver) in ("weather", "road") and OF_THE_AIR & driver.quantities.keys()
             },
+            latest=self._latest,
+            wrote=lambda records: self._history.wrote(records, kernel.boot_s()),
         )
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
@@ -179,6 +210,40 @@ class Gateway:
             boot_s=kernel.boot_s,
             drain_s=config.uplink.drain_s,
         )
+        self.answers = Replies(self._snapshot(), boot_s=kernel.boot_s).answers
+
+    def _snapshot(self) -> Snapshot:
+        config = self._config
+        return Snapshot(
+            Parts(
+                Identity(
+                    config.gateway.id,
+                    _text(config.gateway.label),
+                    self.spool.run,
+                    self._plan.loaded.config_id,
+                    self._plan.policy.sha256,
+                    self._started_s,
+                ),
+                [_seen(*pair) for pair in self._drivers.values()],
+                lambda: [str(problem) for problem in self.refused],
+                self.health,
+                self._clock,
+                self._pipeline,
+                self._supervisor,
+                self._uplink,
+                self.spool,
+                config.spool.max_bytes,
+                self._history,
+                self._latest,
+                self._control_document,
+            )
+        )
+
+    def _control_document(self) -> dict[str, object]:
+        control = self._control
+        if control is None:
+            return {"socket": None, "clients": 0}
+        return {"socket": str(control.path), "clients": control.clients}
 
     def run(
         self,
@@ -208,6 +273,8 @@ class Gateway:
                 sensors=len(self._plan.sensors),
             )
             started()
+            if self._control is not None:
+                self._control.attach(self.answers)
             self._supervisor.watch(wake)
             wake.clear()  # before it is asked: what comes after the answer wakes again
             while not self.lost_power and goes_on():
@@ -216,6 +283,8 @@ class Gateway:
             self._supervisor.stop(in_haste=bool(self.lost_power))
             clean = True
         finally:
+            if self._control is not None:
+                self._control.detach()
             self._checker_stopping.set()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
@@ -332,6 +401,7 @@ class Gateway:
                 policy=self._plan.policy,
                 directions=directions_of(driver),
                 now_ns=self._utc_ns(),
+                now_boot_ns=kernel.boot_ns(),
                 moves=moves,
                 in_maintenance=in_maintenance,
             )
@@ -363,8 +433,7 @@ class Gateway:
 
     def _sensor_birth(self, sensor: PlannedSensor, driver: Driver) -> dict[str, object]:
         table, directions = sensor.table, directions_of(driver)
-        units = {name: q.unit for name, q in driver.quantities.items()}
-        units |= dict.fromkeys(directions, "{person}")
+        units = _units(driver)
         birth: dict[str, object] = {
             "id": table.id,
             "driver": table.driver,
@@ -375,9 +444,7 @@ class Gateway:
             "label": _text(table.label),
         }
         if directions:
-            birth["directions"] = {
-                name: _text(getattr(table.directions, name, None)) for name in directions
-            }
+            birth["directions"] = _directions(sensor, driver)
         return birth
 
     def _clock_wait_over(self) -> bool:
@@ -389,6 +456,32 @@ class Gateway:
 
     def _utc_text(self, at_boot_s: float) -> str:
         return utc_text(self._clock.utc_ns(round(at_boot_s * 1e9)))
+
+
+def _seen(sensor: PlannedSensor, driver: Driver) -> Seen:
+    table = sensor.table
+    return Seen(
+        table.id,
+        table.driver,
+        kind_of(driver),
+        sensor.bus.name,
+        sensor.window_s,
+        _text(table.label),
+        _directions(sensor, driver),
+        _units(driver),
+        driver.rate_hz,
+    )
+
+
+def _directions(sensor: PlannedSensor, driver: Driver) -> dict[str, dict[str, str] | None]:
+    return {
+        name: _text(getattr(sensor.table.directions, name, None)) for name in directions_of(driver)
+    }
+
+
+def _units(driver: Driver) -> dict[str, str]:
+    units = {name: q.unit for name, q in driver.quantities.items()}
+    return units | dict.fromkeys(directions_of(driver), "{person}")
 
 
 def _subject(sensor: PlannedSensor, driver: Driver) -> Subject:

@@ -18,10 +18,10 @@ from typing import Literal
 
 import structlog
 
-from drivers.base import BusError, Driver, FrameError, Observation, Reading, Trouble
+from drivers.base import BusError, Driver, DriverError, FrameError, Observation, Reading, Trouble
 from drivers.buses import BusGoneError, Openable
 
-from .health import Health, SensorHealth
+from .health import Health, SensorError, SensorHealth
 from .logs import place_of
 
 log = structlog.get_logger(part="collector")
@@ -192,6 +192,10 @@ class Collector:
         station.failures += 1
         station.lost_polls += 1
         station.health.failed_polls += 1
+        kind: Literal["bus_error", "frame_error", "bug"] = "bug"
+        if isinstance(error, DriverError):
+            kind = "frame_error" if isinstance(error, FrameError) else "bus_error"
+        station.health.error = SensorError(started_s, kind, why)
         is_garbled = isinstance(error, FrameError)
         station.garbled = station.garbled + 1 if is_garbled else 0
         if not is_garbled or station.garbled % REOPEN_AFTER_FRAME_ERRORS == 0:

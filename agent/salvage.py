@@ -41,6 +41,7 @@ from .spoolfile import (
 
 # After so many places that cannot be read the rest is left: each costs some reads.
 HOPS_LIMIT = 10_000
+STUMBLES = 3  # of the disk, until a table counts as unreadable
 
 # What an index can say where its table cannot be read.
 INDEXES = {
@@ -218,7 +219,10 @@ class _Salvage:
             with suppress(ValueError, TypeError):
                 json.loads(body)
                 self._put("alarm", (sensor, alert, body))
-        for row in self._records(source):
+        for n, day, line, body in self._rows_in_order(source, "ledger", TABLES["ledger"], "n"):
+            if _is_number(n) and isinstance(line, str) and isinstance(body, str):
+                self._put("ledger", (n, day if isinstance(day, str) else None, line, body))
+        for row in self._rows_in_order(source, "record", RECORD, "id"):
             self._put_record(Row(*row))
 
     def _put_run(self, row_id: Any, name: Any, boot_id: Any, clean: Any, known_ns: Any) -> None:
@@ -332,14 +336,16 @@ class _Salvage:
             except READ_ERRORS:
                 self.is_complete = False
 
-    def _records(self, source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of `record` that can be read, hopping over what cannot."""
+    def _rows_in_order(
+        self, source: sqlite3.Connection, table: str, wanted: str, key: str
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a table that can be read, by their key, hopping over what cannot."""
         after, hops = -(2**63), 0
-        select = ""
+        query = _Query(source, "", key)
         while hops < HOPS_LIMIT:
             try:
-                select = f"{_select(source, 'record', RECORD)} WHERE id > ? ORDER BY id"
-                for row in source.execute(select, (after,)):
+                query.select = _select(source, table, wanted)
+                for row in query.rows(after):
                     if isinstance(row[0], int):
                         yield row
                         after = max(after, row[0])  # a page that came from elsewhere goes back
@@ -347,10 +353,52 @@ class _Salvage:
             except READ_ERRORS:
                 self.is_complete = False
                 hops += 1
-                beyond = _readable_after(source, select, after) if select else None
+                if not query.select and hops < STUMBLES:
+                    continue
+                beyond = query.readable_after(after) if query.select else None
                 if beyond is None:
                     return
                 after = beyond
+
+
+@dataclass(slots=True)
+class _Query:
+    """The rows of a table from a key on."""
+
+    source: sqlite3.Connection
+    select: str  # empty: not known yet
+    key: str
+
+    def rows(self, after: int, limit: str = "") -> sqlite3.Cursor:
+        """Return the rows whose key is above `after`."""
+        where = f"{self.select} WHERE {self.key} > ? ORDER BY {self.key}{limit}"
+        return self.source.execute(where, (after,))
+
+    def readable_after(self, after: int) -> int | None:
+        """Return the lowest key from `after` on from which reading finds no damage at once."""
+        if self._can_read(after):  # the disk had stumbled
+            return after
+        step, bad = 1, after
+        while after + step < 2**63 - 1:
+            good = after + step
+            if self._can_read(good):
+                while good - bad > 1:
+                    middle = (good + bad) // 2
+                    if self._can_read(middle):
+                        good = middle
+                    else:
+                        bad = middle
+                return good
+            bad = good
+            step *= 2
+        return None
+
+    def _can_read(self, after: int) -> bool:
+        try:
+            self.rows(after, " LIMIT 1").fetchone()
+        except READ_ERRORS:
+            return False
+        return True
 
 
 class _Taken:
@@ -415,31 +463,3 @@ def _select(source: sqlite3.Connection, table: str, wanted: str) -> str:
     there = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
     columns = [name if name in there else "NULL" for name in wanted.split(", ")]
     return f"SELECT {', '.join(columns)} FROM {table}"
-
-
-def _readable_after(source: sqlite3.Connection, select: str, after: int) -> int | None:
-    """Return the lowest id from `after` on from which reading finds no damage at once."""
-    if _can_read(source, select, after):  # the disk had stumbled
-        return after
-    step, bad = 1, after
-    while after + step < 2**63 - 1:
-        good = after + step
-        if _can_read(source, select, good):
-            while good - bad > 1:
-                middle = (good + bad) // 2
-                if _can_read(source, select, middle):
-                    good = middle
-                else:
-                    bad = middle
-            return good
-        bad = good
-        step *= 2
-    return None
-
-
-def _can_read(source: sqlite3.Connection, select: str, after: int) -> bool:
-    try:
-        source.execute(f"{select} LIMIT 1", (after,)).fetchone()
-    except READ_ERRORS:
-        return False
-    return True

@@ -114,6 +114,28 @@ class Supervisor:
             else:
                 notify("WATCHDOG=1")
 
+    def threads(self, now_s: float) -> list[dict[str, object]]:
+        """Return how each thread does: alive, seconds since its last step, how often restarted."""
+        rows: list[tuple[str, threading.Thread, float, int]] = [
+            (thread.name, thread, beat_s, 0)
+            for thread, beat_s in (
+                (self._vital["pipeline"], self._pipeline.beat_s),
+                (self._vital["uplink"], self._uplink.beat_s),
+            )
+        ] + [
+            (each.thread.name, each.thread, each.collector.beat_s, each.restarts)
+            for each in self._watched
+        ]
+        return [
+            {
+                "name": name,
+                "alive": thread.is_alive(),
+                "beat_age_s": round(max(0.0, now_s - beat_s), 1),
+                "restarts": restarts,
+            }
+            for name, thread, beat_s, restarts in rows
+        ]
+
     def stop(self, *, in_haste: bool = False) -> None:
         """Stop reading, close the windows, commit, send what can be sent; bounded in time.
 

@@ -42,6 +42,14 @@ class Text(str):
             return template
         return template.format_map({name: _in(language, each) for name, each in fields.items()})
 
+    def __add__(self, other: str) -> Text:
+        """Join two texts, in each language."""
+        return Text(str.__add__(self, other), self.ja + text_of(other).ja)
+
+    def __radd__(self, other: str) -> Text:
+        """Join a string and a text, in each language."""
+        return Text(other + self.en, text_of(other).ja + self.ja)
+
     def filled(self, **fields: object) -> Text:
         """Return the pair with its fields filled in. Raises KeyError if one is missing."""
         return Text(self.of("en", **fields), self.of("ja", **fields))

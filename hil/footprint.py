@@ -29,6 +29,9 @@ id = "footprint"
 [uplink]
 brokers = ["mqtt://127.0.0.1:{port}"]
 protocol = "{protocol}"
+[control]
+socket = "control.sock"
+
 [spool]
 path = "spool.db"
 [clock]

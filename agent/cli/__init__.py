@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         )
         return USAGE
+    _settle_output(for_machines=getattr(parsed, "json", False))
     try:
         code: int = parsed.run(parsed)
     except KeyboardInterrupt:
@@ -98,6 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     return code
+
+
+def _settle_output(*, for_machines: bool) -> None:
+    """JSON is UTF-8 whatever the locale; for people, what an encoding lacks becomes "?"."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if for_machines:
+            sys.stdout.reconfigure(encoding="utf-8")
+        else:
+            sys.stdout.reconfigure(errors="replace")
 
 
 def parser_for(*wanted: str | None) -> Parser:
@@ -139,6 +150,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
             )
         ),
     )
+
+
+def add_sensor(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the sensor that it is about."""
+    about = Text("its id in the configuration", "設定ファイルでのセンサーのID")
+    parser.add_argument("sensor", metavar="SENSOR", help=said(about))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 from config.text import Language, Text, text_of
 
-__all__ = ["Language", "Text", "language", "said"]
+__all__ = ["Language", "Text", "language", "said", "text_of"]
 
 _SAMPLE = "日本語、カナ（℃）"
 

@@ -47,6 +47,7 @@ from agent.collector import Collected
 from agent.phenomena.choice import phenomenon_of
 from agent.phenomena.weather import Surroundings
 from agent.pipeline import Pipeline
+from agent.privacy.ledger import Terms
 from agent.privacy.policy import Policy
 from agent.rules import Rules, Subject
 from agent.spool import Spool
@@ -64,6 +65,7 @@ ROUNDS = 3
 WARM_UP_S = 60.0
 SHIFT_S = 0.037  # between two sets, so that they do not speak at once
 QUARTER_NS = 900 * 10**9
+POLICY = Policy(900, Fraction(1, 4))
 
 SITE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "hall": ("grideye-amg88xx", {}),
@@ -170,7 +172,8 @@ def play(sources: Mapping[str, Source], sets: int, path: Path) -> Round:
         return Look(inbox.now_ns, inbox.now_ns + ahead_ns, True, 0.01)
 
     clock = Clock(look(), trust_system=False)
-    spool = Spool(path, max_bytes=2**29, run="bench", boot_id="", gateway="bench")
+    terms = Terms(POLICY, "Asia/Tokyo", "bench")
+    spool = Spool(path, max_bytes=2**29, run="bench", boot_id="", gateway="bench", terms=terms)
     committed: list[int] = []
     surroundings = Surroundings()
     pipeline = Pipeline(
@@ -244,8 +247,7 @@ def merged(sources: Mapping[str, Source], sets: int) -> list[tuple[int, Collecte
 
 def _channel(stream: str, driver: Driver, now_ns: int, surroundings: Surroundings) -> Channel[Any]:
     if driver.spec.kind == "people":
-        policy = Policy(900, Fraction(1, 4))
-        return PeopleChannel(stream, policy=policy, directions=directions_of(driver), now_ns=now_ns)
+        return PeopleChannel(stream, policy=POLICY, directions=directions_of(driver), now_ns=now_ns)
     return MeasuredChannel(
         stream,
         kind_of(driver),

@@ -70,7 +70,7 @@ def _yukimi(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_all_of_the_help_is_japanese_in_japan(verb: str) -> None:
     said = _yukimi(*filter(None, [verb]), "--help", LC_ALL="ja_JP.UTF-8")
     assert said.returncode == 0
-    for english in ("usage", "options:", "arguments", "show", "example", "default", "exit"):
+    for english in ("usage", "options:", "arguments", "show", "examples:", "default", "exit codes"):
         assert english not in said.stdout.lower(), said.stdout
 
 
