@@ -67,11 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         return _explain(arguments.explain, as_json=arguments.json)
     from agent.doctor.order import CHECKS
     from agent.doctor.run import run as run_checks
-    from agent.doctor.site import Site
-    from config.load import default_path
+    from agent.doctor.site import local
+    from config.places import default_path
 
     began_s = time.monotonic()
-    results = run_checks(CHECKS, Site(arguments.config or default_path()))
+    results = run_checks(CHECKS, local(arguments.config or default_path()))
     elapsed_s = round(time.monotonic() - began_s, 1)
     if arguments.json:
         _print_json(results, elapsed_s)

@@ -13,7 +13,7 @@ from . import told, way
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
 from .session import FAILURE, NOBODY, session
 from .site import Site
-from .spool import runs_of
+from .spool import facts
 
 BAD_NAME, NOT_ALLOWED = (4, 0x86), (5, 0x87)  # in 3.1.1 and 5
 _CONNECTED = ("the gateway is connected", "装置が接続中です")
@@ -308,15 +308,14 @@ def alone(site: Site, url: str) -> Finding:
     kept = _kept(session(site, url).status)
     if kept.get("state") != "online":
         return passed("nobody is on line under it", "使用中の機器はありません")
-    if str(kept.get("run")) in runs_of(site):
+    own, run = facts(site), str(kept.get("run"))
+    if own is not None and run in own.runs:
         return passed("the broker still keeps our own last birth", "最後の接続情報が残っています")
-    return failed(
-        Text(
-            f"on line with run {kept.get('run')}, which this machine never had",
-            f"この装置にない実行番号 {kept.get('run')} で接続中です",
-        ),
-        then,
+    said = Text(
+        f"on line with run {run}, which this machine does not know",
+        f"この装置にない実行番号 {run} で接続中です",
     )
+    return warned(said, then) if own is None or own.wrong else failed(said, then)
 
 
 def _kept(payload: bytes | None) -> dict[str, object]:

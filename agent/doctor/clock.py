@@ -125,10 +125,12 @@ def plausible(site: Site, _: None) -> Finding:
     """Hold it against what has certainly passed."""
     from agent.clock import BUILT_NS, RTC_FUTURE_NS
 
-    from .spool import last_known_ns
+    from .spool import facts
 
     now_s = site.seen.utc_ns // 10**9
-    floor_s = max(BUILT_NS, last_known_ns(site) or 0) // 10**9
+    known = facts(site)
+    known_ns = known.known_ns if known is not None else None
+    floor_s = max(BUILT_NS, known_ns or 0) // 10**9
     then = Text(
         "set it: `sudo timedatectl set-time 'YYYY-MM-DD hh:mm'`, and let a time server be reached",
         "`sudo timedatectl set-time 'YYYY-MM-DD hh:mm'` で設定し、時刻サーバーに届くようにして"

@@ -10,6 +10,7 @@ from config.text import Text
 
 from .exam import examine
 from .findings import Blink, Finding, check, failed, passed, skipped
+from .service import gateways, is_gateway
 from .site import Site
 
 if TYPE_CHECKING:
@@ -285,14 +286,6 @@ def free(site: Site, bus: PlannedBus) -> Finding:
     return _free(bus)
 
 
-def is_gateway(site: Site, pid: int, line: str) -> bool:
-    """Tell whether a process is the gateway itself."""
-    if site.unit.get("MainPID") == str(pid):
-        return True
-    words = line.split()
-    return "run" in words and any(w.endswith("yukimi") or w == "agent" for w in words)
-
-
 @check(
     "YK-BUS-06",
     Text("bus works", "バスの動作"),
@@ -328,6 +321,8 @@ def works(site: Site, bus: PlannedBus) -> Finding:
     """Open it, and listen to its sensors."""
     if site.daemon is not None:
         return passed("the gateway has it", "装置が使用中です")
+    from drivers.buses import BusyError
+
     exam = examine(site, bus)
     if exam.is_stuck:
         return failed(
@@ -341,6 +336,11 @@ def works(site: Site, bus: PlannedBus) -> Finding:
                 "short",
                 "センサーの電源を入れ直し、1台ずつ外して、SDAとSCLの短絡を点検してください",
             ),
+        )
+    if isinstance(exam.error, BusyError) and gateways(site):
+        return skipped(
+            "the gateway has it and does not answer: run the doctor with sudo",
+            "装置が使用中で応答しません（sudoで実行）",
         )
     if exam.error is not None:
         return failed(

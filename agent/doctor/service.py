@@ -12,6 +12,19 @@ MANY_RESTARTS = 5
 _NO_SYSTEMD = ("systemd does not run here", "systemdが動作していません")
 
 
+def gateways(site: Site) -> list[int]:
+    """Return the processes that are a running gateway, as far as we may see."""
+    return [pid for pid, _, line in site.processes() if is_gateway(site, pid, line)]
+
+
+def is_gateway(site: Site, pid: int, line: str) -> bool:
+    """Tell whether a process is a gateway."""
+    if site.unit.get("MainPID") == str(pid):
+        return True
+    words = line.split()
+    return "run" in words and any(each.endswith("yukimi") or each == "agent" for each in words)
+
+
 @check(
     "YK-SVC-01",
     Text("service allowed", "サービスの登録"),
@@ -180,13 +193,16 @@ def answering(site: Site, _: None) -> Finding:
             )
         return passed(f"yukimi {__version__} answers", f"yukimi {__version__} が応答しています")
     if site.unit.get("ActiveState") == "active":
+        why = site.silence or Text("it runs and does not answer", "稼働していますが応答しません")
         return warned(
-            Text("it runs and does not answer", "稼働していますが応答しません"),
+            why,
             Text(
                 "run the doctor with sudo; if that is no help, `sudo systemctl restart yukimi`",
                 "sudo を付けて再実行し、それでも応答がなければ `sudo systemctl restart yukimi`",
             ),
         )
+    if site.silence is not None and gateways(site):
+        return skipped(site.silence, site.silence.ja)
     return skipped("no gateway runs: everything is asked directly", "停止中のため直接確認します")
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from config.text import Text
+
 if TYPE_CHECKING:
     from agent.clock import Look
     from agent.plan import Plan
@@ -59,7 +61,7 @@ def _run_program(command: Sequence[str]) -> str | None:
     return done.stdout
 
 
-def _way_to(address: str) -> OSError | None:
+def way_to(address: str) -> OSError | None:
     """Return why the kernel knows no way to an address; sends nothing."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -93,9 +95,9 @@ class Site:
     run_program: Callable[[Sequence[str]], str | None] = _run_program
     look: Callable[[], Look] = _look
     resolve: Callable[..., Any] = socket.getaddrinfo
-    way_to: Callable[[str], OSError | None] = _way_to
-    # The running daemon's own words, as `yukimi status --json` has them; None: none answers.
-    ask_daemon: Callable[[], Mapping[str, Any] | None] = lambda: None
+    way_to: Callable[[str], OSError | None] = way_to
+    # The running daemon's own words, as `yukimi status --json` has them; raises NotAnsweredError.
+    ask_daemon: Callable[[], Mapping[str, Any]] | None = None
     machine: Machine | None = None  # its buses, where they are others than Linux's
     line_errors: Callable[[str], tuple[int, int] | None] | None = None
     # The audit of what was published about people; returns what is wrong.
@@ -210,7 +212,26 @@ class Site:
     @property
     def daemon(self) -> Mapping[str, Any] | None:
         """What the running daemon says of itself; None where none answers."""
-        return self.once("daemon", self.ask_daemon)
+        return self._asked[0]
+
+    @property
+    def silence(self) -> Text | None:
+        """Why no daemon answers."""
+        return self._asked[1]
+
+    @property
+    def _asked(self) -> tuple[Mapping[str, Any] | None, Text | None]:
+        return self.once("daemon", self._ask)
+
+    def _ask(self) -> tuple[Mapping[str, Any] | None, Text | None]:
+        from agent.asking import NotAnsweredError
+
+        if self.ask_daemon is None:
+            return None, None
+        try:
+            return self.ask_daemon(), None
+        except NotAnsweredError as exc:
+            return None, Text(exc.text.en, exc.text.ja)
 
     @property
     def has_systemd(self) -> bool:
@@ -276,6 +297,16 @@ class Site:
 
     def _table(self, path: str) -> list[list[str]]:
         return [line.split(":") for line in (self.text(path) or "").splitlines()]
+
+
+def local(config_file: Path) -> Site:
+    """Return this machine's own site."""
+    from agent.asking import ask, socket_path
+
+    return Site(
+        config_file,
+        ask_daemon=lambda: ask(socket_path(config_file), "status", timeout_s=PROGRAM_S),
+    )
 
 
 def within(seconds: float, act: Callable[[], T]) -> T | None:

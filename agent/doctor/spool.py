@@ -7,8 +7,8 @@ import sqlite3
 import tempfile
 import time
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from config.text import Text
 
@@ -97,12 +97,11 @@ def intact(site: Site, _: None) -> Finding:
             "too large for a quick look: `yukimi spool verify`",
             "大きいため省略: `yukimi spool verify` で確認できます",
         )
-    try:
-        wrong = site.once("spool", lambda: _look_into(path))["wrong"]
-    except OSError as exc:
-        return skipped(f"cannot be read: {exc.strerror}", f"読み取れません: {exc.strerror}")
-    if wrong is not None:
-        return failed(Text(f"{path.name}: {wrong}", f"{path.name}: {wrong}"), then)
+    found = facts(site)
+    if found is None:
+        return skipped("cannot be read as this user", "この利用者では読み取れません")
+    if found.wrong is not None:
+        return failed(Text(f"{path.name}: {found.wrong}", f"{path.name}: {found.wrong}"), then)
     return passed("whole", "正常")
 
 
@@ -136,14 +135,21 @@ def lasting(site: Site, _: None) -> Finding:
     plan, path = site.plan, _path(site)
     if plan is None or path is None or not path.exists():
         return skipped("there is none yet", "まだありません")
-    share = size_bytes(path) / plan.loaded.config.spool.max_bytes
-    waiting, since_s = _waiting(site, path)
-    days = None
-    if since_s is not None and waiting:
-        waited_s = max(1.0, site.seen.utc_ns / 1e9 - since_s)
-        days = waited_s * (1 - share) / share / DAY_S if share > 0 else None
     said_days = told.part(site, "spool").get("outage_days_left")
-    days = float(said_days) if isinstance(said_days, int | float) else days
+    if site.daemon is not None:
+        days = float(said_days) if isinstance(said_days, int | float) else None
+        used = told.part(site, "spool").get("bytes")
+        share = (used if isinstance(used, int) else 0) / plan.loaded.config.spool.max_bytes
+        waiting = int(told.part(site, "spool").get("waiting") or 0)
+    else:
+        found = facts(site)
+        if found is None:
+            return skipped("cannot be read quickly", "短時間では読み取れません")
+        share, waiting = found.used_bytes / max(1, found.room_bytes), found.waiting
+        days = None
+        if found.oldest_ns is not None and share > 0:
+            waited_s = max(60.0, (site.seen.utc_ns - found.oldest_ns) / 1e9)
+            days = waited_s * max(0.0, 1 - share) / share / DAY_S
     more = f", {days:.1f} more days" if days is not None else ""
     more_ja = f"、あと約{days:.1f}日" if days is not None else ""
     said = Text(
@@ -161,35 +167,29 @@ def lasting(site: Site, _: None) -> Finding:
     return passed(said, said.ja)
 
 
-def last_known_ns(site: Site) -> int | None:
-    """Return the latest UTC that the spool's runs knew; None where it cannot be told."""
-    found = _facts(site)
-    return found.get("known_ns") if found else None
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a copy of the spool's file tells."""
+
+    wrong: str | None = None
+    runs: frozenset[str] = frozenset()
+    known_ns: int | None = None  # UTC that has certainly passed
+    waiting: int = 0
+    oldest_ns: int | None = None
+    used_bytes: int = 0  # of `room_bytes`, beyond which the oldest are given up
+    room_bytes: int = 0
 
 
-def runs_of(site: Site) -> set[str]:
-    """Return the runs that this machine's spool knows."""
-    found = _facts(site)
-    return set(found["runs"]) if found else set()
-
-
-def _facts(site: Site) -> dict[str, Any] | None:
-    path = _path(site)
-    if path is None or not path.exists() or size_bytes(path) > COPIED_BYTES:
+def facts(site: Site) -> Facts | None:
+    """Return what the spool's file tells; None where there is none, or it is too large to copy."""
+    plan, path = site.plan, _path(site)
+    if plan is None or path is None or not path.exists() or size_bytes(path) > COPIED_BYTES:
         return None
+    max_bytes = plan.loaded.config.spool.max_bytes
     try:
-        return site.once("spool", lambda: _look_into(path))
+        return site.once("spool", lambda: _look_into(path, max_bytes))
     except OSError:
         return None
-
-
-def _waiting(site: Site, path: Path) -> tuple[int, float | None]:
-    waiting = told.part(site, "spool").get("waiting")
-    if isinstance(waiting, int):
-        return waiting, None
-    found = _facts(site) or {}
-    oldest_ns = found.get("oldest_ns")
-    return found.get("waiting", 0), None if oldest_ns is None else oldest_ns / 1e9
 
 
 def _path(site: Site) -> Path | None:
@@ -197,11 +197,11 @@ def _path(site: Site) -> Path | None:
     return None if plan is None else Path(plan.loaded.config.spool.path)
 
 
-def _look_into(path: Path) -> dict[str, Any]:
+def _look_into(path: Path, max_bytes: int) -> Facts:
     """Copy the file with its log, and look at the copy. Raises OSError."""
     from agent import spoolfile
+    from agent.spool import Spool
 
-    found: dict[str, Any] = {"wrong": None, "runs": [], "known_ns": None, "waiting": 0}
     with tempfile.TemporaryDirectory(prefix="yukimi-doctor-") as folder:
         copy = Path(folder, "spool.db")
         shutil.copyfile(path, copy)
@@ -209,15 +209,27 @@ def _look_into(path: Path) -> dict[str, Any]:
             shutil.copyfile(path.with_name(f"{path.name}-wal"), f"{copy}-wal")
         until_s = time.monotonic() + CHECK_S
         try:
-            found["wrong"] = spoolfile.check(copy, lambda: time.monotonic() < until_s)
+            wrong = spoolfile.check(copy, lambda: time.monotonic() < until_s)
+            if wrong is not None:
+                return Facts(wrong)
             with closing(spoolfile.connect(copy, "rw")) as database:
-                found["runs"] = [row[0] for row in database.execute("SELECT run FROM run")]
-                known = database.execute("SELECT max(known_ns) FROM run").fetchone()
-                found["known_ns"] = known[0]
-                count, oldest_ns = database.execute(
-                    "SELECT coalesce(sum(n), 0), min(end_ns) FROM record"
-                ).fetchone()
-                found["waiting"], found["oldest_ns"] = count, oldest_ns
+                runs = frozenset(row[0] for row in database.execute("SELECT run FROM run"))
         except sqlite3.Error as exc:
-            found["wrong"] = found["wrong"] or str(exc)
-    return found
+            return Facts(str(exc))
+        spool = Spool(copy, max_bytes=max_bytes, run="the doctor's", boot_id="")
+        try:
+            figures = spool.figures(CHECK_S)
+            if figures is None:
+                return Facts(None, runs)
+            waiting = sum(figures.waiting_by_run.values())
+            return Facts(
+                None,
+                runs,
+                spool.known_ns,
+                waiting,
+                figures.oldest_end_ns,
+                figures.used_bytes,
+                figures.room_bytes,
+            )
+        finally:
+            spool.close(clean=False)
