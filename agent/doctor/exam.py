@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drivers.base import Alive, BusError, DriverError, IdentityError, Reading, Trouble
+from drivers.base import BusError, DriverError, IdentityError, Reading, Trouble
 
 from .site import Site
 
@@ -29,6 +29,7 @@ _TIOCGICOUNT = 0x545D
 _FRAME_ERRORS, _BREAKS = 6, 9  # of struct serial_icounter_struct, in ints
 ENOUGH_FRAMES = 3
 GARBLED_BYTES = 12  # fewer may be a banner, or the middle of a frame
+LONGEST_WAIT_S = 1.0  # between two questions; every device can answer so often
 LEAST_S = 0.4  # of a sensor's turn
 
 
@@ -43,7 +44,8 @@ class Exam:
     identity: str = ""
     error: DriverError | None = None  # the last one
     readings: dict[str, Reading] = field(default_factory=dict)  # the newest of each quantity
-    is_alive: bool = False  # it gave an observation of any kind
+    is_alive: bool = False  # it works, or warms up
+    has_measured: bool = False
     is_warming: bool = False
     other_baud: int | None = None  # it answers at this speed, which is not the configured one
     other_address: int | None = None
@@ -145,17 +147,17 @@ class _Examiner:
         errors = self._site.line_errors or line_errors
         before = errors(self._path) if self._bus.kind == "serial" else None
         exam.is_reached = True
-        with Direct(sensor, note, opener=self._open) as direct:
+        with Direct(sensor, note, wait_s=_wait, opener=self._open) as direct:
             for told in direct.rounds(turn_s):
                 exam.error = told.error or exam.error
                 for seen in told.observations:
-                    exam.is_alive = exam.is_alive or not isinstance(seen, Trouble)
+                    if isinstance(seen, Trouble):
+                        exam.is_warming = exam.is_warming or seen.reason == "warmup"
+                        exam.is_alive = exam.is_alive or exam.is_warming
+                        continue
+                    exam.is_alive = exam.has_measured = True
                     if isinstance(seen, Reading):
                         exam.readings[seen.quantity] = seen
-                    if isinstance(seen, Trouble) and seen.reason == "warmup":
-                        exam.is_warming = exam.is_alive = True
-                    if isinstance(seen, Alive):
-                        exam.is_alive = True
                 exam.frames = direct.driver.frames
                 exam.frame_errors = direct.driver.frame_errors
                 if isinstance(exam.error, IdentityError) or self._is_enough(exam, direct.driver):
@@ -167,7 +169,7 @@ class _Examiner:
 
     @staticmethod
     def _is_enough(exam: Exam, driver: Any) -> bool:
-        return exam.is_alive and (not driver.spec.talks or exam.frames >= ENOUGH_FRAMES)
+        return exam.has_measured and (not driver.spec.talks or exam.frames >= ENOUGH_FRAMES)
 
     def _look_around(self, sensor: PlannedSensor, exam: Exam, sharers: int) -> None:
         """Look for a sensor that does not answer where it might be instead."""
@@ -221,6 +223,11 @@ class _Examiner:
         else:
             return open_bus(planned, sensors)
         return bus, lambda _sensor: bus
+
+
+def _wait(time_s: float) -> None:
+    """Wait for a device's next turn, but not for one that is due in minutes."""
+    time.sleep(min(time_s, LONGEST_WAIT_S))
 
 
 def line_errors(path: str) -> tuple[int, int] | None:

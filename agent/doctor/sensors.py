@@ -181,11 +181,17 @@ def identity(site: Site, sensor: PlannedSensor) -> Finding:
             ),
             clash,
         )
-    if place is not None and not exam.is_alive and place.found:
-        models = {each.driver for each in place.found}
-        if sensor.table.driver not in models:
-            said = ", ".join(sorted(models))
-            return failed(Text(f"there answers {said}", f"{said} が応答しています"), clash)
+    models = set() if place is None else {each.driver for each in place.found}
+    can_tell = hasattr(sensor.driver, "recognise")
+    if place is not None and can_tell and not exam.is_alive and sensor.table.driver not in models:
+        who = " or ".join(sorted(models)) or "something unknown"
+        return failed(
+            Text(
+                f"at 0x{place.address:02x} answers {who}, no {sensor.table.driver}",
+                f"0x{place.address:02x} で応答しているのは {sensor.table.driver} ではありません",
+            ),
+            clash,
+        )
     if exam.other_address is not None and not exam.is_alive:
         address = f"0x{exam.other_address:02x}"
         return failed(

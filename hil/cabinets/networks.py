@@ -163,21 +163,24 @@ def not_authorised(w: Workshop) -> None:
 def twice(w: Workshop) -> None:
     """A cloned card is on line under the same id."""
     fill(w, share=0.01)
-    broker = w.start_broker()
+    clone = appear(w)
+    w.stack.callback(clone.loop_stop)
+    w.stack.callback(clone.disconnect)
+
+
+def appear(w: Workshop) -> mqtt.Client:
+    """Be a clone of the gateway: the same id, another life."""
     clone = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=GATEWAY, protocol=mqtt.MQTTv5)
     clone.username_pw_set(USER, PASSWORD)
+    clone.connect_timeout = 20.0
+    broker = w.start_broker()
     clone.tls_set(str(w.papers.true_ca))
     clone.connect("localhost", broker.port)
     clone.loop_start()
     birth = {"schema": "yukimi.status/1", "state": "online", "gateway": GATEWAY, "run": "d00d"}
-    sent = clone.publish(f"yukimi/v1/{GATEWAY}/status", json.dumps(birth), qos=1, retain=True)
-    sent.wait_for_publish(20.0)
-
-    def leave() -> None:
-        clone.disconnect()
-        clone.loop_stop()
-
-    w.stack.callback(leave)
+    topic = f"yukimi/v1/{GATEWAY}/status"
+    clone.publish(topic, json.dumps(birth), qos=1, retain=True).wait_for_publish(20.0)
+    return clone
 
 
 @cabinet("own-certificate-missing", "YK-TLS-05")

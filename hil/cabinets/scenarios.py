@@ -46,4 +46,4 @@ def skip_reason(each: Cabinet) -> str | None:
     return None
 
 
-from . import machines, networks, wires  # noqa: E402, F401  (they list themselves)
+from . import machines, networks, running, wires  # noqa: E402, F401  (they list themselves)

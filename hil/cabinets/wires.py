@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+from hil.devices.ds3231 import Ds3231Device
+from hil.devices.lufft import irs31pro
 from hil.emulation import load as emulation
 from hil.polarity import Reversed
 
@@ -59,7 +61,15 @@ def bus_short(w: Workshop) -> None:
 )
 def clash(w: Workshop) -> None:
     """Another device sits at the thermometer's address."""
-    w.wire.devices[AIR_ADDRESS] = emulation("mlx90614").build(w._options("mlx90614"), 3)
+    w.wire.devices[AIR_ADDRESS] = emulation("mlx90614").build(w.options("mlx90614"), 3)
+
+
+@cabinet("clock-at-its-address", "YK-SEN-02", subject="hall-1")
+def clock_there(w: Workshop) -> None:
+    """A DS3231 clock and a Grid-EYE both want 0x68, and the clock answers."""
+    w.wire.devices[0x68] = Ds3231Device()
+    table = {"id": "hall-1", "driver": "grideye-amg88xx", "bus": "/dev/i2c-1"}
+    w.document["sensors"].append(table | {"options": {"address": 0x68}})
 
 
 @cabinet("wrong-address", "YK-SEN-02", subject="air-1")
@@ -116,8 +126,6 @@ def wrong_height(w: Workshop) -> None:
 @cabinet("probe-broken", "YK-SEN-06", subject="road-1")
 def probe(w: Workshop) -> None:
     """The road's thermometer says what cannot be."""
-    from hil.devices.lufft import irs31pro
-
     w.road = irs31pro(surface_c=lambda _: 140.0)
 
 

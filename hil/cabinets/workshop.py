@@ -21,6 +21,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
+import drivers
 from agent import kernel
 from agent.clock import Look
 from agent.doctor.order import CHECKS
@@ -45,7 +46,7 @@ DEPTH_CM = 40.0
 AIR_ADDRESS = 0x76
 # Shorter than on the street: what is silent here stays silent.
 BUDGET = Budget(
-    total_s=30.0, check_s=25.0, name_s=2.0, connect_s=2.0, listen_s=1.2, bus_s=4.0, search_s=5.0
+    total_s=30.0, check_s=25.0, name_s=2.0, connect_s=2.0, listen_s=1.5, bus_s=4.0, search_s=5.0
 )
 CONFIG_TXT = """\
 # For more options and information see http://rptl.io/configtxt
@@ -70,7 +71,7 @@ class Workshop:
         self.snow = MaxBotixDevice(lambda _: DEPTH_CM, mount_height_cm=MOUNT_HEIGHT_CM)
         self.road = irs31pro(surface_c=lambda _: -4.0)
         air = emulation("bme280")
-        self.i2c: dict[int, Any] = {AIR_ADDRESS: air.build(self._options("bme280"), 1)}
+        self.i2c: dict[int, Any] = {AIR_ADDRESS: air.build(self.options("bme280"), 1)}
         self.wire = SimulatedI2c(self.i2c, kernel.boot_s)
         self.papers = Papers(self.folder)
         self.access: list[str] = [f"user {USER}", f"topic readwrite yukimi/v1/{GATEWAY}/#"]
@@ -294,9 +295,8 @@ class Workshop:
         }
 
     @staticmethod
-    def _options(driver: str) -> Any:
-        import drivers
-
+    def options(driver: str) -> Any:
+        """Return a driver's default options."""
         return drivers.load(driver).Options.model_validate({})
 
 
