@@ -18,10 +18,19 @@ from typing import Literal
 
 import structlog
 
-from drivers.base import BusError, Driver, DriverError, FrameError, Observation, Reading, Trouble
+from drivers.base import (
+    BusError,
+    Driver,
+    DriverError,
+    FrameError,
+    IdentityError,
+    Observation,
+    Reading,
+    Trouble,
+)
 from drivers.buses import BusGoneError, Openable
 
-from .health import Health, SensorError, SensorHealth
+from .health import ErrorKind, Health, SensorError, SensorHealth
 from .logs import place_of
 
 log = structlog.get_logger(part="collector")
@@ -192,8 +201,10 @@ class Collector:
         station.failures += 1
         station.lost_polls += 1
         station.health.failed_polls += 1
-        kind: Literal["bus_error", "frame_error", "bug"] = "bug"
-        if isinstance(error, DriverError):
+        kind: ErrorKind = "bug"
+        if isinstance(error, IdentityError):
+            kind = "other_device"
+        elif isinstance(error, DriverError):
             kind = "frame_error" if isinstance(error, FrameError) else "bus_error"
         station.health.error = SensorError(started_s, kind, why)
         is_garbled = isinstance(error, FrameError)

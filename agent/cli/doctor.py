@@ -91,7 +91,11 @@ def _explain(name: str, *, as_json: bool) -> int:
         complain(said(UNKNOWN, id=name, near=nearest(name.upper(), BY_ID)))
         return USAGE
     if not as_json:
-        print(explained(check, language()))
+        from .display import line_cells, wrap
+
+        for line in explained(check, language()).split("\n"):
+            hang = " " * (len(line) - len(line.lstrip()) + 3 * line.startswith(" "))
+            print(*wrap(line, line_cells(), first=hang[:2], hang=hang), sep="\n")
         return OK
     page = check.page
     document = {

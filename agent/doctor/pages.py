@@ -60,22 +60,24 @@ _HEAD = """\
 
 <!-- generated from agent/doctor by `make schemas` -->
 
-`yukimi doctor` looks at everything between the sensors' wires and the broker, side by side, and ends
-within 15 seconds however much is broken. It needs no network and changes nothing. `--json` says the
-same to programs, `--explain ID` prints one of the pages below without a network, `--all` lists what
-passed, too. Exit code 0: healthy, warnings included; 1: something FAILs, an invalid configuration
-included; 2: wrong usage.
+`yukimi doctor` looks at everything between the sensors' wires and the broker, side by side, and
+ends within 15 seconds however much is broken. It needs no network. `--json` says the same to
+programs, `--explain ID` prints one of the pages below without a network, `--all` lists what passed,
+too. With `sudo` it sees more: who holds a port, the spool, secrets. Exit code 0: healthy, warnings
+included; 1: something FAILs, an invalid configuration included; 2: wrong usage.
 
 The checks stand in the order of diagnosis. One that needs another is skipped where that one failed
 ("because YK-NET-02 failed"), and so is one that is only its consequence: **the first FAIL is the
 cause**. Where the gateway runs and answers, its own word counts: it holds the buses and the
 connection. Else sensors are read and the broker is greeted directly.
 
-What it does to others: it opens configured ports that nobody holds and asks configured sensors what
-the gateway would ask; it asks a time server once where the clock is not synchronised; and, only
-while the gateway is not connected, it logs in to the broker as the gateway's user with the client id
-`GATEWAY-doctor` and publishes one empty, not retained message on `ROOT/GATEWAY/alarm/gateway/doctor`,
-twice. By the contract an empty alarm means that nothing is raised; no alert has that name.
+What it does to others: it opens configured ports that nobody holds, and asks configured sensors
+what the gateway would ask; it looks for an I2C device at every address of its bus; it writes and
+syncs a file without a name beside the spool; it asks a time server once where the clock is not
+synchronised. Only while the gateway is not connected it logs in to the broker as the gateway's
+user, with the client id `GATEWAY-doctor`, and publishes one empty, not retained message, twice, on
+`ROOT/GATEWAY/alarm/gateway/doctor`. By the contract an empty alarm means that nothing is raised,
+and no alert has that name.
 
 A check's number of blinks is what a lamp can show of it to somebody without a screen.
 """

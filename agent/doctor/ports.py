@@ -1,4 +1,4 @@
-"""Can the gateway take hold of its buses: are they there, may it, has nobody else them?"""
+"""Can the gateway take hold of its buses: are they there, may it, do they work?"""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 
 from config.text import Text
 
+from . import told
 from .exam import examine
 from .findings import Blink, Finding, check, failed, passed, skipped
-from .service import gateways, is_gateway
+from .service import gateways
 from .site import Site
 
 if TYPE_CHECKING:
     from agent.plan import PlannedBus
 
-GETTYS = ("agetty", "getty", "login", "mgetty")
-GRABBERS = ("ModemManager", "brltty", "gpsd")
-_NO_NODE = ("nothing to open", "開くものはありません")
+HELD_LOW = "a device holds the bus"  # drivers.buses says so
+NO_NODE = ("nothing to open", "開くものはありません")
 
 
-def nodes_of(bus: PlannedBus) -> list[str]:
+def nodes_of(site: Site, bus: PlannedBus) -> list[str]:
     """Return the device nodes that a bus needs."""
     if bus.kind == "gpio":
-        return ["/dev/gpiochip0"]
+        chips = [name for name in site.names("/dev") if name.startswith("gpiochip")]
+        return [f"/dev/{chips[0] if chips else 'gpiochip0'}"]
     if bus.kind in ("serial", "i2c"):
         return [path for path in (bus.path, bus.second_path) if path]
     return []
@@ -64,9 +65,9 @@ def nodes_of(bus: PlannedBus) -> list[str]:
 )
 def there(site: Site, bus: PlannedBus) -> Finding:
     """Look for the nodes."""
-    wanted = nodes_of(bus)
+    wanted = nodes_of(site, bus)
     if not wanted:
-        return skipped(*_NO_NODE)
+        return skipped(*NO_NODE)
     missing = next((path for path in wanted if not site.at(path).exists()), None)
     if missing is None:
         return passed(", ".join(wanted), "、".join(wanted))
@@ -116,7 +117,7 @@ def there(site: Site, bus: PlannedBus) -> Finding:
 def permitted(site: Site, bus: PlannedBus) -> Finding:
     """Hold the node's mode against the user's groups."""
     user = site.user()
-    for path in nodes_of(bus):
+    for path in nodes_of(site, bus):
         node = site.at(path)
         try:
             mode, uid, gid = node.stat().st_mode, node.stat().st_uid, node.stat().st_gid
@@ -148,142 +149,10 @@ def permitted(site: Site, bus: PlannedBus) -> Finding:
                     f"起動してください",
                 ),
             )
-    if not nodes_of(bus):
-        return skipped(*_NO_NODE)
+    if not nodes_of(site, bus):
+        return skipped(*NO_NODE)
     who = Text(user[0], user[0]) if user else Text("this user", "実行中の利用者")
     return passed(f"{who} may use it", f"{who.ja} が使えます")
-
-
-@check(
-    "YK-BUS-03",
-    Text("no log-in on the port", "ログイン待ち受け"),
-    blink=Blink.SENSOR,
-    over="bus",
-    needs=("YK-BUS-01", "YK-PI-03"),
-    what=Text(
-        "Whether a log-in prompt (getty) has the sensor's port open.",
-        "ログイン待ち受け（getty）がセンサーのポートを開いていないか確認します。",
-    ),
-    why=Text(
-        "It answers the sensor's bytes with a prompt, and takes every other byte away.",
-        "センサーのデータに応答を返し、データを横取りします。",
-    ),
-    do=(
-        Text(
-            "`sudo systemctl disable --now serial-getty@ttyS0` (the name of your port).",
-            "`sudo systemctl disable --now serial-getty@ttyS0`（ポートの名前に合わせる）を実行"
-            "します。",
-        ),
-        Text(
-            "`sudo systemctl mask serial-getty@ttyS0` keeps it away for good.",
-            "`sudo systemctl mask serial-getty@ttyS0` で以後も防げます。",
-        ),
-    ),
-)
-def no_getty(site: Site, bus: PlannedBus) -> Finding:
-    """Look for a getty among those who have the port open."""
-    found = _holder(site, bus, GETTYS)
-    if found is None:
-        return _free(bus)
-    path, pid, name = found
-    tty = site.at(path).resolve().name
-    return failed(
-        Text(
-            f"{name} (process {pid}) waits for a log-in on {path}",
-            f"{name}（プロセス {pid}）が {path} でログインを待ち受けています",
-        ),
-        Text(
-            f"`sudo systemctl disable --now serial-getty@{tty}`",
-            f"`sudo systemctl disable --now serial-getty@{tty}` を実行してください",
-        ),
-    )
-
-
-@check(
-    "YK-BUS-04",
-    Text("no port grabber", "ポートを占有するサービス"),
-    blink=Blink.SENSOR,
-    over="bus",
-    needs=("YK-BUS-01",),
-    what=Text(
-        "Whether ModemManager, brltty or gpsd has taken the sensor's port.",
-        "ModemManager、brltty、gpsdがセンサーのポートを占有していないか確認します。",
-    ),
-    why=Text(
-        "They try every new serial adapter for a modem, a braille display, a receiver, and talk "
-        "into the sensor.",
-        "新しいシリアル機器をモデムや点字端末とみなして通信を始め、センサーの通信を妨げます。",
-    ),
-    do=(
-        Text(
-            "Not needed here: `sudo systemctl disable --now ModemManager`, or "
-            "`sudo apt remove brltty`.",
-            "不要な場合は `sudo systemctl disable --now ModemManager`、または "
-            "`sudo apt remove brltty` を実行します。",
-        ),
-        Text(
-            'Needed for a modem: a udev rule with ENV{ID_MM_DEVICE_IGNORE}="1" for the sensor\'s adapter.',
-            'モデムに必要な場合は、センサーのアダプターにudev規則 ENV{ID_MM_DEVICE_IGNORE}="1" を設定します。',
-        ),
-    ),
-)
-def no_grabber(site: Site, bus: PlannedBus) -> Finding:
-    """Look for them among those who have the port open."""
-    found = _holder(site, bus, GRABBERS)
-    if found is None:
-        return _free(bus)
-    path, pid, name = found
-    return failed(
-        Text(
-            f"{name} (process {pid}) has {path} open",
-            f"{name}（プロセス {pid}）が {path} を開いています",
-        ),
-        Text(
-            f"`sudo systemctl disable --now {name}`",
-            f"`sudo systemctl disable --now {name}` を実行してください",
-        ),
-    )
-
-
-@check(
-    "YK-BUS-05",
-    Text("port is free", "ポートの空き"),
-    blink=Blink.SENSOR,
-    over="bus",
-    needs=("YK-BUS-01", "YK-BUS-03", "YK-BUS-04"),
-    what=Text(
-        "Whether another program has the port or bus open.",
-        "別のプログラムがポートやバスを開いていないか確認します。",
-    ),
-    why=Text(
-        "Two who read one port get half of the bytes each; the gateway asks to be alone.",
-        "2つのプログラムが読むとデータが分かれてしまいます。装置は単独での使用を求めます。",
-    ),
-    do=(
-        Text(
-            "End the program that is named; it is often a terminal that was left open (screen, "
-            "minicom).",
-            "表示されたプログラムを終了します。閉じ忘れた端末（screen、minicom）のことが多いです。",
-        ),
-        Text(
-            "`sudo fuser -v PATH` shows who has it now.",
-            "`sudo fuser -v PATH` で現在の使用者を確認します。",
-        ),
-    ),
-)
-def free(site: Site, bus: PlannedBus) -> Finding:
-    """Look for anybody else who has it open."""
-    for path in nodes_of(bus) if bus.kind != "gpio" else ():
-        for pid, name, line in site.openers(path):
-            if not is_gateway(site, pid, line):
-                return failed(
-                    Text(
-                        f"{name} (process {pid}) has {path} open",
-                        f"{name}（プロセス {pid}）が {path} を開いています",
-                    ),
-                    Text(f"end it: `sudo kill {pid}`", f"終了させてください: `sudo kill {pid}`"),
-                )
-    return _free(bus)
 
 
 @check(
@@ -320,23 +189,12 @@ def free(site: Site, bus: PlannedBus) -> Finding:
 def works(site: Site, bus: PlannedBus) -> Finding:
     """Open it, and listen to its sensors."""
     if site.daemon is not None:
-        return passed("the gateway has it", "装置が使用中です")
+        return _by_gateway(site, bus)
     from drivers.buses import BusyError
 
     exam = examine(site, bus)
     if exam.is_stuck:
-        return failed(
-            Text(
-                f"{bus.name}: a wire is held low, every address times out",
-                f"{bus.name}: 信号線が下がったままで、全アドレスが時間切れです",
-            ),
-            Text(
-                "switch the sensors off and on, then unplug them one by one; check SDA and SCL "
-                "for a "
-                "short",
-                "センサーの電源を入れ直し、1台ずつ外して、SDAとSCLの短絡を点検してください",
-            ),
-        )
+        return _stuck(bus)
     if isinstance(exam.error, BusyError) and gateways(site):
         return skipped(
             "the gateway has it and does not answer: run the doctor with sudo",
@@ -353,18 +211,28 @@ def works(site: Site, bus: PlannedBus) -> Finding:
     return passed("it can be used", "使用できます")
 
 
-def _holder(site: Site, bus: PlannedBus, names: tuple[str, ...]) -> tuple[str, int, str] | None:
-    """Return the first of these programs that has a node of the bus open."""
-    for path in nodes_of(bus) if bus.kind == "serial" else ():
-        for pid, name, line in site.openers(path):
-            said = os.path.basename(line.split(" ")[0]) if line else name  # noqa: PTH119
-            found = next((each for each in names if each in (name, said)), None)
-            if found is not None:
-                return path, pid, found
-    return None
+def _by_gateway(site: Site, bus: PlannedBus) -> Finding:
+    """Take the gateway's word: what keeps all sensors of the bus silent."""
+    plan = site.plan
+    errors = [
+        str((told.of_sensor(site, sensor).get("error") or {}).get("text"))
+        for sensor in (() if plan is None else plan.sensors)
+        if sensor.bus is bus and told.of_sensor(site, sensor).get("state") == "silent"
+    ]
+    if errors and any(HELD_LOW in each for each in errors):
+        return _stuck(bus)
+    return passed("the gateway has it", "装置が使用中です")
 
 
-def _free(bus: PlannedBus) -> Finding:
-    if not nodes_of(bus):
-        return skipped(*_NO_NODE)
-    return passed("nobody has it", "使用者はいません")
+def _stuck(bus: PlannedBus) -> Finding:
+    return failed(
+        Text(
+            f"{bus.name}: a wire is held low, every address times out",
+            f"{bus.name}: 信号線が下がったままで、全アドレスが時間切れです",
+        ),
+        Text(
+            "switch the sensors off and on, then unplug them one by one; check SDA and SCL for a "
+            "short",
+            "センサーの電源を入れ直し、1台ずつ外して、SDAとSCLの短絡を点検してください",
+        ),
+    )

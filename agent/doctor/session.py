@@ -125,7 +125,7 @@ def _converse(site: Site, url: str, client: Client, told: Session) -> None:
     client.on_publish = lambda _c, _u, _m, code, _p: heard.update(puback=code.value)
     client.on_subscribe = lambda _c, _u, _m, codes, _p: heard.update(suback=codes)
     client.on_message = on_message
-    until_s = time.monotonic() + site.budget.connect_s
+    until_s = 0.0
 
     def wait(name: str) -> bool:
         while name not in heard and time.monotonic() < until_s:
@@ -135,10 +135,12 @@ def _converse(site: Site, url: str, client: Client, told: Session) -> None:
         return name in heard
 
     client.connect(to.host, to.port, keepalive=30)
+    until_s = time.monotonic() + site.budget.answer_s
     if not wait("connack"):
         told.error = "it takes the connection and does not answer"
         return
     told.has_greeted = True
+    until_s = time.monotonic() + site.budget.answer_s
     code = heard["connack"]
     if code.is_failure:
         told.refused, told.refused_words = code.value, str(code)

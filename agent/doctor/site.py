@@ -44,7 +44,8 @@ class Budget:
     total_s: float = 14.0  # for everything; the rest of a quarter minute is for starting
     check_s: float = 12.0
     name_s: float = 4.0  # to look up a broker's name
-    connect_s: float = 4.0  # and to greet
+    connect_s: float = 3.0
+    answer_s: float = 2.5  # to a greeting
     listen_s: float = 2.5  # to one sensor
     bus_s: float = 6.0  # for all sensors of one bus
     search_s: float = 4.5  # for who does not answer, at other speeds and addresses

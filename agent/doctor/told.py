@@ -29,6 +29,12 @@ def of_sensor(site: Site, sensor: PlannedSensor) -> Document:
     return next((e for e in _listed(site, "sensors") if e.get("id") == sensor.table.id), _NOTHING)
 
 
+def readings(site: Site, sensor: PlannedSensor) -> Document:
+    """Return the newest readings of a sensor, by quantity."""
+    found = of_sensor(site, sensor).get("readings")
+    return found if isinstance(found, Mapping) else _NOTHING
+
+
 def alerts(site: Site) -> set[str]:
     """Return the names of the gateway's own alerts that are raised."""
     return {

@@ -18,6 +18,7 @@ from .site import Site, within
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 ANSWER_BYTES = 200
+ANSWER_S = 1.0  # of a web server; a broker that is asked for a page hangs up, or says nothing
 _QUESTION = b"GET / HTTP/1.0\r\n\r\n"
 # CONNECT of MQTT 3.1.1 with an empty client id, which a broker answers whatever it thinks of it.
 _GREETING = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
@@ -140,6 +141,7 @@ def _plain_page(site: Site, url: str) -> str | None:
 
 def _asked(line: socket.socket, question: bytes) -> bytes:
     try:
+        line.settimeout(ANSWER_S)
         line.sendall(question)
         return line.recv(ANSWER_BYTES)
     except OSError:

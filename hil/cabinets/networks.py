@@ -202,7 +202,10 @@ def no_route_for_real(w: Workshop) -> None:
     name = f"yukimi-{w.folder.name[-6:].lower().replace('_', 'x')}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     w.stack.callback(subprocess.run, ["ip", "netns", "del", name], check=True)
-    probe = "import sys; from agent.doctor.site import way_to; print(getattr(way_to(sys.argv[1]), 'errno', 0))"
+    probe = (
+        "import sys; from agent.doctor.site import way_to; "
+        "print(getattr(way_to(sys.argv[1]), 'errno', 0))"
+    )
 
     def way_to(address: str) -> OSError | None:
         said = subprocess.run(

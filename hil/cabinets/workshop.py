@@ -46,7 +46,14 @@ DEPTH_CM = 40.0
 AIR_ADDRESS = 0x76
 # Shorter than on the street: what is silent here stays silent.
 BUDGET = Budget(
-    total_s=30.0, check_s=25.0, name_s=2.0, connect_s=2.0, listen_s=1.5, bus_s=4.0, search_s=5.0
+    total_s=30.0,
+    check_s=25.0,
+    name_s=2.0,
+    connect_s=2.0,
+    answer_s=2.0,
+    listen_s=1.5,
+    bus_s=4.0,
+    search_s=5.0,
 )
 CONFIG_TXT = """\
 # For more options and information see http://rptl.io/configtxt
@@ -77,6 +84,8 @@ class Workshop:
         self.access: list[str] = [f"user {USER}", f"topic readwrite yukimi/v1/{GATEWAY}/#"]
         self.broker: Mosquitto | None = None
         self.has_city = True
+        self.city: City | None = None
+        self.city_heard: set[tuple[str, bytes]] = set()
         self.absent: set[str] = set()  # what is not plugged in
         self.has_configuration = True
         self.spool_bytes = 16 * 2**20
@@ -185,7 +194,13 @@ class Workshop:
         trust = ssl.create_default_context(cafile=str(self.papers.true_ca))
         trust.check_hostname = False
         trust.verify_mode = ssl.CERT_NONE  # it knows its own broker
-        city = City(self.broker.host, self.broker.port, tls=trust, credentials=("city", "machi"))
+        self.city = city = City(
+            self.broker.host,
+            self.broker.port,
+            tls=trust,
+            credentials=("city", "machi"),
+            on_message=lambda topic, payload, _records: self.city_heard.add((topic, payload)),
+        )
         self.stack.callback(city.close)
         city.start()
         city.wait_subscribed()
