@@ -105,11 +105,10 @@ def valid(site: Site, _: None) -> Finding:
         return passed(f"valid, {count} sensors", f"正常、センサー{count}台")
     first = text_of(problems[0])
     more = len(problems) - 1
-    runs = (
-        Text("; the last good one runs", "。直前の正しい設定で運転")
-        if site.last_good is not None
-        else Text("; there is no earlier one to run", "。以前の正しい設定もありません")
-    )
+    if site.daemon is not None or site.last_good is not None:
+        runs = Text("; the last good one runs", "。直前の正しい設定で運転")
+    else:
+        runs = Text("; there is no earlier one to run", "。以前の正しい設定もありません")
     return failed(
         Text(
             f"{_short(first)}{f' and {more} more' if more else ''}{runs}",

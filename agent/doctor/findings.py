@@ -87,22 +87,27 @@ def check(
 
 def passed(en: str, ja: str) -> Finding:
     """It is as it should be."""
-    return Finding("PASS", Text(en, ja))
+    return Finding("PASS", _line(Text(en, ja)))
 
 
 def skipped(en: str, ja: str) -> Finding:
     """There is nothing of the kind here, or it cannot be told."""
-    return Finding("SKIP", Text(en, ja))
+    return Finding("SKIP", _line(Text(en, ja)))
 
 
 def warned(evidence: Text, then: Text) -> Finding:
     """It works, and somebody should look at it."""
-    return Finding("WARN", evidence, then)
+    return Finding("WARN", _line(evidence), _line(then))
 
 
 def failed(evidence: Text, then: Text) -> Finding:
     """It does not work, or will soon cost records."""
-    return Finding("FAIL", evidence, then)
+    return Finding("FAIL", _line(evidence), _line(then))
+
+
+def _line(text: Text) -> Text:
+    """Put what others said, an exception or a library, on one line."""
+    return Text(" ".join(text.split()), " ".join(text.ja.split()))
 
 
 def softened(finding: Finding) -> Finding:

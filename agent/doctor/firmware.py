@@ -65,7 +65,8 @@ def parameter(site: Site, *names: str) -> str | None:
 
 def overlays(site: Site, name: str) -> list[str]:
     """Return the lines that load an overlay."""
-    return [s for s in settings(site) if re.match(rf"dtoverlay={re.escape(name)}\b", s)]
+    wanted = re.compile(rf"dtoverlay\s*=\s*{re.escape(name)}(,|\Z)")
+    return [line for line in settings(site) if wanted.match(line)]
 
 
 def _add(site: Site, line: str) -> Text:
@@ -249,7 +250,7 @@ def w1(site: Site, bus: PlannedBus) -> Finding:
         return skipped("not 1-Wire", "1-Wireではありません")
     if any(name.startswith("w1_bus_master") for name in site.names("/sys/bus/w1/devices")):
         return passed("on", "有効")
-    if not site.is_pi or overlays(site, "w1-gpio"):
+    if not site.is_pi or overlays(site, "w1-gpio") or overlays(site, "w1-gpio-pullup"):
         return failed(
             Text("no 1-Wire bus is there", "1-Wireのバスがありません"),
             Text(

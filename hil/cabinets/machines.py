@@ -28,25 +28,25 @@ def sound(w: Workshop) -> None:
     """Nothing is wrong."""
 
 
-@cabinet("under-voltage", "YK-PWR-01")
+@cabinet("under-voltage", "YK-PWR-01", "power supply")
 def under_voltage(w: Workshop) -> None:
     """The supply is below 4.63 V."""
     w.file("/sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n")
 
 
-@cabinet("configuration-missing", "YK-CFG-01")
+@cabinet("configuration-missing", "YK-CFG-01", "--config")
 def missing(w: Workshop) -> None:
     """There is no configuration file."""
     w.has_configuration = False
 
 
-@cabinet("configuration-invalid", "YK-CFG-02")
+@cabinet("configuration-invalid", "YK-CFG-02", "yukimi config check")
 def invalid(w: Workshop) -> None:
     """A key is misspelt, and nothing ever ran."""
     w.sensor("snow-1")["options"]["mount_hight_cm"] = 350.0
 
 
-@cabinet("configuration-refused", "YK-CFG-02")
+@cabinet("configuration-refused", "YK-CFG-02", "yukimi config check")
 def refused(w: Workshop) -> None:
     """A new file is wrong, the last good one runs."""
     from agent import lastgood
@@ -62,7 +62,7 @@ def refused(w: Workshop) -> None:
     w.configure()
 
 
-@cabinet("secrets-open", "YK-CFG-04")
+@cabinet("secrets-open", "YK-CFG-04", "chmod o-w")
 def secrets_open(w: Workshop) -> None:
     """Anybody may write the configuration."""
     w.plug_terminals()
@@ -70,13 +70,13 @@ def secrets_open(w: Workshop) -> None:
     w.configure().chmod(0o666)
 
 
-@cabinet("unit-masked", "YK-SVC-01")
+@cabinet("unit-masked", "YK-SVC-01", "systemctl unmask yukimi")
 def masked(w: Workshop) -> None:
     """Somebody masked the service."""
     w.service(LoadState="masked", UnitFileState="masked", ActiveState="inactive", SubState="dead")
 
 
-@cabinet("restart-loop", "YK-SVC-02")
+@cabinet("restart-loop", "YK-SVC-02", "journalctl -u yukimi")
 def loop(w: Workshop) -> None:
     """The service ends again and again."""
     w.service(
@@ -88,7 +88,7 @@ def loop(w: Workshop) -> None:
     )
 
 
-@cabinet("disk-full", "YK-DSK-02", needs_root=True)
+@cabinet("disk-full", "YK-DSK-02", "journalctl --vacuum-size", needs_root=True)
 def full(w: Workshop) -> None:
     """No byte is left for the spool."""
     folder = _mount(w, "size=256k")
@@ -97,20 +97,20 @@ def full(w: Workshop) -> None:
             pass
 
 
-@cabinet("disk-read-only", "YK-DSK-01", needs_root=True)
+@cabinet("disk-read-only", "YK-DSK-01", "replace the card", needs_root=True)
 def read_only(w: Workshop) -> None:
     """The kernel has made the disk read-only."""
     folder = _mount(w, "size=16m")
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
 
 
-@cabinet("flash-worn", "YK-DSK-04")
+@cabinet("flash-worn", "YK-DSK-04", "replace the card")
 def worn(w: Workshop) -> None:
     """The eMMC has reached its end."""
     w.file("/sys/block/mmcblk0/device/life_time", "0x0b 0x0a\n")
 
 
-@cabinet("spool-damaged", "YK-SPL-01")
+@cabinet("spool-damaged", "YK-SPL-01", "salvages it")
 def damaged(w: Workshop) -> None:
     """A page of the spool is overwritten."""
     path = fill(w, share=0.02)
@@ -120,14 +120,14 @@ def damaged(w: Workshop) -> None:
     path.write_bytes(content)
 
 
-@cabinet("spool-nearly-full", "YK-SPL-02")
+@cabinet("spool-nearly-full", "YK-SPL-02", "yukimi spool export")
 def nearly_full(w: Workshop) -> None:
     """The records of a long outage fill the spool."""
     w.document["spool"]["max_bytes"] = w.spool_bytes = 2 * 2**20
     fill(w, share=0.93)
 
 
-@cabinet("clock-wrong", "YK-CLK-02")
+@cabinet("clock-wrong", "YK-CLK-02", "timedatectl set-time")
 def clock_wrong(w: Workshop) -> None:
     """No RTC, no network time: it says 2020."""
     _without_rtc(w)
@@ -135,7 +135,7 @@ def clock_wrong(w: Workshop) -> None:
     w.look = replace(w.look, utc_ns=utc_ns, synchronised=False, error_s=None)
 
 
-@cabinet("clock-off", "YK-CLK-03")
+@cabinet("clock-off", "YK-CLK-03", "timedatectl set-ntp")
 def clock_off(w: Workshop) -> None:
     """The clock is three hours off, says a time server."""
     _without_rtc(w)
@@ -143,14 +143,14 @@ def clock_off(w: Workshop) -> None:
     _time_server(w)
 
 
-@cabinet("clock-and-certificate", "YK-CLK-02")
+@cabinet("clock-and-certificate", "YK-CLK-02", "timedatectl set-time")
 def clock_and_certificate(w: Workshop) -> None:
     """With a clock of 2020 no certificate is valid."""
     clock_wrong(w)
     w.papers.begins_days = 30.0  # for the TLS library, whose clock is the true one
 
 
-@cabinet("rtc-lost", "YK-CLK-01")
+@cabinet("rtc-lost", "YK-CLK-01", "hwclock --systohc")
 def rtc_lost(w: Workshop) -> None:
     """The clock's battery is empty."""
     w.file("/sys/class/rtc/rtc0/since_epoch", "946684800\n")

@@ -24,7 +24,7 @@ PORTAL = (
 )
 
 
-@cabinet("no-route", "YK-NET-01")
+@cabinet("no-route", "YK-NET-01", "ip route")
 def no_route(w: Workshop) -> None:
     """No interface is up."""
     w.start_broker()
@@ -34,7 +34,7 @@ def no_route(w: Workshop) -> None:
     w.site_changes["resolve"] = _no_answer
 
 
-@cabinet("no-dns", "YK-NET-02")
+@cabinet("no-dns", "YK-NET-02", "name server")
 def no_dns(w: Workshop) -> None:
     """The name server does not answer."""
     w.start_broker()
@@ -43,7 +43,7 @@ def no_dns(w: Workshop) -> None:
     w.site_changes["way_to"] = lambda _: None
 
 
-@cabinet("no-such-name", "YK-NET-02")
+@cabinet("no-such-name", "YK-NET-02", "correct [uplink] brokers")
 def no_such_name(w: Workshop) -> None:
     """The broker's name is misspelt."""
     w.start_broker()
@@ -60,7 +60,7 @@ def _no_answer(*_arguments: Any, **_options: Any) -> Any:
     raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
 
-@cabinet("firewall", "YK-NET-03")
+@cabinet("firewall", "YK-NET-03", "firewall")
 def firewall(w: Workshop) -> None:
     """Packets to the broker are dropped."""
     w.start_broker()
@@ -87,7 +87,7 @@ def _takes(address: Any) -> bool:
     return True
 
 
-@cabinet("broker-down", "YK-NET-04")
+@cabinet("broker-down", "YK-NET-04", "broker started")
 def broker_down(w: Workshop) -> None:
     """Nobody listens on the broker's port."""
     w.start_broker()
@@ -96,21 +96,21 @@ def broker_down(w: Workshop) -> None:
     w.uplink(brokers=[f"mqtts://localhost:{holder.getsockname()[1]}"])
 
 
-@cabinet("captive-portal", "YK-NET-05")
+@cabinet("captive-portal", "YK-NET-05", "portal")
 def portal(w: Workshop) -> None:
     """A web page answers on the broker's port."""
     w.start_broker()
     w.uplink(brokers=[f"mqtts://localhost:{serve_once(PORTAL, w.stack)}"])
 
 
-@cabinet("captive-portal-plain", "YK-NET-05")
+@cabinet("captive-portal-plain", "YK-NET-05", "portal")
 def portal_plain(w: Workshop) -> None:
     """A web page answers on the plain port."""
     w.start_broker()
     w.uplink(brokers=[f"mqtt://localhost:{serve_once(PORTAL, w.stack)}"])
 
 
-@cabinet("no-tls", "YK-TLS-01")
+@cabinet("no-tls", "YK-TLS-01", "TLS port")
 def no_tls(w: Workshop) -> None:
     """The broker does not speak TLS on this port."""
     from hil.broker import Mosquitto
@@ -120,25 +120,25 @@ def no_tls(w: Workshop) -> None:
     w.uplink(brokers=[f"mqtts://localhost:{plain.port}"])
 
 
-@cabinet("unknown-authority", "YK-TLS-02")
+@cabinet("unknown-authority", "YK-TLS-02", "ca_file")
 def unknown_authority(w: Workshop) -> None:
     """The broker's authority is another."""
     w.papers.is_of_a_stranger = True
 
 
-@cabinet("other-name", "YK-TLS-03")
+@cabinet("other-name", "YK-TLS-03", "certificate's own name")
 def other_name(w: Workshop) -> None:
     """The certificate is another host's."""
     w.papers.names = ["elsewhere.example"]
 
 
-@cabinet("certificate-over", "YK-TLS-04")
+@cabinet("certificate-over", "YK-TLS-04", "renewed")
 def over(w: Workshop) -> None:
     """The broker's certificate ended yesterday."""
     w.papers.begins_days, w.papers.ends_days = -90.0, -1.0
 
 
-@cabinet("silent-broker", "YK-MQ-01")
+@cabinet("silent-broker", "YK-MQ-01", "broker's log")
 def silent(w: Workshop) -> None:
     """It takes connections and never answers."""
     w.start_broker()
@@ -147,19 +147,19 @@ def silent(w: Workshop) -> None:
     w.uplink(brokers=[f"mqtt://localhost:{listener.getsockname()[1]}"])
 
 
-@cabinet("wrong-password", "YK-MQ-02")
+@cabinet("wrong-password", "YK-MQ-02", "password_file")
 def wrong_password(w: Workshop) -> None:
     """The password is an old one."""
     (w.folder / "broker-password").write_text("last-winter\n")
 
 
-@cabinet("not-authorised", "YK-MQ-03")
+@cabinet("not-authorised", "YK-MQ-03", "permitted")
 def not_authorised(w: Workshop) -> None:
     """The access list has another gateway's topic."""
     w.access = [f"user {USER}", "topic readwrite yukimi/v1/cabinet-70/#"]
 
 
-@cabinet("id-twice", "YK-MQ-05")
+@cabinet("id-twice", "YK-MQ-05", "[gateway] id")
 def twice(w: Workshop) -> None:
     """A cloned card is on line under the same id."""
     fill(w, share=0.01)
@@ -183,7 +183,7 @@ def appear(w: Workshop) -> mqtt.Client:
     return clone
 
 
-@cabinet("own-certificate-missing", "YK-TLS-05")
+@cabinet("own-certificate-missing", "YK-TLS-05", "cert_file")
 def own_missing(w: Workshop) -> None:
     """The broker wants a certificate, and we have none."""
     from hil.broker import Mosquitto, Tls
@@ -194,7 +194,7 @@ def own_missing(w: Workshop) -> None:
     w.uplink(brokers=[f"mqtts://localhost:{strict.port}"])
 
 
-@cabinet("route-in-a-namespace", "YK-NET-01", needs_root=True)
+@cabinet("route-in-a-namespace", "YK-NET-01", "ip route", needs_root=True)
 def no_route_for_real(w: Workshop) -> None:
     """A real network namespace without a route."""
     w.start_broker()

@@ -35,7 +35,7 @@ def edited(w: Workshop) -> None:
     w.configure()
 
 
-@cabinet("running-refused", "YK-CFG-02")
+@cabinet("running-refused", "YK-CFG-02", "yukimi config check")
 def refused(w: Workshop) -> None:
     """A wrong configuration was refused, and the old one goes on."""
     gateway = run_gateway(w, lambda said: _state(said, "snow-1") == "ok")
@@ -45,20 +45,20 @@ def refused(w: Workshop) -> None:
     until(lambda: bool(_ask(w)["gateway"]["refused"]), START_S)
 
 
-@cabinet("running-dead", "YK-SEN-01", subject="road-1")
+@cabinet("running-dead", "YK-SEN-01", "power and wires", subject="road-1")
 def dead(w: Workshop) -> None:
     """A sensor of a running gateway has no power."""
     run_gateway(w, lambda said: _state(said, "road-1") == "silent", silent=True)
 
 
-@cabinet("nobody-subscribed", "YK-MQ-04")
+@cabinet("nobody-subscribed", "YK-MQ-04", "subscriber started")
 def nobody(w: Workshop) -> None:
     """The city's subscriber is stopped."""
     w.has_city = False
     run_gateway(w, lambda said: bool(said["uplink"]["nobody_subscribes"]))
 
 
-@cabinet("running-not-authorised", "YK-MQ-03")
+@cabinet("running-not-authorised", "YK-MQ-03", "permitted")
 def not_authorised(w: Workshop) -> None:
     """The access list permits all but live records."""
     lanes = ("status", "alert/#", "alarm/#", "health", "backlog/#")
@@ -67,7 +67,7 @@ def not_authorised(w: Workshop) -> None:
     run_gateway(w, lambda said: bool(said["uplink"]["not_authorised"]))
 
 
-@cabinet("running-id-twice", "YK-MQ-05")
+@cabinet("running-id-twice", "YK-MQ-05", "[gateway] id")
 def twice(w: Workshop) -> None:
     """A cloned card throws the running gateway out."""
     run_gateway(w, lambda said: said["uplink"]["connected_since"] is not None)

@@ -18,6 +18,7 @@ class Cabinet:
     name: str
     about: str
     cause: str | None  # the check that must be the first to FAIL; None: nothing may
+    step: str  # what its next step must say
     breaks: Break
     subject: str = ""  # of that check: sensor, bus; "" where it does not matter
     needs_root: bool = False
@@ -27,13 +28,13 @@ CABINETS: dict[str, Cabinet] = {}
 
 
 def cabinet(
-    name: str, cause: str | None, *, subject: str = "", needs_root: bool = False
+    name: str, cause: str | None, step: str = "", *, subject: str = "", needs_root: bool = False
 ) -> Callable[[Break], Break]:
     """List a cabinet; what is broken in it is the function's docstring."""
 
     def add(breaks: Break) -> Break:
         about = (breaks.__doc__ or "").rstrip(".")
-        CABINETS[name] = Cabinet(name, about, cause, breaks, subject, needs_root)
+        CABINETS[name] = Cabinet(name, about, cause, step, breaks, subject, needs_root)
         return breaks
 
     return add

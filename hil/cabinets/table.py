@@ -59,5 +59,7 @@ def verdict(each: Cabinet, results: list[Result]) -> str | None:
         return f"named {named}, not {each.cause}"
     if each.subject and failures[0].name != each.subject:
         return f"named {failures[0].name}, not {each.subject}"
+    if each.step not in (failures[0].done.next or ""):
+        return f"advised: {failures[0].done.next}"
     others = [f"{r.check.id} [{r.name}]" for r in failures[1:] if r.check.id != each.cause]
     return f"also accused {', '.join(others)}" if others else None

@@ -18,7 +18,7 @@ from .workshop import AIR_ADDRESS, MOUNT_HEIGHT_CM, Workshop
 _HOLD = "import os, sys, time; os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY); print(1, flush=True)"
 
 
-@cabinet("wrong-baud", "YK-SEN-03", subject="snow-1")
+@cabinet("wrong-baud", "YK-SEN-03", "baud = 9600", subject="snow-1")
 def wrong_baud(w: Workshop) -> None:
     """A ranger that talks at 9600, configured at 19200."""
     w.snow.baud = 9600  # type: ignore[attr-defined]
@@ -30,6 +30,7 @@ def wrong_baud(w: Workshop) -> None:
 @cabinet(
     "wrong-baud-asked",
     "YK-SEN-03",
+    "baud = 19200",
     subject="road-1",
 )
 def wrong_baud_asked(w: Workshop) -> None:
@@ -38,7 +39,7 @@ def wrong_baud_asked(w: Workshop) -> None:
     w.document["buses"][0]["baud"] = 9600
 
 
-@cabinet("swapped-pair", "YK-SEN-04", subject="snow-1")
+@cabinet("swapped-pair", "YK-SEN-04", "swap A and B", subject="snow-1")
 def swapped(w: Workshop) -> None:
     """A and B are swapped."""
     device: Any = Reversed(w.snow)
@@ -48,7 +49,7 @@ def swapped(w: Workshop) -> None:
     )
 
 
-@cabinet("bus-short", "YK-BUS-06", subject="/dev/i2c-1")
+@cabinet("bus-short", "YK-BUS-06", "SDA and SCL", subject="/dev/i2c-1")
 def bus_short(w: Workshop) -> None:
     """SDA is held low: every address times out."""
     w.wire.stick()
@@ -57,6 +58,7 @@ def bus_short(w: Workshop) -> None:
 @cabinet(
     "address-clash",
     "YK-SEN-02",
+    "another address",
     subject="air-1",
 )
 def clash(w: Workshop) -> None:
@@ -64,7 +66,7 @@ def clash(w: Workshop) -> None:
     w.wire.devices[AIR_ADDRESS] = emulation("mlx90614").build(w.options("mlx90614"), 3)
 
 
-@cabinet("clock-at-its-address", "YK-SEN-02", subject="hall-1")
+@cabinet("clock-at-its-address", "YK-SEN-02", "another address", subject="hall-1")
 def clock_there(w: Workshop) -> None:
     """A DS3231 clock and a Grid-EYE both want 0x68, and the clock answers."""
     w.wire.devices[0x68] = Ds3231Device()
@@ -72,13 +74,13 @@ def clock_there(w: Workshop) -> None:
     w.document["sensors"].append(table | {"options": {"address": 0x68}})
 
 
-@cabinet("wrong-address", "YK-SEN-02", subject="air-1")
+@cabinet("wrong-address", "YK-SEN-02", "address = 0x77", subject="air-1")
 def wrong_address(w: Workshop) -> None:
     """The thermometer is jumpered to 0x77."""
     w.wire.devices[0x77] = w.wire.devices.pop(AIR_ADDRESS)
 
 
-@cabinet("port-stolen", "YK-BUS-05")
+@cabinet("port-stolen", "YK-BUS-05", "sudo kill")
 def stolen(w: Workshop) -> None:
     """A terminal that was left open holds the port."""
     terminal = w.plug("/dev/serial0", w.snow)
@@ -93,50 +95,50 @@ def stolen(w: Workshop) -> None:
     w.real_process(thief.pid)
 
 
-@cabinet("sensor-dead", "YK-SEN-01", subject="snow-1")
+@cabinet("sensor-dead", "YK-SEN-01", "power and wires", subject="snow-1")
 def dead(w: Workshop) -> None:
     """The ranger has no power."""
     w.plug("/dev/serial0", w.snow).line.silence()
 
 
-@cabinet("i2c-sensor-dead", "YK-SEN-01", subject="air-1")
+@cabinet("i2c-sensor-dead", "YK-SEN-01", "power and wires", subject="air-1")
 def i2c_dead(w: Workshop) -> None:
     """The thermometer has no power."""
     w.wire.nack(AIR_ADDRESS)
 
 
-@cabinet("obstructed", "YK-SEN-05", subject="snow-1")
+@cabinet("obstructed", "YK-SEN-05", "clean it", subject="snow-1")
 def obstructed(w: Workshop) -> None:
     """Snow hangs right before the ranger."""
     w.snow.depth_cm = lambda _: MOUNT_HEIGHT_CM - 30.0
 
 
-@cabinet("no-echo", "YK-SEN-05", subject="snow-1")
+@cabinet("no-echo", "YK-SEN-05", "clean it", subject="snow-1")
 def no_echo(w: Workshop) -> None:
     """The ranger looks into the air."""
     w.snow.no_target_share = 1.0
 
 
-@cabinet("wrong-height", "YK-SEN-07", subject="snow-1")
+@cabinet("wrong-height", "YK-SEN-07", "310 cm to the surface", subject="snow-1")
 def wrong_height(w: Workshop) -> None:
     """Mount_height_cm is 60 cm too small."""
     w.sensor("snow-1")["options"]["mount_height_cm"] = MOUNT_HEIGHT_CM - 60.0
 
 
-@cabinet("probe-broken", "YK-SEN-06", subject="road-1")
+@cabinet("probe-broken", "YK-SEN-06", "replace the probe", subject="road-1")
 def probe(w: Workshop) -> None:
     """The road's thermometer says what cannot be."""
     w.road = irs31pro(surface_c=lambda _: 140.0)
 
 
-@cabinet("getty", "YK-BUS-03")
+@cabinet("getty", "YK-BUS-03", "disable --now serial-getty@")
 def getty(w: Workshop) -> None:
     """A log-in waits on the sensor's port."""
     w.plug("/dev/serial0", w.snow)
     w.process(611, "agetty", "/sbin/agetty -o -p -- \\u --keep-baud 115200 ttyS0", "/dev/serial0")
 
 
-@cabinet("modem-manager", "YK-BUS-04")
+@cabinet("modem-manager", "YK-BUS-04", "disable --now ModemManager")
 def modem_manager(w: Workshop) -> None:
     """ModemManager looks for a modem on the adapter."""
     w.plug("/dev/ttyRS485", w.road)
@@ -146,6 +148,7 @@ def modem_manager(w: Workshop) -> None:
 @cabinet(
     "serial-console",
     "YK-PI-03",
+    "remove console=serial0",
     subject="/dev/serial0",
 )
 def console(w: Workshop) -> None:
@@ -156,27 +159,27 @@ def console(w: Workshop) -> None:
     w.file("/sys/class/tty/console/active", "ttyS0 tty1\n")
 
 
-@cabinet("i2c-off", "YK-PI-01", subject="/dev/i2c-1")
+@cabinet("i2c-off", "YK-PI-01", "dtparam=i2c_arm=on", subject="/dev/i2c-1")
 def i2c_off(w: Workshop) -> None:
     """I2C is off in config.txt."""
     w.file("/boot/firmware/config.txt", "#dtparam=i2c_arm=on\nenable_uart=1\n[all]\n")
     w.at("/dev/i2c-1").unlink()
 
 
-@cabinet("uart-off", "YK-PI-02", subject="/dev/serial0")
+@cabinet("uart-off", "YK-PI-02", "enable_uart=1", subject="/dev/serial0")
 def uart_off(w: Workshop) -> None:
     """The serial port is off in config.txt."""
     w.absent.add("/dev/serial0")
     w.file("/boot/firmware/config.txt", "dtparam=i2c_arm=on\n[pi5]\nenable_uart=1\n[all]\n")
 
 
-@cabinet("adapter-gone", "YK-BUS-01", subject="/dev/ttyRS485")
+@cabinet("adapter-gone", "YK-BUS-01", "plug it in", subject="/dev/ttyRS485")
 def adapter_gone(w: Workshop) -> None:
     """The RS-485 adapter is not plugged in."""
     w.absent.add("/dev/ttyRS485")
 
 
-@cabinet("not-in-group", "YK-BUS-02", subject="/dev/i2c-1")
+@cabinet("not-in-group", "YK-BUS-02", "usermod -aG i2c yukimi", subject="/dev/i2c-1")
 def not_in_group(w: Workshop) -> None:
     """User yukimi is not in group i2c."""
     w.plug_terminals()
