@@ -16,13 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drivers.base import BusError, DriverError, IdentityError, Reading, Trouble
-
 from .site import Site
 
 if TYPE_CHECKING:
     from agent.plan import PlannedBus, PlannedSensor
     from agent.scan import Machine, Place
+    from drivers.base import BusError, DriverError, Reading
     from drivers.buses import Openable
 
 _TIOCGICOUNT = 0x545D
@@ -60,6 +59,8 @@ class Exam:
     @property
     def is_another(self) -> bool:
         """Whether somebody else answers in its place."""
+        from drivers.base import IdentityError
+
         return isinstance(self.error, IdentityError)
 
     @property
@@ -108,6 +109,8 @@ class _Examiner:
         self._exam = BusExam(sensors={s.table.id: Exam() for s in self._sensors})
 
     def examine(self) -> BusExam:
+        from drivers.base import BusError
+
         try:
             if self._bus.kind == "i2c":
                 self._scan()
@@ -120,6 +123,7 @@ class _Examiner:
     def _scan(self) -> None:
         """Ask every address for a sign."""
         from agent.scan import known_models, look_at_i2c
+        from drivers.base import BusError
 
         until_ns = self._until_ns(self._site.budget.search_s)
         found = look_at_i2c(self._machine, self._path, until_ns, known_models(), {})
@@ -147,6 +151,7 @@ class _Examiner:
 
     def _read(self, sensor: PlannedSensor, exam: Exam, turn_s: float) -> None:
         from agent.direct import Direct
+        from drivers.base import Reading, Trouble
 
         def note(entry: dict[str, Any]) -> None:
             exam.heard_bytes += len(entry.get("rx", "")) // 2
@@ -167,7 +172,7 @@ class _Examiner:
                         exam.readings[seen.quantity] = seen
                 exam.frames = direct.driver.frames
                 exam.frame_errors = direct.driver.frame_errors
-                if isinstance(exam.error, IdentityError) or self._is_enough(exam, direct.driver):
+                if exam.is_another or self._is_enough(exam, direct.driver):
                     break
             exam.identity = direct.driver.identity
         after = errors(self._path) if before is not None else None

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from config.text import Text
-from drivers.base import FrameError
 
 from . import told
 from .exam import Exam, exam_of
@@ -114,6 +113,8 @@ def _elsewhere(exam: Exam) -> Text | None:
 
 def _because(sensor: PlannedSensor, exam: Exam) -> str:
     """Say what went wrong; of a people sensor's frames nothing, they show persons."""
+    from drivers.base import FrameError
+
     if exam.error is None or (sensor.counts_people and isinstance(exam.error, FrameError)):
         return ""
     return f": {exam.error}"
