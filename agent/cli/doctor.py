@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 CAUSE = Text("First to put right: {id}, {title}", "最初の対処: {id}（{title}）")
 MORE = Text(
     "step by step: yukimi doctor --explain {id}", "手順の詳細: yukimi doctor --explain {id}"
+)
+LOOKING = Text("looking, for at most 15 s", "点検中です（最大15秒）")
+SUDO = Text(
+    "with sudo it sees more: who holds a port, the spool, secrets",
+    "sudo を付けると、ポートの使用者、保存記録、秘密情報も点検できます",
 )
 COUNTS = Text(
     "{PASS} passed, {WARN} warned, {FAIL} failed, {SKIP} skipped, in {elapsed_s} s",
@@ -70,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.doctor.site import local
     from config.places import default_path
 
+    if sys.stderr.isatty() and not arguments.json:
+        complain(LOOKING)
     began_s = time.monotonic()
     results = run_checks(CHECKS, local(arguments.config or default_path()))
     elapsed_s = round(time.monotonic() - began_s, 1)
@@ -121,7 +130,8 @@ def _print(results: Sequence[Result], elapsed_s: float, *, everything: bool) -> 
     width = line_cells()
     for result in results:
         found = result.done
-        if found.status in ("PASS", "SKIP") and not everything:
+        is_news = found.status in ("WARN", "FAIL") or result.is_excused
+        if not (is_news or everything):
             continue
         subject = f" [{printable(result.name)}]" if result.name else ""
         evidence = printable(said(found.evidence))
@@ -133,6 +143,8 @@ def _print(results: Sequence[Result], elapsed_s: float, *, everything: bool) -> 
             print(*wrap(printable(said(found.next)), width, first="   -> ", hang=" " * 6), sep="\n")
     counts = {s: sum(each.done.status == s for each in results) for s in styles}
     print(said(COUNTS, elapsed_s=elapsed_s, **counts))
+    if os.geteuid() != 0:
+        print(said(SUDO))
     first = first_failure(results)
     if first is None:
         print(said(LOOK if counts["WARN"] else HEALTHY))

@@ -16,6 +16,7 @@ from .site import Site
 from .spool import facts
 
 BAD_NAME, NOT_ALLOWED = (4, 0x86), (5, 0x87)  # in 3.1.1 and 5
+_ELSEWHERE = ("the gateway is connected to another broker", "装置は別の中継サーバーに接続中です")
 _CONNECTED = ("the gateway is connected", "装置が接続中です")
 
 
@@ -51,6 +52,8 @@ def greets(site: Site, url: str) -> Finding:
     if told.is_connected(site, url):
         since = str(told.part(site, "uplink").get("connected_since"))
         return passed(f"connected since {since}", f"{since} から接続中")
+    if told.is_connected_elsewhere(site, url):
+        return skipped(*_ELSEWHERE)
     said = session(site, url)
     if not said.has_greeted:
         return failed(
@@ -109,6 +112,8 @@ def accepted(site: Site, url: str) -> Finding:
     """Look at how we were received."""
     if told.is_connected(site, url):
         return passed(*_CONNECTED)
+    if told.is_connected_elsewhere(site, url):
+        return skipped(*_ELSEWHERE)
     said = session(site, url)
     if said.refused is None:
         return passed("accepted", "受け入れられました")
@@ -182,6 +187,8 @@ def permitted(site: Site, url: str) -> Finding:
                 ask,
             )
         return passed(*_CONNECTED)
+    if told.is_connected_elsewhere(site, url):
+        return skipped(*_ELSEWHERE)
     said = session(site, url)
     if said.published is None:
         # Some hang up on whoever may not.
@@ -251,6 +258,8 @@ def heard(site: Site, url: str) -> Finding:
                 ask,
             )
         return passed(*_CONNECTED)
+    if told.is_connected_elsewhere(site, url):
+        return skipped(*_ELSEWHERE)
     said = session(site, url)
     if said.protocol != "5":
         return skipped("MQTT 3.1.1 does not tell", "MQTT 3.1.1では分かりません")

@@ -264,7 +264,9 @@ def no_portal(site: Site, url: str) -> Finding:
     if told.is_connected(site, url):
         return passed("the gateway is connected", "装置が接続中です")
     to = way.target(url)
-    if to.is_tls:
+    if told.is_connected_elsewhere(site, url):
+        is_well = True  # nobody logs in beside it
+    elif to.is_tls:
         is_well = way.handshake(site, url).fault in (None, "dates", "client")
     else:
         is_well = session(site, url).has_greeted

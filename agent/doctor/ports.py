@@ -201,13 +201,16 @@ def works(site: Site, bus: PlannedBus) -> Finding:
             "装置が使用中で応答しません（sudoで実行）",
         )
     if exam.error is not None:
-        return failed(
-            Text(str(exam.error), str(exam.error)),
-            Text(
-                "unplug the adapter and plug it in again, or take another one",
-                "アダプターを抜き差しするか、別のものに替えてください",
-            ),
+        then = Text(
+            "unplug the adapter and plug it in again, or take another one",
+            "アダプターを抜き差しするか、別のものに替えてください",
         )
+        if bus.kind == "gpio":
+            then = Text(
+                "is lgpio installed, and the user in group gpio? `yukimi scan` shows the pins",
+                "lgpioの導入とグループgpioを確認してください。`yukimi scan` でピンを確認できます",
+            )
+        return failed(Text(str(exam.error), str(exam.error)), then)
     return passed("it can be used", "使用できます")
 
 

@@ -33,6 +33,7 @@ class Result:
     name: str  # of the subject, "" for the gateway
     finding: Finding | None = None
     cause: str | None = None  # the failure that this one is, or comes of
+    is_excused: bool = False  # it was looked at, and is the consequence of another
 
     @property
     def done(self) -> Finding:
@@ -145,7 +146,7 @@ class _Run:
         cause = self._cause(result, result.check.excused_by)
         result.cause = cause or result.check.id
         if cause is not None:
-            result.finding = because(cause, finding.evidence)
+            result.finding, result.is_excused = because(cause, finding.evidence), True
 
     def _cause(self, result: Result, names: tuple[str, ...]) -> str | None:
         """Return the first failure that one of the named checks is, or comes of."""

@@ -50,6 +50,12 @@ def is_connected(site: Site, url: str) -> bool:
     return uplink.get("broker") == url and uplink.get("connected_since") is not None
 
 
+def is_connected_elsewhere(site: Site, url: str) -> bool:
+    """Tell whether the gateway is connected to another of its brokers."""
+    uplink = part(site, "uplink")
+    return uplink.get("connected_since") is not None and uplink.get("broker") != url
+
+
 def topics(site: Site, name: str) -> list[str]:
     """Return topics that are on hold: `nobody_subscribes` or `not_authorised`."""
     found = part(site, "uplink").get(name)

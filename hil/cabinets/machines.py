@@ -15,6 +15,7 @@ from agent.clock import Stamp
 from agent.doctor.clock import NTP_EPOCH_S
 from agent.record import Record
 from agent.spool import Spool
+from hil.relay import hold_port
 
 from .scenarios import cabinet
 from .workshop import GATEWAY, Workshop
@@ -125,6 +126,16 @@ def nearly_full(w: Workshop) -> None:
     """The records of a long outage fill the spool."""
     w.document["spool"]["max_bytes"] = w.spool_bytes = 2 * 2**20
     fill(w, share=0.93)
+
+
+@cabinet("long-outage", "YK-NET-04", "broker started")
+def outage(w: Workshop) -> None:
+    """The broker is down, and has been for so long that the spool is nearly full."""
+    nearly_full(w)
+    w.start_broker()
+    holder = hold_port()
+    w.stack.callback(holder.close)
+    w.uplink(brokers=[f"mqtts://localhost:{holder.getsockname()[1]}"])
 
 
 @cabinet("clock-wrong", "YK-CLK-02", "timedatectl set-time")

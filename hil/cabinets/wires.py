@@ -7,8 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
+from agent import kernel
+from hil.buses import Pty
 from hil.devices.ds3231 import Ds3231Device
-from hil.devices.lufft import irs31pro
+from hil.devices.lufft import irs31pro, shm31
 from hil.emulation import load as emulation
 from hil.polarity import Reversed
 
@@ -99,6 +101,17 @@ def stolen(w: Workshop) -> None:
 def dead(w: Workshop) -> None:
     """The ranger has no power."""
     w.plug("/dev/serial0", w.snow).line.silence()
+
+
+@cabinet("one-of-two-dead", "YK-SEN-01", "power and wires", subject="road-1")
+def one_of_two(w: Workshop) -> None:
+    """Of two devices on one RS-485 line one has no power."""
+    other = shm31(depth_cm=lambda _: 42.0)
+    terminal = w.stack.enter_context(Pty([w.road, other], kernel.boot_s))
+    w.at("/dev/ttyRS485").symlink_to(os.path.realpath(terminal.path))
+    terminal.line.silence(w.road)
+    table = {"id": "snow-2", "driver": "lufft-umb", "bus": "rs485"}
+    w.document["sensors"].append(table | {"options": {"model": "shm31"}})
 
 
 @cabinet("i2c-sensor-dead", "YK-SEN-01", "power and wires", subject="air-1")
