@@ -31,8 +31,8 @@ _CONNECTED = ("the gateway is connected", "装置が接続中です")
         "中継サーバーが接続要求に応答するか、MQTTの版とともに確認します。",
     ),
     why=Text(
-        "One that takes connections and does not answer is overloaded, or no broker. With 3.1.1 it "
-        "cannot say that nobody subscribes.",
+        "One that takes connections and does not answer is overloaded, or no broker. With 3.1.1 "
+        "it cannot say that nobody subscribes.",
         "接続を受けても応答しない場合は、過負荷か別のサーバーです。3.1.1では受信者の有無が分か"
         "りません。",
     ),
@@ -148,8 +148,7 @@ def accepted(site: Site, url: str) -> Finding:
         "not retained message is published on alarm/gateway/doctor, which by the contract means "
         "that nothing is wrong.",
         "装置が自分のトピックに書き込めるか確認します。停止中は、alarm/gateway/doctorに空のメッ"
-        "セージを1件"
-        "（保持なし）送ります。取り決め上、異常なしを意味します。",
+        "セージを1件（保持なし）送ります。取り決め上、異常なしを意味します。",
     ),
     why=Text(
         "What is not permitted is held back and tried again; it is not lost, and it does not "
@@ -220,8 +219,8 @@ def permitted(site: Site, url: str) -> Finding:
     over="broker",
     needs=("YK-MQ-03",),
     what=Text(
-        "Whether anybody subscribes to what the gateway sends (MQTT 5 tells). The running gateway "
-        "knows it of each topic; else it is known of alarm/gateway/doctor only.",
+        "Whether anybody subscribes to what the gateway sends (MQTT 5 tells). The running "
+        "gateway knows it of each topic; else it is known of alarm/gateway/doctor only.",
         "装置の送信を受け取る相手がいるか確認します（MQTT 5）。運転中は全トピック、停止中は"
         "alarm/gateway/doctorのみ分かります。",
     ),

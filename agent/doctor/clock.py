@@ -37,8 +37,8 @@ _TIME_SYNC = Text(
         "電池式時計があり、動作し、システムの時計と合っているかを確認します。",
     ),
     why=Text(
-        "With it the time is known at once after a power cut, without a network. One with an empty "
-        "battery tells a wrong time.",
+        "With it the time is known at once after a power cut, without a network. One with an "
+        "empty battery tells a wrong time.",
         "停電後も通信なしで時刻が分かります。電池が切れていると誤った時刻になります。",
     ),
     do=(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from . import told
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
 from .site import Site
 
+PERMISSION = os.strerror(errno.EACCES)
 SHOWN = 120  # characters of a problem
 
 
@@ -23,8 +26,8 @@ SHOWN = 120  # characters of a problem
         "設定ファイルがあり、読み取れるかどうかを確認します。",
     ),
     why=Text(
-        "Without it the gateway knows neither its sensors nor its broker. A running gateway keeps "
-        "going with what it last had.",
+        "Without it the gateway knows neither its sensors nor its broker. A running gateway "
+        "keeps going with what it last had.",
         "設定ファイルがないと、センサーも中継サーバーも分かりません。運転中の装置は直前の設定で"
         "動き続けます。",
     ),
@@ -79,10 +82,10 @@ def present(site: Site, _: None) -> Finding:
         "設定の項目・値・ドライバーのオプションが正しいかどうかを確認します。",
     ),
     why=Text(
-        "A wrong configuration is refused. The gateway then runs with the last good one, or not at "
-        "all where there is none: what was changed does not act.",
-        "誤りのある設定は採用されません。直前の正しい設定で運転を続け、それもなければ起動しません。"
-        "変更した内容は反映されていません。",
+        "A wrong configuration is refused. The gateway then runs with the last good one, or not "
+        "at all where there is none: what was changed does not act.",
+        "誤りのある設定は採用されません。直前の正しい設定で運転を続け、それもなければ起動しませ"
+        "ん。変更した内容は反映されていません。",
     ),
     do=(
         Text(
@@ -103,6 +106,12 @@ def valid(site: Site, _: None) -> Finding:
         plan = site.wanted
         count = 0 if plan is None else len(plan.sensors)
         return passed(f"valid, {count} sensors", f"正常、センサー{count}台")
+    forbidden = next((each for each in problems if PERMISSION in str(each)), None)
+    if forbidden is not None and os.geteuid() != 0:
+        return failed(
+            Text(f"not readable for you: {forbidden}", f"読み取り権限がありません: {forbidden}"),
+            Text("run the doctor with sudo", "sudo を付けて実行してください"),
+        )
     first = text_of(problems[0])
     more = len(problems) - 1
     if site.daemon is not None or site.last_good is not None:
@@ -185,8 +194,7 @@ def in_use(site: Site, _: None) -> Finding:
     ),
     why=Text(
         "Whoever reads them can speak in the gateway's name; one that the gateway cannot read "
-        "keeps "
-        "it from connecting.",
+        "keeps it from connecting.",
         "読み取った者はこの装置になりすませます。装置が読み取れなければ接続できません。",
     ),
     do=(

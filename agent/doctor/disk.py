@@ -40,8 +40,7 @@ def spool_folder(site: Site) -> Path | None:
     ),
     why=Text(
         "The kernel makes a damaged file system read-only. Records then live in memory, and a "
-        "power "
-        "cut costs them.",
+        "power cut costs them.",
         "破損すると読み取り専用になります。記録はメモリー上だけになり、停電で失われます。",
     ),
     do=(

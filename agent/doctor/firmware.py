@@ -198,16 +198,17 @@ def console(site: Site, bus: PlannedBus) -> Finding:
     """Look for the port among the kernel's consoles."""
     if bus.kind != "serial" or not bus.path:
         return skipped("no serial port", "シリアルではありません")
-    names = {Path(bus.path).name, site.at(bus.path).resolve().name}
-    if "serial0" in names:  # the header's, under whichever name this board has for it
-        names |= {"ttyS0", "ttyAMA0", "ttyAMA10"}
+    node = site.at(bus.path)
+    if not node.exists():
+        return skipped("it is not there", "ポートがありません")
+    names = {Path(bus.path).name, node.resolve().name}
+    if site.at("/dev/serial0").resolve() == node.resolve():
+        names.add("serial0")  # as cmdline.txt calls it
     wanted = re.findall(r"\bconsole=(tty(?!\d)\w+|serial\d)", site.text("/proc/cmdline") or "")
     written = re.findall(
         r"\bconsole=(tty(?!\d)\w+|serial\d)", site.text(f"{_folder(site)}/cmdline.txt") or ""
     )
     active = (site.text("/sys/class/tty/console/active") or "").split()
-    if _UART.match(bus.path):
-        names.add("serial0")
     clash = names & {*wanted, *written, *active}
     if not clash:
         return passed("off", "使われていません")
@@ -287,8 +288,7 @@ def w1(site: Site, bus: PlannedBus) -> Finding:
         ),
         Text(
             "Or take the software's controller: `dtoverlay=i2c-gpio,bus=3,i2c_gpio_delay_us=2`, "
-            "and "
-            "the bus /dev/i2c-3.",
+            "and the bus /dev/i2c-3.",
             "または `dtoverlay=i2c-gpio,bus=3,i2c_gpio_delay_us=2` を使い、/dev/i2c-3 に接続し"
             "ます。",
         ),

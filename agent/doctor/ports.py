@@ -179,8 +179,7 @@ def permitted(site: Site, bus: PlannedBus) -> Finding:
         ),
         Text(
             "With all unplugged SDA and SCL measure 3.3 V against ground; if not, the cable is "
-            "shorted "
-            "or a pull-up is missing.",
+            "shorted or a pull-up is missing.",
             "全機器を外し、SDAとSCLが3.3 Vか測ります。異なる場合はケーブルの短絡かプルアップの"
             "欠落です。",
         ),

@@ -20,8 +20,8 @@ HOT_C = 80.0
         "電源電圧についてのファームウェアの報告（現在と起動後）を確認します。",
     ),
     why=Text(
-        "Below 4.63 V USB adapters drop out, transfers to the card fail, and sensors say nonsense: "
-        "look here before anywhere else.",
+        "Below 4.63 V USB adapters drop out, transfers to the card fail, and sensors say "
+        "nonsense: look here before anywhere else.",
         "4.63 Vを下回ると、USB機器が外れ、カードへの書き込みが失敗し、センサーの値も乱れます。"
         "ほかの異常より先に対処してください。",
     ),
@@ -32,8 +32,7 @@ HOT_C = 80.0
         ),
         Text(
             "Take a shorter or thicker cable, then another supply; move heaters and USB devices "
-            "to a "
-            "supply of their own.",
+            "to a supply of their own.",
             "電源ケーブルを短く太いものに替え、次に電源装置を替えます。ヒーターやUSB機器は別電"
             "源にします。",
         ),

@@ -11,7 +11,7 @@ from typing import Any
 
 from config.text import Text
 
-from .findings import Check, Finding, because, failed, softened
+from .findings import Check, Finding, because, failed, skipped, softened
 from .site import Site
 
 BUG = Text(
@@ -75,7 +75,7 @@ class _Run:
         self._site = site
         self._results = results
         self._waiting = list(results)
-        self._under_way: dict[int, tuple[Result, float]] = {}  # with the time it must end at
+        self._under_way: dict[int, tuple[Result, float, float]] = {}  # since when, until when
         self._ended: queue.SimpleQueue[tuple[int, Finding]] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -86,7 +86,7 @@ class _Run:
                 self._begin(result, end_s)
             if not self._under_way:
                 continue
-            next_end_s = min(at_s for _, at_s in self._under_way.values())
+            next_end_s = min(until_s for _, _, until_s in self._under_way.values())
             try:
                 key, finding = self._ended.get(timeout=max(0.0, next_end_s - time.monotonic()))
             except queue.Empty:
@@ -108,7 +108,7 @@ class _Run:
             return
         key, began_s = id(result), time.monotonic()
         until_s = min(end_s, began_s + self._site.budget.check_s)
-        self._under_way[key] = result, until_s
+        self._under_way[key] = result, began_s, until_s
         threading.Thread(
             target=self._look, args=(key, result), name=f"doctor {result.check.id}", daemon=True
         ).start()
@@ -132,12 +132,17 @@ class _Run:
         self._ended.put((key, finding))
 
     def _give_up(self) -> None:
+        """End what has had its time; who only began late is not accused."""
         now_s = time.monotonic()
-        for key, (result, until_s) in list(self._under_way.items()):
-            if until_s <= now_s:
-                del self._under_way[key]
-                evidence = Text("no answer within its time", "時間内に応答がありません")
-                self._end(result, failed(evidence, HANGS))
+        for key, (result, began_s, until_s) in list(self._under_way.items()):
+            if until_s > now_s:
+                continue
+            del self._under_way[key]
+            if now_s - began_s < self._site.budget.check_s:
+                self._end(result, skipped("not looked at: the time was over", "時間切れ"))
+                continue
+            evidence = Text("no answer within its time", "時間内に応答がありません")
+            self._end(result, failed(evidence, HANGS))
 
     def _end(self, result: Result, finding: Finding) -> None:
         result.finding = finding

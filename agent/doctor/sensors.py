@@ -48,8 +48,7 @@ _DIRECT_ONLY = ("told by the gateway's state only", "装置の状態報告のみ
         ),
         Text(
             "Check the wires at both ends: receive to transmit, ground to ground; on RS-485 swap "
-            "A and B "
-            "as a try.",
+            "A and B as a try.",
             "両端の配線（受信と送信、GND）を確認し、RS-485ではAとBを入れ替えてみます。",
         ),
         Text(
@@ -277,8 +276,8 @@ def speed(site: Site, sensor: PlannedSensor) -> Finding:
         "ます。",
     ),
     why=Text(
-        "With A and B swapped, or RS-232 levels on a TTL pin, every bit is upside down: bytes come "
-        "and none makes sense at any speed.",
+        "With A and B swapped, or RS-232 levels on a TTL pin, every bit is upside down: bytes "
+        "come and none makes sense at any speed.",
         "AとBが逆、またはTTL端子にRS-232を接続すると、全ビットが反転し、どの速度でも意味をなし"
         "ません。",
     ),
@@ -353,10 +352,12 @@ def _sense_by_gateway(site: Site, sensor: PlannedSensor) -> Finding:
         return failed(
             Text("bytes come, and no frame", "データは届きますが、フレームになりません"),
             Text(
-                "wrong speed, or A and B swapped: `sudo systemctl stop yukimi; yukimi doctor; "
-                "sudo systemctl start yukimi` finds out",
-                "通信速度の誤りかAとBの逆接続です。`sudo systemctl stop yukimi; yukimi doctor; "
-                "sudo systemctl start yukimi` で判別できます",
+                "wrong speed, or A and B swapped: "
+                "`sudo systemctl stop yukimi; yukimi doctor; sudo systemctl start yukimi` finds "
+                "out",
+                "通信速度の誤りかAとBの逆接続で"
+                "す。`sudo systemctl stop yukimi; yukimi doctor; sudo systemctl start yukimi` "
+                "で判別できます",
             ),
         )
     if not (isinstance(rate_hz, int | float) and isinstance(nominal_hz, int | float)):

@@ -158,8 +158,8 @@ def running(site: Site, _: None) -> Finding:
         "運転中の装置が制御用ソケットで応答するかどうかを確認します。",
     ),
     why=Text(
-        "What it says is better than what can be seen from outside: without it sensors and broker "
-        "are asked directly.",
+        "What it says is better than what can be seen from outside: without it sensors and "
+        "broker are asked directly.",
         "装置自身の報告が最も確かです。応答がない場合、センサーと中継サーバーに直接問い合わせま"
         "す。",
     ),

@@ -59,8 +59,7 @@ def size_bytes(path: Path) -> int:
         ),
         Text(
             "`sudo systemctl restart yukimi` salvages what can be read; the damaged file is kept "
-            "as "
-            "NAME.damaged.",
+            "as NAME.damaged.",
             "`sudo systemctl restart yukimi` で読める記録を救出します。破損ファイルは"
             "NAME.damagedに残ります。",
         ),

@@ -73,8 +73,8 @@ def view(site: Site, sensor: PlannedSensor) -> Finding:
         "値が機器の測定範囲にあり、ありうる値かどうかを確認します。",
     ),
     why=Text(
-        "An impossible value comes of a broken probe, a wrong setting or a missing pull-up; it is "
-        "never sent as a value.",
+        "An impossible value comes of a broken probe, a wrong setting or a missing pull-up; it "
+        "is never sent as a value.",
         "ありえない値の原因は、素子の故障、設定の誤り、プルアップの欠落などです。値としては送信"
         "されません。",
     ),

@@ -142,6 +142,24 @@ def test_a_check_that_hangs_is_given_up_and_the_others_are_not_lost() -> None:
     assert results["A"].done.next == HANGS
 
 
+def test_who_began_late_and_had_no_time_is_not_accused() -> None:
+    never = threading.Event()
+
+    def hang(*_: object) -> Finding:
+        never.wait(60.0)
+        return passed("late", "遅い")
+
+    def slow(*_: object) -> Finding:
+        never.wait(0.3)
+        return passed("slow", "遅い")
+
+    site = Site(ROADSIDE, budget=Budget(total_s=0.6, check_s=0.5))
+    results = ran(check("A", hang), check("B", slow), check("C", hang, needs=("B",)), site=site)
+    never.set()
+    assert statuses(results) == {"A": "FAIL", "B": "PASS", "C": "SKIP"}
+    assert results["C"].cause is None
+
+
 def test_a_bug_in_a_check_accuses_nobody_and_says_nothing_of_persons() -> None:
     def buggy(*_: object) -> Finding:
         raise ValueError("somebody with a red hat")
