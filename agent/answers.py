@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from .words import Words
+from config.text import Text
 
 Arguments = Mapping[str, Any]
 Document = dict[str, Any]
@@ -22,8 +22,8 @@ Document = dict[str, Any]
 class AskError(Exception):
     """A question that has no answer; `code` is for programs, `text` for people."""
 
-    def __init__(self, code: str, text: Words) -> None:
-        super().__init__(text.en)
+    def __init__(self, code: str, text: Text) -> None:
+        super().__init__(text)
         self.code = code
         self.text = text
 
@@ -127,12 +127,12 @@ def number_of(arguments: Arguments, name: str, default: int, least: int, most: i
 
 NAME_SHOWN = 40  # characters of what somebody sent
 
-UNKNOWN_ASK = Words(
-    '"{name}"という問い合わせはありません。使えるもの: {known}',
+UNKNOWN_ASK = Text(
     'nothing is known about "{name}"; known: {known}',
+    '"{name}"という問い合わせはありません。使えるもの: {known}',
 )
-MUST_BE_TEXT = Words("{name}には文字列を指定してください。", "{name} must be a text")
-MUST_BE_NUMBER = Words(
-    "{name}には{least}から{most}までの整数を指定してください。",
+MUST_BE_TEXT = Text("{name} must be a text", "{name}には文字列を指定してください。")
+MUST_BE_NUMBER = Text(
     "{name} must be a whole number from {least} to {most}",
+    "{name}には{least}から{most}までの整数を指定してください。",
 )

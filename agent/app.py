@@ -24,14 +24,18 @@ from drivers.buses import UNSTICK_CLOCKS, LinuxI2c, LinuxSerial, Openable, Paire
 from drivers.files import LinuxFiles
 from drivers.gpio import GpiozeroPins, OpenDrain
 
-from . import __version__, kernel
+from . import __version__, commissioned, kernel
 from .alerts import AlertBook
+from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .control import Control
+from .departures import Departures
+from .ear import Ear
 from .health import Health
 from .history import History
+from .lamp import Lamp
 from .latest import Latest
 from .memory import Memory, digest_of
 from .phenomena.choice import phenomenon_of
@@ -45,6 +49,7 @@ from .replies import Replies
 from .rules import Rules, Subject
 from .snapshot import Identity, Parts, Seen, Snapshot
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
+from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
 
@@ -123,12 +128,14 @@ class Gateway:
         collectors_stopping = threading.Event()
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
+        self._ears: dict[str, Ear] = {}  # of sensors whose bytes tell of nobody
         collectors = [
             self._collector(bus, inbox, collectors_stopping)
             for bus in plan.buses
             if any(sensor.bus is bus for sensor in plan.sensors)
         ]
         expiring = config.alerts.certificate_expiring
+        self._departures = Departures(self._wake_control)
         self._uplink = Uplink(
             config.uplink,
             gateway_id=config.gateway.id,
@@ -148,6 +155,7 @@ class Gateway:
             expiry_days=expiring.days if expiring.enabled else None,
             is_time_known=lambda: self._clock.known,
             outages=self._history.outages,
+            left=self._departures.left,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(
@@ -156,7 +164,11 @@ class Gateway:
             {sensor.table.id: kind_of(driver) for sensor, driver in pairs},
         )
         digests = {s.table.id: digest_of(s.table.driver, s.table.options) for s in plan.sensors}
-        self._memory = Memory(Path(config.spool.path), digests)
+        spool = Path(config.spool.path)
+        self._memory = Memory(spool, digests)
+        self._commissioned = {
+            name: commissioned.birth_of(name, digest, spool) for name, digest in digests.items()
+        }
         self._surroundings = Surroundings()
         self._latest = {
             name: Latest()
@@ -200,6 +212,8 @@ class Gateway:
             latest=self._latest,
             wrote=lambda records: self._history.wrote(records, kernel.boot_s()),
         )
+        led = config.gateway.led
+        self._lamp = None if led is None else Lamp(led, self._vitals)
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
@@ -210,7 +224,20 @@ class Gateway:
             boot_s=kernel.boot_s,
             drain_s=config.uplink.drain_s,
         )
-        self.answers = Replies(self._snapshot(), boot_s=kernel.boot_s).answers
+        self.answers = Replies(
+            self._snapshot(),
+            self._history,
+            self._departures,
+            latest=self._latest,
+            ears=self._ears,
+            boot_s=kernel.boot_s,
+            utc=lambda boot_ns: utc_text(self._clock.utc_ns(round(boot_ns))),
+        ).answers
+        self._spool_answers = SpoolAnswers(
+            self.spool, gateway=config.gateway.id, max_bytes=config.spool.max_bytes
+        )
+        for name, answer in self._spool_answers.by_name().items():
+            self.answers.add(name, answer)
 
     def _snapshot(self) -> Snapshot:
         config = self._config
@@ -238,6 +265,10 @@ class Gateway:
                 self._control_document,
             )
         )
+
+    def _wake_control(self) -> None:
+        if self._control is not None:
+            self._control.wake()
 
     def _control_document(self) -> dict[str, object]:
         control = self._control
@@ -273,6 +304,8 @@ class Gateway:
                 sensors=len(self._plan.sensors),
             )
             started()
+            if self._lamp is not None:
+                self._lamp.start()
             if self._control is not None:
                 self._control.attach(self.answers)
             self._supervisor.watch(wake)
@@ -286,6 +319,9 @@ class Gateway:
             if self._control is not None:
                 self._control.detach()
             self._checker_stopping.set()
+            if self._lamp is not None:
+                self._lamp.stop()
+            self._spool_answers.stop()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
                 waiting = sum(self.spool.waiting_by_run().values())
@@ -349,6 +385,15 @@ class Gateway:
             "alerts": self._book.ids(without_kind="people"),
         }
 
+    def _vitals(self) -> Vitals:
+        return Vitals(
+            disk_works=not (self.spool.is_volatile or self._pipeline.is_failing),
+            sensors=list(self.health.states().values()),
+            is_connected=self.health.uplink.broker is not None,
+            time_is_known=self._clock.known,
+            at_s=kernel.boot_s(),
+        )
+
     def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
         self._pipeline.tell(name, values)
 
@@ -378,7 +423,7 @@ class Gateway:
         stations = []
         for sensor in sensors:
             build: Any = sensor.driver  # the protocol has no constructor; base.Driver names it
-            driver: Driver = build(wire_for(sensor), sensor.options, kernel.boot_ns)
+            driver: Driver = build(self._wire_of(sensor, wire_for), sensor.options, kernel.boot_ns)
             self._drivers[sensor.table.id] = (sensor, driver)
             health = self.health.sensor(sensor.table.id)
             stations.append(Station(sensor.table.id, driver, sensor.table.on_error, health))
@@ -391,6 +436,15 @@ class Gateway:
             boot_ns=kernel.boot_ns,
             stopping=stopping,
         )
+
+    def _wire_of(self, sensor: PlannedSensor, wire_for: Callable[[PlannedSensor], object]) -> Any:
+        """Return what a sensor's driver talks through; where bytes pass, one can listen in."""
+        spec = sensor.driver.spec
+        if sensor.counts_people or spec.bus == "gpio":
+            return wire_for(sensor)
+        ear = Ear(wire_for(sensor), spec, sensor.options, kernel.boot_ns)
+        self._ears[sensor.table.id] = ear
+        return ear.wire
 
     def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel[Any]:
         name, in_maintenance = sensor.table.id, sensor.table.maintenance
@@ -445,6 +499,9 @@ class Gateway:
         }
         if directions:
             birth["directions"] = _directions(sensor, driver)
+        test = self._commissioned[table.id]
+        if test is not None:
+            birth["commissioned"] = test
         return birth
 
     def _clock_wait_over(self) -> bool:

@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from config.places import CONTROL_SOCKET, control_socket, default_path
-
-from .words import Words
+from config.text import Text
 
 CONTROL = "yukimi.control/1"
 TIMEOUT_S = 5.0  # for an answer; a gateway answers within milliseconds
@@ -24,47 +23,48 @@ CROWDED_RETRY_S = 0.02  # while more connect than the kernel keeps waiting
 LINE_BYTES = 2**21  # of an answer: more is none of ours
 CHUNK_BYTES = 2**16
 
-NOT_RUNNING = Words(
+NOT_RUNNING = Text(
+    "no gateway answers at {path}: is it running? See: systemctl status yukimi",
     "{path}で応答するゲートウェイがありません。起動しているかご確認ください:"
     " systemctl status yukimi",
-    "no gateway answers at {path}: is it running? See: systemctl status yukimi",
 )
-NOT_ALLOWED = Words(
+NOT_ALLOWED = Text(
+    "you may not use {path}: join the group yukimi and log in again: sudo usermod -aG yukimi $USER",
     "{path}を使う権限がありません。グループyukimiに加わり、ログインし直してください:"
     " sudo usermod -aG yukimi $USER",
-    "you may not use {path}: join the group yukimi and log in again: sudo usermod -aG yukimi $USER",
 )
-TOO_LATE = Words(
+TOO_LATE = Text(
+    "the gateway at {path} did not answer within {timeout_s:g} s; see: journalctl -u yukimi",
     "{path}のゲートウェイが{timeout_s:g}秒以内に応答しませんでした。"
     "記録をご確認ください: journalctl -u yukimi",
-    "the gateway at {path} did not answer within {timeout_s:g} s; see: journalctl -u yukimi",
 )
-HUNG_UP = Words(
-    "{path}のゲートウェイとの接続が切れました。停止または再起動した可能性があります。",
+HUNG_UP = Text(
     "the gateway at {path} hung up: it has stopped, or starts again",
+    "{path}のゲートウェイとの接続が切れました。停止または再起動した可能性があります。",
 )
-NO_SENSE = Words(
-    "{path}の応答を理解できません。別のプログラムか、版の異なるゲートウェイの可能性があります。",
+NO_SENSE = Text(
     "what answers at {path} makes no sense: another program, or a gateway of another version",
+    "{path}の応答を理解できません。別のプログラムか、版の異なるゲートウェイの可能性があります。",
 )
-NO_PATH = Words("{path}に接続できません: {why}", "{path} cannot be used: {why}")
+NO_PATH = Text("{path} cannot be used: {why}", "{path}に接続できません: {why}")
 
 
 class NotAnsweredError(Exception):
     """There is no answer; `text` says why and what to do.
 
-    `code` is the gateway's own, such as "no_such_sensor"; "unreachable" where nobody is there.
+    `code` is the gateway's own, such as "no_such_sensor"; or "unreachable": nobody is there;
+    "forbidden": the socket is not for us; "late": it took too long.
     """
 
-    def __init__(self, code: str, text: Words) -> None:
-        super().__init__(text.en)
+    def __init__(self, code: str, text: Text) -> None:
+        super().__init__(text)
         self.code = code
         self.text = text
 
     @property
     def is_unreachable(self) -> bool:
         """Whether there is nobody to ask: the tools then end with 69."""
-        return self.code in ("unreachable", "busy", "starting", "stopping")
+        return self.code in ("unreachable", "forbidden", "late", "busy", "starting", "stopping")
 
 
 def socket_path(config_file: Path | None = None) -> Path:
@@ -103,14 +103,16 @@ class Asking:
                     return self
                 except BlockingIOError:
                     if time.monotonic() >= until_s:
-                        raise self._error(TOO_LATE, timeout_s=self._timeout_s) from None
+                        raise self._error(
+                            TOO_LATE, code="late", timeout_s=self._timeout_s
+                        ) from None
                     time.sleep(CROWDED_RETRY_S)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as exc:
             self._socket.close()
             raise self._error(NOT_RUNNING) from exc
         except PermissionError as exc:
             self._socket.close()
-            raise self._error(NOT_ALLOWED) from exc
+            raise self._error(NOT_ALLOWED, code="forbidden") from exc
         except OSError as exc:  # a path too long, a file that is no socket
             self._socket.close()
             raise self._error(NO_PATH, why=exc.strerror or exc) from exc
@@ -136,15 +138,24 @@ class Asking:
         return self._line()["answer"]
 
     def stream(
-        self, name: str, *, line_timeout_s: float | None = None, **arguments: object
+        self,
+        name: str,
+        *,
+        line_timeout_s: float | None = None,
+        until_s: float | None = None,
+        **arguments: object,
     ) -> Iterator[Any]:
         """Ask, and yield line after line until the gateway says that it is over.
 
-        Each may take `line_timeout_s`; None: as long as an answer. Raises NotAnsweredError.
+        Each may take `line_timeout_s` (None: as long as an answer), and with `until_s` all of them
+        until then, on the monotonic clock. Raises NotAnsweredError, with code "late" for either.
         """
         self._send(name, arguments)
-        self._socket.settimeout(self._timeout_s if line_timeout_s is None else line_timeout_s)
+        patience_s = self._timeout_s if line_timeout_s is None else line_timeout_s
+        self._socket.settimeout(patience_s)
         while True:
+            if until_s is not None:
+                self._socket.settimeout(max(0.01, until_s - time.monotonic()))
             line = self._line()
             if not line.get("more"):
                 if line["answer"] != {"state": "over"}:
@@ -161,7 +172,7 @@ class Asking:
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except TimeoutError as exc:
-            raise self._error(TOO_LATE, timeout_s=self._timeout_s) from exc
+            raise self._late(self._timeout_s) from exc
         except OSError:
             return  # it hung up, and may have said why
 
@@ -177,7 +188,7 @@ class Asking:
                 "ok": False,
                 "error": {"code": str(code), "text": {"ja": str(ja), "en": str(en)}},
             }:
-                raise NotAnsweredError(code, Words(ja, en))
+                raise NotAnsweredError(code, Text(en, ja))
             case _:
                 raise self._error(NO_SENSE)
 
@@ -186,7 +197,9 @@ class Asking:
             try:
                 chunk = self._socket.recv(CHUNK_BYTES)
             except TimeoutError as exc:
-                raise self._error(TOO_LATE, timeout_s=self._socket.gettimeout()) from exc
+                raise self._error(
+                    TOO_LATE, code="late", timeout_s=self._socket.gettimeout()
+                ) from exc
             except OSError as exc:
                 raise self._error(HUNG_UP) from exc
             if not chunk:
@@ -198,8 +211,11 @@ class Asking:
         del self._rest[: at + 1]
         return line
 
-    def _error(self, text: Words, **values: object) -> NotAnsweredError:
-        return NotAnsweredError("unreachable", text.filled(path=self._path, **values))
+    def _late(self, timeout_s: float | None) -> NotAnsweredError:
+        return self._error(TOO_LATE, code="late", timeout_s=timeout_s)
+
+    def _error(self, text: Text, code: str = "unreachable", **values: object) -> NotAnsweredError:
+        return NotAnsweredError(code, text.filled(path=self._path, **values))
 
 
 def _configured(config_file: Path) -> str | None:

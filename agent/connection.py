@@ -13,23 +13,24 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from config.text import Text
+
 from .answers import AskError, Document, Stream
-from .words import Words
 
 CONTROL = "yukimi.control/1"
 REQUEST_BYTES = 4096
 ANSWER_BYTES = 2**20  # of one line
 PATIENCE_S = 10.0
 
-SHORT_REQUEST = Words(
-    "要求は{most}バイト以内の1行のJSONで送ってください。",
+SHORT_REQUEST = Text(
     "a request is one line of JSON, at most {most} bytes",
+    "要求は{most}バイト以内の1行のJSONで送ってください。",
 )
-NO_REQUEST = Words(
-    '要求の形式が正しくありません。例: {{"control":"{control}","ask":"status"}}',
+NO_REQUEST = Text(
     'this is no request; one looks like {{"control":"{control}","ask":"status"}}',
+    '要求の形式が正しくありません。例: {{"control":"{control}","ask":"status"}}',
 )
-TOO_LARGE = Words("回答が大きすぎます。", "the answer is too large")
+TOO_LARGE = Text("the answer is too large", "回答が大きすぎます。")
 
 
 class Listening:
@@ -197,9 +198,10 @@ def reply(answer: Document, *, more: bool = False) -> bytes:
     return line if len(line) <= ANSWER_BYTES else refusal("too_large", TOO_LARGE)
 
 
-def refusal(code: str, text: Words) -> bytes:
+def refusal(code: str, text: Text) -> bytes:
     """Return the line that says why there is no answer."""
-    return _line({"control": CONTROL, "ok": False, "error": {"code": code, "text": text.json()}})
+    error = {"code": code, "text": {"ja": text.ja, "en": text.en}}
+    return _line({"control": CONTROL, "ok": False, "error": error})
 
 
 def _line(document: Document) -> bytes:

@@ -26,11 +26,12 @@ from typing import Any
 
 import structlog
 
+from config.text import Text
+
 from .answers import Answers, AskError
 from .connection import Connection, Listening, parsed, refusal, reply
 from .logs import place_of
 from .socketfile import ListenError, OpenSocket
-from .words import Words
 
 log = structlog.get_logger(part="control")
 
@@ -40,18 +41,18 @@ ACCEPT_AT_ONCE = 64
 RESTARTING_S = 1.0  # between two lines that say so to who listens
 AFTER_BUG_S = 1.0
 
-BUSY = Words(
-    "同時に接続できるのは{most}件までです。しばらくしてからもう一度お試しください。",
+BUSY = Text(
     "{most} others are connected, which is all there may be; try again in a moment",
+    "同時に接続できるのは{most}件までです。しばらくしてからもう一度お試しください。",
 )
-STARTING = Words(
-    "ゲートウェイは起動中または設定の読み込み中です。数秒後にもう一度お試しください。",
+STARTING = Text(
     "the gateway is starting or takes a new configuration; try again in some seconds",
+    "ゲートウェイは起動中または設定の読み込み中です。数秒後にもう一度お試しください。",
 )
-STOPPING = Words("ゲートウェイは停止します。", "the gateway stops")
-BUG = Words(
-    "プログラムの不具合のため回答できません。記録（journalctl -u yukimi）をご確認ください。",
+STOPPING = Text("the gateway stops", "ゲートウェイは停止します。")
+BUG = Text(
     "a bug kept this from being answered; see the log (journalctl -u yukimi)",
+    "プログラムの不具合のため回答できません。記録（journalctl -u yukimi）をご確認ください。",
 )
 
 

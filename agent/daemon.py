@@ -26,7 +26,7 @@ from config.load import ConfigError, Problem
 from config.places import control_socket
 from config.text import Text
 
-from . import kernel, lastgood, memory, relocate
+from . import commissioned, kernel, lastgood, memory, relocate
 from .app import Gateway
 from .control import Control
 from .history import History
@@ -263,6 +263,7 @@ class Daemon:
             try:
                 relocate.move(place, here)
                 memory.follow(place, here)
+                commissioned.follow(place, here)
             except SpoolError as exc:
                 if attempt.must_gather:
                     raise

@@ -207,6 +207,17 @@ class History:
                 "means": {name: each.until(now_slot) for name, each in means.items()},
             }
 
+    def outages_document(self, now_s: float, utc: Utc) -> list[Document]:
+        """Return when there was no connection, the oldest first."""
+        return [
+            {
+                "start": utc(round(since_s * 1e9)),
+                "end": None if until_s is None else utc(round(until_s * 1e9)),
+                "reason": why or None,
+            }
+            for since_s, until_s, why in self.outages.spans(now_s - DAY_S)
+        ]
+
     def alert_edges(self, now_s: float, utc: Utc) -> list[Document]:
         """Return what was raised, updated and cleared, the oldest first."""
         with self._lock:

@@ -141,6 +141,11 @@ class Pipeline:
         self._tick_at_ns = 0
         self.beat_s = look().boot_ns / 1e9
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing can be committed just now."""
+        return self._writer.is_failing
+
     def run(self) -> None:
         """Work until told to stop; then close every window and commit what there is."""
         while not self._stopping.is_set():

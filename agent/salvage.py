@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sqlite3
-from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .numbers import Numbers
 from .record import ALERTS_STREAM, BEFORE_ALL, gap_body
 from .spoolfile import (
     INSERT_RECORD,
@@ -51,7 +51,7 @@ INDEXES = {
 
 NUMBER_LIMIT = 2**62  # no number, id or time is larger
 
-Numbers = tuple[str, int, int]  # a stream, its first and last number
+Span = tuple[str, int, int]  # a stream, its first and last number
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class _Salvage:
         self._runs: set[int] = set()
         self._series: dict[int, tuple[int, str, str, str]] = {}  # run, stream, kind, config
         self._highest: dict[tuple[int, str], int] = defaultdict(int)
-        self._have: dict[tuple[int, str], _Taken] = defaultdict(_Taken)
+        self._have: dict[tuple[int, str], Numbers] = defaultdict(Numbers)
         self.is_complete = True
         self.salvaged = 0
 
@@ -287,7 +287,7 @@ class _Salvage:
         ).fetchone()[0]
         lost, at = 0, lowest + 1 if lowest else BEFORE_ALL // 2
         for (run, stream), highest in sorted(self._highest.items()):
-            for first, last in self._have[run, stream].holes(highest):
+            for first, last in self._have[run, stream].missing(1, highest):
                 self._put_gap(at, run, stream, first, last)
                 lost += last - first + 1
                 at += 1
@@ -401,37 +401,7 @@ class _Query:
         return True
 
 
-class _Taken:
-    """The numbers of one stream that were found, as ranges."""
-
-    def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
-
-    def overlaps(self, first: int, last: int) -> bool:
-        at = bisect_right(self._ranges, (first, NUMBER_LIMIT))
-        before, after = self._ranges[at - 1 : at], self._ranges[at : at + 1]
-        return any(own_last >= first for _, own_last in before) or any(
-            own_first <= last for own_first, _ in after
-        )
-
-    def take(self, first: int, last: int) -> None:
-        at = bisect_right(self._ranges, (first, NUMBER_LIMIT))
-        if at and self._ranges[at - 1][1] + 1 == first:
-            self._ranges[at - 1] = (self._ranges[at - 1][0], last)
-        else:
-            insort(self._ranges, (first, last))
-
-    def holes(self, highest: int) -> Iterator[tuple[int, int]]:
-        expected = 1
-        for first, last in self._ranges:
-            if first > expected:
-                yield expected, first - 1
-            expected = max(expected, last + 1)
-        if expected <= highest:
-            yield expected, highest
-
-
-def _numbers(row: Any) -> list[Numbers] | None:
+def _numbers(row: Any) -> list[Span] | None:
     """Return the numbers in a row, as its bodies say; None where it makes no sense."""
     if not isinstance(row.body, str | bytes) or not isinstance(row.inside, str | None):
         return None

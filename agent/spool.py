@@ -39,7 +39,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .clock import HeldBoot, Stamp
 from .page import OpenPage
@@ -70,6 +70,7 @@ from .spoolfile import (
     check,
     checksum,
     claim,
+    connect,
     is_damage,
     open_file,
     open_memory,
@@ -98,6 +99,8 @@ LOG_ROOM_BYTES = 17 * 2**16
 PACK_LOG_BYTES = 2**17  # what a pack may take of the log
 
 MEMORY_BYTES = 8 * 2**20  # in memory, while the disk is gone
+
+T = TypeVar("T")
 
 _ENTRY = (
     "SELECT r.id, run.run, s.stream, s.kind, s.config, r.seq, r.end_ns, r.body,"
@@ -161,6 +164,7 @@ class Spool:
         self.previous: PreviousRun | None = None
         self.known_ns: int | None = None  # UTC that has certainly passed
         self._next_id = 0
+        self._moves = 0  # how often entries took the place of others
         self.ended_clean = True  # the life before
         try:
             self._open_and(self._begin)
@@ -272,11 +276,6 @@ class Spool:
         """
         with self._lock, self._errors():
             return [] if self.is_volatile else self._book.unsettled()
-
-    def ledger(self) -> list[tuple[int, str]]:
-        """Return the ledger's lines by number and text, oldest first. Raises SpoolError."""
-        with self._lock, self._errors():
-            return self._book.rows()
 
     def peek(
         self,
@@ -546,6 +545,31 @@ class Spool:
                 raise SpoolError(f"{file}: {exc.strerror}") from exc
         return total
 
+    def look(self, question: Callable[[sqlite3.Connection, Collection[int]], T]) -> tuple[T, int]:
+        """Ask for what waits; return the answer, and how often entries changed their places.
+
+        The question gets a connection that reads, and the ids of entries that are done and not yet
+        gone. It reads what is there now, however long that takes: nothing waits for it, but where
+        the spool is in memory. Raises SpoolError.
+        """
+        try:
+            with self._lock:
+                done, moves = frozenset(self._acked), self._moves
+                if self.is_volatile:
+                    return question(self._db, done), moves
+                reader = connect(self._path, "ro")
+                try:
+                    reader.execute("PRAGMA cache_size = -512")
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT 1 FROM run LIMIT 1").fetchone()  # this is "now"
+                except BaseException:
+                    reader.close()
+                    raise
+            with closing(reader):
+                return question(reader, done), moves
+        except (OSError, *READ_ERRORS) as exc:  # who only looks mends nothing
+            raise SpoolError(f"{self._path}: {exc}") from exc
+
     def figures(self, patience_s: float) -> Figures | None:
         """Return what there is to say at once; None if the lock is not free within `patience_s`.
 
@@ -645,8 +669,14 @@ class Spool:
 
     def _use(self, database: sqlite3.Connection) -> None:
         self._db = database
-        self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id)
-        self._book = Book(database, self._terms, self._boot_id, self.run)
+        self._moves += 1
+        self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id, self._moved)
+        self._book = Book(
+            database, self._terms, self._boot_id, self.run, room_bytes=self._room_bytes // 8
+        )
+
+    def _moved(self) -> None:
+        self._moves += 1
 
     def _begin(self) -> None:
         """Begin the run in a file just opened."""

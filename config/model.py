@@ -223,6 +223,10 @@ class Directions(Table):
     away: Text | None = None
 
 
+# A lamp that blinks what is wrong: "ACT" is the board's own; a number is a pin (BCM).
+Led = Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{1,64}$")] | Annotated[int, Field(ge=0, le=27)]
+
+
 class GatewayTable(Table):
     """Who and where this gateway is."""
 
@@ -232,6 +236,7 @@ class GatewayTable(Table):
     timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Tokyo"
     owner: str | None = None
     licence: str | None = None
+    led: Led | None = None
 
 
 class TlsTable(Table):

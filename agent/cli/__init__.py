@@ -27,11 +27,19 @@ VERBS = {
         "the whole thing on this machine, without hardware, broker or network",
         "機器・中継サーバー・通信回線なしで、この計算機だけで全体を実演します",
     ),
+    "init": Text(
+        "guided set-up: scan, propose, check, read every sensor once; overwrites nothing",
+        "対話形式で初期設定を作成します。既存のファイルは上書きしません",
+    ),
     "config": Text(
         "check a configuration, or print its JSON Schema",
         "設定を検査します。設定ファイルのJSON Schemaも出力できます",
     ),
     "drivers": Text("the device models it can read", "対応している機器の一覧です"),
+    "status": Text(
+        "how the running gateway is, on one screen",
+        "稼働中のゲートウェイの状況を一画面で表示します",
+    ),
     "scan": Text(
         "what is plugged in, which device it looks like, how to configure it",
         "接続されている機器を調べ、機種の候補と設定例を示します",
@@ -39,15 +47,27 @@ VERBS = {
     "doctor": Text(
         "what is wrong, in one minute, and what to do", "異常の原因と対処を1分以内に示します"
     ),
+    "privacy": Text(
+        "what is published about people, and proof that nothing was released twice",
+        "通行者について公表する内容の掲示と、二重の公表がないことの検査",
+    ),
     "read": Text(
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
+    ),
+    "commission": Text(
+        "an acceptance test at the sensor, with a record of it",
+        "設置したセンサーの受入試験を行い、記録を残します",
     ),
     "record": Text(
         "capture the raw traffic of one sensor to a file",
         "センサー1台の生の通信をファイルに記録します",
     ),
     "replay": Text("play a recording through a driver", "記録した通信をドライバーで再生します"),
+    "spool": Text(
+        "what waits to be sent, is it intact, a copy to carry by hand",
+        "未送信の記録の状況を示し、検査し、手渡し用に複写します",
+    ),
 }
 
 DESCRIPTION = Text(

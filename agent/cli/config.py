@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from config.load import ConfigError, Problem, default_path
@@ -49,6 +50,15 @@ READS = Text(
 COUNTS = Text(
     ", counts with noise (epsilon {epsilon})", "、人数には雑音を加えます（ε = {epsilon}）"
 )
+TESTED: Mapping[str, Text] = {
+    "untested": Text("", ""),
+    "passed": Text("; accepted {date}", "、受入試験 {date} 合格"),
+    "failed": Text("; FAILED its test {date}", "、受入試験 {date} 不合格"),
+    "outdated": Text(
+        "; tested {date} under other options: yukimi commission {sensor}",
+        "、受入試験 {date} の後に設定変更あり（再試験: yukimi commission {sensor}）",
+    ),
+}
 WARNING = Text("warning: {what}", "注意: {what}")
 
 
@@ -73,7 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(path: Path, *, as_json: bool) -> int:
+    from agent import commissioned
     from agent.app import offset_s
+    from agent.lastgood import spool_path
+    from agent.memory import digest_of
     from agent.plan import load_plan
 
     try:
@@ -119,6 +132,9 @@ def _check(path: Path, *, as_json: bool) -> int:
         what = said(READS, driver=table.driver, bus=sensor.bus.name, window_s=sensor.window_s)
         if sensor.counts_people:
             what += said(COUNTS, epsilon=plan.policy.epsilon)
+        digest = digest_of(table.driver, table.options)
+        test, date = commissioned.standing(table.id, digest, spool_path(plan))
+        what += said(TESTED[test], date=date, sensor=table.id)
         print(f"  {table.id}: {what}")
     for warning in plan.warnings:
         print(paint(said(WARNING, what=warning.text), "warn"))

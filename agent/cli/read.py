@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,11 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(found, int):
         return found
     sensor, thermometer = found
+    from . import _asked
+
+    code = _asked.read(sensor, arguments)
+    if code is not None:
+        return code
     reader = (_People if sensor.counts_people else _Measured)(sensor, arguments)
     if thermometer is not None:
         _sensor.lend_temperature(reader.direct, thermometer)
@@ -249,26 +255,33 @@ class _Measured(_Reader):
         (line,) = Played(round(found.t_s, 3), found.observations).lines()
         self.document["units"] = units
         self.document["readings"].append(line | {"raw": found.raw})
-        if self.as_json:
-            return
-        flag = line["quality"]["flag"]
-        at = f"{found.t_s:9.3f} s"
-        for name, value in line["values"].items():
-            reading = found.readings.get(name)
-            why = " ".join(reading.reasons) if reading is not None else ""
-            unit = units.get(name, "1")
-            shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value
-            if isinstance(value, dict):
-                shown = "  ".join(f"{key} {part}" for key, part in value.items())
-            text = f"{name:<24} {shown}{'' if unit == '1' or value is None else f' {unit}'}"
-            print(f"{at:>11}  {text}  [{why or flag}]")
-            at = ""
-        shown_raw = found.raw[:RAW_SHOWN]
-        for entry in shown_raw:
-            print(f"{'':11}  {said(LABELS['raw'])}  {raw_text(entry)}")
-        if len(found.raw) > len(shown_raw):
-            more = said(MORE_RAW, count=len(found.raw) - len(shown_raw))
-            print(f"{'':11}  {said(LABELS['raw'])}  {more}")
+        if not self.as_json:
+            reasons = {name: each.reasons for name, each in found.readings.items()}
+            print_set(line, units, reasons, found.raw)
+
+
+def print_set(
+    line: Mapping[str, Any],
+    units: Mapping[str, str],
+    reasons: Mapping[str, Sequence[str]],
+    raw: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print one set of readings for people, and the bytes that it came from."""
+    flag = line["quality"]["flag"]
+    at = f"{line['t_s']:9.3f} s"
+    for name, value in line["values"].items():
+        why = " ".join(reasons.get(name, ()))
+        unit = units.get(name, "1")
+        shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+        if isinstance(value, dict):
+            shown = "  ".join(f"{key} {part}" for key, part in value.items())
+        text = f"{name:<24} {shown}{'' if unit == '1' or value is None else f' {unit}'}"
+        print(f"{at:>11}  {text}  [{why or flag}]")
+        at = ""
+    for entry in raw[:RAW_SHOWN]:
+        print(f"{'':11}  {said(LABELS['raw'])}  {raw_text(entry)}")
+    if len(raw) > RAW_SHOWN:
+        print(f"{'':11}  {said(LABELS['raw'])}  {said(MORE_RAW, count=len(raw) - RAW_SHOWN)}")
 
 
 class _People(_Reader):
@@ -427,7 +440,7 @@ def _label(name: str) -> str:
     return pad(said(LABELS[name]), LABEL_CELLS)
 
 
-def raw_text(entry: Entry) -> str:
+def raw_text(entry: Mapping[str, Any]) -> str:
     """Write an entry of a recording for people; --json has it whole."""
     hexed = {name: _spaced(entry[name]) for name in ("rx", "tx", "write", "read") if name in entry}
     words = []

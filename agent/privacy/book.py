@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -17,17 +18,26 @@ from .ledger import Claim, Head, Line, Terms
 
 INSERT = "INSERT INTO ledger (n, day, line, body) VALUES (?, ?, ?, ?)"
 OPEN_DAYS = 2  # whose lines are whole
+ROOM_BYTES = 2**23  # of lines that are whole; they take less, but for many sensors in a small spool
+LINE_BYTES = 512
+LEAST_LINES = 16
 CLOSE_ROWS = 1000  # at a time: the spool's log must stay short
 
 
 class Book:
     """The ledger behind one connection, as one life of the daemon writes it.
 
-    Without `terms` it can only be read.
+    Without `terms` it can only be read. Whole lines take about `room_bytes` at most.
     """
 
     def __init__(
-        self, database: sqlite3.Connection, terms: Terms | None, boot_id: str, run: str
+        self,
+        database: sqlite3.Connection,
+        terms: Terms | None,
+        boot_id: str,
+        run: str,
+        *,
+        room_bytes: int = ROOM_BYTES,
     ) -> None:
         self._db = database
         self._known_terms = terms
@@ -35,6 +45,8 @@ class Book:
         self._run = run
         self._has_begun = False
         self._has_more_to_close = False
+        self._whole_lines = max(LEAST_LINES, room_bytes // LINE_BYTES)
+        self._looked_to = 0
 
     def forget(self) -> None:
         """Know nothing any more that a rollback may have undone."""
@@ -59,7 +71,8 @@ class Book:
         reserved = []
         for claim in claims:
             own = ledger.in_boot(claim, self._boot_id, self._run)
-            reserved.append(ledger.claim_of(self._add(ledger.reserve(own), claim.end_ns)))
+            line = self._add(ledger.reserve(own), claim.end_ns)
+            reserved.append(replace(own, line=line))
         return reserved
 
     def settle(self, claim: Claim, seq: int, values: Mapping[str, Any] | None) -> None:
@@ -97,11 +110,7 @@ class Book:
 
     def unsettled(self) -> list[Claim]:
         """Return what earlier lives reserved, and neither released nor burned."""
-        try:
-            claims = ledger.unsettled(self.lines())
-        except (KeyError, TypeError, ValueError):  # a line that is none: the audit tells of it
-            return []
-        return [claim for claim in claims if claim.run != self._run]
+        return [claim for claim in _open(self.rows()) if claim.run != self._run]
 
     @property
     def _terms(self) -> Terms:
@@ -129,40 +138,65 @@ class Book:
         row = self._db.execute("SELECT n, body FROM ledger ORDER BY n DESC LIMIT 1").fetchone()
         return Head() if row is None else Head(row[0], ledger.sha256(str(row[1])))
 
-    def _add(self, line: Line, at_ns: int) -> Line:
+    def _add(self, line: Line, at_ns: int) -> int:
         text, head = self._head().add(line, at_ns, self._terms.policy.sha256)
         day = None if line["line"] == "day" else self._terms.day_of(at_ns)
         self._db.execute(INSERT, (head.n, day, line["line"], text))
-        return ledger.read(text)
+        return head.n
 
     def _close_days(self, at_ns: int) -> None:
         """Close some lines of days that are over, but for the last; in their order.
 
-        What a day is goes by the clock of that time, which may have been wrong.
+        What a day is goes by the clock of that time, which may have been wrong. Where a day takes
+        more room than there is, its first lines are closed before it is over.
         """
         today = self._terms.day_of(at_ns)
         row = self._db.execute(
-            "SELECT day FROM ledger WHERE day IS NOT NULL ORDER BY n DESC LIMIT 1"
+            "SELECT n, day FROM ledger WHERE day IS NOT NULL ORDER BY n DESC LIMIT 1"
         ).fetchone()
-        if row is None or (row[0] == today and not self._has_more_to_close):
+        if row is None:
             return
+        is_quiet = row[1] == today and not self._has_more_to_close
+        if is_quiet and row[0] - self._looked_to < self._whole_lines // 4:
+            return
+        self._looked_to = row[0]
         rows = self._db.execute(
             "SELECT n, day FROM ledger WHERE day IS NOT NULL ORDER BY n"
         ).fetchall()
         days = [(day, [n for n, _ in group]) for day, group in groupby(rows, lambda row: row[1])]
-        closing = days[: len(days) + (row[0] != today) - OPEN_DAYS]
+        closing = days[: len(days) + (row[1] != today) - OPEN_DAYS]
+        if not closing and len(rows) > self._whole_lines:
+            closing = [(days[0][0], days[0][1][: len(rows) - self._whole_lines // 2])]
         if closing:
             self._close(closing[0][0], _without_hole(closing[0][1][:CLOSE_ROWS]))
-        self._has_more_to_close = bool(closing)
+        self._has_more_to_close = len(closing) > 1 or any(len(n) > CLOSE_ROWS for _, n in closing)
 
     def _close(self, day: str, numbers: Sequence[int]) -> None:
-        place = (numbers[0], numbers[-1])
+        """Close these lines, up to the first window that is not settled yet."""
+        rows = self._rows_of(numbers)
+        waits = min((claim.line for claim in _open(rows)), default=None)
+        if waits == numbers[0]:  # among the first: settled by a later line, perhaps
+            waits = min((claim.line for claim in _open(self.rows())), default=None)
+        rows = [row for row in rows if waits is None or row[0] < waits]
+        if rows:
+            self._add(ledger.closed_day(day, rows), self._last_at_ns())
+            place = (rows[0][0], rows[-1][0])
+            self._db.execute("DELETE FROM ledger WHERE n BETWEEN ? AND ?", place)
+
+    def _rows_of(self, numbers: Sequence[int]) -> list[tuple[int, str]]:
         rows = self._db.execute(
-            "SELECT n, body FROM ledger WHERE n BETWEEN ? AND ? ORDER BY n", place
+            "SELECT n, body FROM ledger WHERE n BETWEEN ? AND ? ORDER BY n",
+            (numbers[0], numbers[-1]),
         ).fetchall()
-        at_ns = self._last_at_ns()
-        self._add(ledger.closed_day(day, [(row[0], str(row[1])) for row in rows]), at_ns)
-        self._db.execute("DELETE FROM ledger WHERE n BETWEEN ? AND ?", place)
+        return [(row[0], str(row[1])) for row in rows]
+
+
+def _open(rows: Iterable[tuple[int, str]]) -> list[Claim]:
+    """Return what these lines reserve, and neither release nor burn."""
+    try:
+        return ledger.unsettled(ledger.read(text) for _, text in rows)
+    except (KeyError, TypeError, ValueError):  # a line that is none: the audit tells of it
+        return []
 
 
 def _without_hole(numbers: Sequence[int]) -> Sequence[int]:

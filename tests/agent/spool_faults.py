@@ -32,7 +32,7 @@ from agent.privacy.policy import Policy
 from agent.privacy.release import burned, burned_before
 from agent.record import Entry, Lost, Record
 from agent.spool import Spool, SpoolError
-from hil.ledger import Examination, Ledger, Message, digest, waiting
+from hil.ledger import Examination, Ledger, Message, digest, lines, waiting
 
 TERMS = Terms(Policy(900, Fraction(1, 4)), "Asia/Tokyo", "0")
 CLOCK = Clock(Look(0, 0, True, 0.1), trust_system=False)
@@ -280,12 +280,12 @@ def audited(file: Path, drawn: list[int]) -> list[str]:
         left = [burned_before(claim, CLOCK, "boot") for claim in spool.unsettled()]
         if left:
             spool.append(left, "config")
-        rows, open_windows = spool.ledger(), spool.unsettled()
+        rows, open_windows = lines(spool), spool.unsettled()
         finding = audit(rows, waiting(spool))
     finally:
         spool.close(clean=True)
-    lines = [json.loads(text) for _, text in rows]
-    released = [line["start_boot_ns"] for line in lines if line["line"] == "release"]
+    said = [json.loads(text) for _, text in rows]
+    released = [line["start_boot_ns"] for line in said if line["line"] == "release"]
     wrong = [f"the ledger, line {finding.line}: {finding.broken}"] if finding.broken else []
     wrong += [f"never settled: {claim}" for claim in open_windows]
     wrong += [f"noise was drawn twice: {each}" for each, n in Counter(drawn).items() if n > 1]

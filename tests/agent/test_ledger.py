@@ -230,6 +230,28 @@ def test_lines_that_make_no_sense_never_stop_the_next_release(kept: Ledger) -> N
     assert kept.audit().line == 7
 
 
+def test_a_small_room_closes_a_day_before_it_is_over(kept: Ledger) -> None:
+    kept.book = Book(kept.db, TERMS, "boot-1", "run-1", room_bytes=30_000)
+    most = 0
+    for number in range(3):
+        day(kept, 96 * number)
+        most = max(most, sum(len(text) for _, text in kept.rows() if '"line":"day"' not in text))
+    finding = kept.audit()
+    assert finding.broken == ""
+    assert finding.released == 3 * 96 * 2
+    assert most < 30_000
+
+
+def test_no_day_is_closed_over_a_window_that_is_still_open(kept: Ledger) -> None:
+    (waits,) = kept.book.reserve([claim("door-2")])
+    for number in range(3):
+        day(kept, 96 * number, ("door-1",))
+    later = kept.live("run-2")
+    assert later.unsettled() == [waits]
+    kept.burn(waits)
+    assert kept.audit().broken == ""
+
+
 @given(cut=st.integers(1, 60))
 @settings(max_examples=10)
 def test_days_are_closed_in_parts_where_they_are_long(cut: int) -> None:

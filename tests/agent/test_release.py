@@ -15,7 +15,7 @@ from agent.privacy.audit import Finding, audit
 from agent.privacy.policy import Policy
 from agent.spool import SpoolError
 from drivers.base import Alive, Crossing
-from hil.ledger import waiting
+from hil.ledger import lines, waiting
 from tests.agent.stations import Station, locked
 
 Make = Callable[..., Station]
@@ -64,11 +64,11 @@ def counts(station: Station, crossings: int = 3) -> None:
 
 
 def held(station: Station) -> Finding:
-    return audit(station.spool.ledger(), waiting(station.spool))
+    return audit(lines(station.spool), waiting(station.spool))
 
 
 def kinds(station: Station) -> list[str]:
-    return [json.loads(text)["line"] for _, text in station.spool.ledger()]
+    return [json.loads(text)["line"] for _, text in lines(station.spool)]
 
 
 @contextmanager
