@@ -79,6 +79,12 @@ def _look() -> Look:
     return kernel.look()
 
 
+def _audit(config_file: Path) -> str:
+    from agent.privacy.inspection import inspect
+
+    return inspect(config_file).broken
+
+
 @dataclass
 class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -101,8 +107,8 @@ class Site:
     ask_daemon: Callable[[], Mapping[str, Any]] | None = None
     machine: Machine | None = None  # its buses, where they are others than Linux's
     line_errors: Callable[[str], tuple[int, int] | None] | None = None
-    # The audit of what was published about people; returns what is wrong.
-    audit_privacy: Callable[[Plan], Sequence[str]] | None = None
+    # Audits what was published about people: what does not hold, "" if all does.
+    audit_privacy: Callable[[Path], str] = _audit
     _slots: dict[str, _Slot] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

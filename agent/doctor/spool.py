@@ -14,6 +14,7 @@ from config.text import Text
 
 from . import told
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
+from .service import gateways
 from .site import Site
 
 # What keeps records from being sent: a full spool is then their consequence.
@@ -78,14 +79,17 @@ def intact(site: Site, _: None) -> Finding:
         "`yukimi spool export`, then `sudo systemctl restart yukimi` salvages it",
         "`yukimi spool export` の後、`sudo systemctl restart yukimi` で救出します",
     )
-    raised = told.alerts(site)
-    if "disk_failed" in raised:
+    raised, said = told.alerts(site), told.part(site, "spool")
+    if "disk_failed" in raised or said.get("volatile"):
         return failed(
             Text(
                 "records live in memory: the disk failed",
                 "ディスク異常のため記録はメモリー上のみです",
             ),
-            then,
+            Text(
+                "see `dmesg | tail -50`; replace the card, and keep the power on until then",
+                "`dmesg | tail -50` を確認し、電源を切らずにカードを交換してください",
+            ),
         )
     if "spool_damaged" in raised or path.with_name(f"{path.name}.damaged").exists():
         return warned(
@@ -95,6 +99,8 @@ def intact(site: Site, _: None) -> Finding:
                 f"カードを点検し、その後 {path.name}.damaged を削除してください",
             ),
         )
+    if site.daemon is not None:
+        return passed("the gateway writes it", "装置が書き込んでいます")
     if not path.exists():
         return skipped("there is none yet", "まだありません")
     if size_bytes(path) > COPIED_BYTES:
@@ -104,7 +110,7 @@ def intact(site: Site, _: None) -> Finding:
         )
     found = facts(site)
     if found is None:
-        return skipped("cannot be read as this user", "この利用者では読み取れません")
+        return skipped("cannot be read now, or not by you", "現在、または権限上読み取れません")
     if found.wrong is not None:
         return failed(Text(f"{path.name}: {found.wrong}", f"{path.name}: {found.wrong}"), then)
     return passed("whole", "正常")
@@ -187,15 +193,31 @@ class Facts:
 
 
 def facts(site: Site) -> Facts | None:
-    """Return what the spool's file tells; None where there is none, or it is too large to copy."""
+    """Return what the spool's file tells.
+
+    None where there is none, it is too large to copy, or a gateway writes it: a copy would be torn.
+    """
+    return site.once("spool", lambda: _facts(site))
+
+
+def _facts(site: Site) -> Facts | None:
     plan, path = site.plan, _path(site)
     if plan is None or path is None or not path.exists() or size_bytes(path) > COPIED_BYTES:
         return None
-    max_bytes = plan.loaded.config.spool.max_bytes
+    if site.daemon is not None or gateways(site):
+        return None
     try:
-        return site.once("spool", lambda: _look_into(path, max_bytes))
+        before = _state(path)
+        found = _look_into(path, plan.loaded.config.spool.max_bytes)
+        return found if _state(path) == before else None
     except OSError:
         return None
+
+
+def _state(path: Path) -> list[tuple[int, int]]:
+    """Return what changes whenever somebody writes."""
+    files = [path.with_name(f"{path.name}{suffix}") for suffix in ("", "-wal")]
+    return [(at.st_size, at.st_mtime_ns) for at in (f.stat() for f in files if f.exists())]
 
 
 def _path(site: Site) -> Path | None:

@@ -55,6 +55,22 @@ def test_no_number_is_said_of_a_sensor_that_counts_people(site: Site) -> None:
         assert not re.search(r"\d", said.replace("YK-SEN-0", "")), said
 
 
+def test_a_ledger_that_does_not_hold_fails_and_one_that_cannot_be_read_does_not(
+    site: Site,
+) -> None:
+    def missing(_: Path) -> str:
+        raise FileNotFoundError
+
+    ledger = BY_ID["YK-PRV-02"]
+    for audit, status in (
+        (lambda _: "", "PASS"),
+        (lambda _: "line 7 was changed", "FAIL"),
+        (missing, "SKIP"),
+    ):
+        site.audit_privacy = audit
+        assert ledger.look(site, None).status == status
+
+
 def test_what_a_damaged_frame_of_persons_holds_is_not_said(site: Site) -> None:
     plan = site.plan
     assert plan is not None

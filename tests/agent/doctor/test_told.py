@@ -142,3 +142,15 @@ def test_what_a_gateway_of_another_version_says_is_no_reason_to_fall_over(board:
         ("YK-SPL-01", ""),
     ):
         assert board.look(name, subject).status in ("PASS", "SKIP", "WARN"), name
+
+
+def test_records_that_live_in_memory_only_are_told(board: Board) -> None:
+    board.gateway_says({}, spool={"volatile": True})
+    assert board.look("YK-SPL-01").status == "FAIL"
+    board.gateway_says({}, spool={"volatile": False})
+    (board.folder / "spool.db").write_bytes(b"torn, if it were copied now")
+    assert board.look("YK-SPL-01").status == "PASS"
+    board.says = None
+    assert board.look("YK-SPL-01").status == "FAIL"
+    board.process(41, "yukimi", "/opt/yukimi/bin/yukimi run --config /etc/yukimi/gateway.toml")
+    assert board.look("YK-SPL-01").status == "SKIP"  # it runs, and does not answer
