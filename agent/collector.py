@@ -21,6 +21,7 @@ from drivers.base import (
     Driver,
     DriverError,
     FrameError,
+    IdentityError,
     NoGlimpseError,
     Observation,
     Reading,
@@ -30,7 +31,7 @@ from drivers.base import (
 )
 from drivers.buses import BusGoneError, Openable
 
-from .health import Health, SensorError, SensorHealth
+from .health import ErrorKind, Health, SensorError, SensorHealth
 from .logs import logger, place_of, words_of
 
 log = logger("collector")
@@ -219,8 +220,10 @@ class Collector:
         station.failures += 1
         station.lost_polls += 1
         station.health.failed_polls += 1
-        kind: Literal["bus_error", "frame_error", "bug"] = "bug"
-        if isinstance(error, DriverError):
+        kind: ErrorKind = "bug"
+        if isinstance(error, IdentityError):
+            kind = "other_device"
+        elif isinstance(error, DriverError):
             kind = "frame_error" if isinstance(error, FrameError) else "bus_error"
         station.health.error = SensorError(started_s, kind, why)
         is_garbled = isinstance(error, FrameError)

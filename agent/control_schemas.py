@@ -139,7 +139,7 @@ class SensorError(Payload):
     """Why a poll failed, the last time; of people sensors only while they are silent."""
 
     time: UtcTime
-    kind: Literal["bus_error", "frame_error", "bug"]
+    kind: Literal["bus_error", "frame_error", "other_device", "bug"]
     text: str | None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+ErrorKind = Literal["bus_error", "frame_error", "other_device", "bug"]
 SensorState = Literal["starting", "warmup", "ok", "silent", "ignored"]
 
 
@@ -17,7 +18,7 @@ class SensorError:
     """Why a poll failed."""
 
     at_s: float  # boot-time clock
-    kind: Literal["bus_error", "frame_error", "bug"]
+    kind: ErrorKind
     text: str
 
 

@@ -22,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from config.model import UplinkTable
+from config.model import TlsTable, UplinkTable
 
 from .route import Protocol
 
@@ -79,9 +79,11 @@ class Link:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(self._settings.inflight + 8)  # ours, the birth's, the like
         if self._settings.username is not None:
-            client.username_pw_set(self._settings.username, self._password())
+            client.username_pw_set(
+                self._settings.username, password(self._settings, self._find_file)
+            )
         if urlsplit(url).scheme == "mqtts":
-            client.tls_set_context(self._tls_context())
+            client.tls_set_context(tls_context(self._settings.tls, self._find_file))
         properties = None
         if protocol == "5":
             properties = _describe(Properties(PacketTypes.WILLMESSAGE), "yukimi.status/1")
@@ -119,19 +121,22 @@ class Link:
         client.on_publish = on_publish
         client.on_message = on_message
 
-    def _password(self) -> str | None:
-        name = self._settings.password_file
-        return None if name is None else self._find_file(name).read_text(encoding="utf-8").strip()
 
-    def _tls_context(self) -> ssl.SSLContext:
-        tls = self._settings.tls
-        context = ssl.create_default_context(
-            cafile=None if tls.ca_file is None else str(self._find_file(tls.ca_file))
-        )
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert_file is not None and tls.key_file is not None:
-            context.load_cert_chain(self._find_file(tls.cert_file), self._find_file(tls.key_file))
-        return context
+def password(settings: UplinkTable, find_file: Callable[[str], Path]) -> str | None:
+    """Return the password of the configuration. Raises OSError, ValueError."""
+    name = settings.password_file
+    return None if name is None else find_file(name).read_text(encoding="utf-8").strip()
+
+
+def tls_context(tls: TlsTable, find_file: Callable[[str], Path]) -> ssl.SSLContext:
+    """Build what the handshake with a broker goes by. Raises OSError, ValueError."""
+    context = ssl.create_default_context(
+        cafile=None if tls.ca_file is None else str(find_file(tls.ca_file))
+    )
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.cert_file is not None and tls.key_file is not None:
+        context.load_cert_chain(find_file(tls.cert_file), find_file(tls.key_file))
+    return context
 
 
 def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | None]:

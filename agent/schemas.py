@@ -2,7 +2,7 @@
 
 The daemon does not use this module: it composes its JSON directly. These models describe what it
 sends to whoever receives it, and the tests hold the two against each other. `python -m
-agent.schemas DIR` writes `schemas/*.json`, `asyncapi.yaml` and `drivers/*.md`.
+agent.schemas DIR` writes `schemas/*.json`, `asyncapi.yaml`, `doctor.md` and `drivers/*.md`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from config.model import Config
 from drivers.base import Reason
 
 from . import __version__, driver_pages
+from .doctor import pages as doctor_pages
 
 UtcTime = Annotated[
     str,
@@ -467,6 +468,7 @@ def documents() -> dict[str, str]:
         path: json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         for path, document in files.items()
     }
+    texts["doctor.md"] = doctor_pages.document()
     return texts | {f"drivers/{name}": text for name, text in driver_pages.pages().items()}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .bench import BENCHES
+from .cabinets import table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(one)
         one.set_defaults(run=module.run)
+    broken = verbs.add_parser(
+        "cabinets", help="break cabinets, and see what the doctor makes of it"
+    )
+    table.add_arguments(broken)
+    broken.set_defaults(run=table.run, name="cabinets")
     parsed = parser.parse_args(arguments)
     if parsed.name is None:
         for name, about in BENCHES.items():

@@ -461,7 +461,7 @@ class SimulatedI2c:
                 device.write(write, self._now_s())
             answer = device.read(length, self._now_s())
         except NackError:
-            raise self._unanswered(address) from None
+            raise self._unanswered(address) from OSError(errno.EREMOTEIO, "nobody acknowledged")
         self._reads += 1
         bit = self._flip_at.pop(self._reads, None)
         if bit is None:
@@ -473,9 +473,11 @@ class SimulatedI2c:
     def write(self, address: int, data: bytes) -> None:
         """Write in one transaction. Raises BusError."""
         try:
-            self._addressed(address, len(data)).write(data, self._now_s())
+            device = self._addressed(address, len(data))
+            if data:  # an empty one only asks whether somebody is there
+                device.write(data, self._now_s())
         except NackError:
-            raise self._unanswered(address) from None
+            raise self._unanswered(address) from OSError(errno.EREMOTEIO, "nobody acknowledged")
 
     def _addressed(self, address: int, length: int) -> I2cDevice:
         where = f"{self._path} 0x{address:02x}"
@@ -484,12 +486,13 @@ class SimulatedI2c:
         self._transfers += 1
         if self._is_stuck:
             self._pass(STUCK_S)
-            raise BusError(f"{where}: {os.strerror(errno.ETIMEDOUT)}")
+            cause = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            raise BusError(f"{where}: {cause.strerror}") from cause
         device = self.devices.get(address)
         refused = self._transfers in self._nack_at
         self._nack_at.discard(self._transfers)
         if device is None or address in self._nacked or refused:
-            raise self._unanswered(address)
+            raise self._unanswered(address) from OSError(errno.EREMOTEIO, "nobody acknowledged")
         self._pass((length + 2) * 9 / self._clock_hz)
         return device
 

@@ -44,6 +44,9 @@ VERBS = {
         "what is plugged in, which device it looks like, how to configure it",
         "接続されている機器を調べ、機種の候補と設定例を示します",
     ),
+    "doctor": Text(
+        "what is wrong, in one minute, and what to do", "異常の原因と対処を1分以内に示します"
+    ),
     "privacy": Text(
         "what is published about people, and proof that nothing was released twice",
         "通行者について公表する内容の掲示と、二重の公表がないことの検査",
