@@ -18,7 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 OK, WRONG, USAGE, UNREACHABLE, IO_ERROR, BAD_CONFIG = 0, 1, 2, 69, 74, 78
 
-VERBS = {
+VERBS = {  # in the order in which somebody needs them
     "run": Text(
         "the daemon: read, aggregate, deliver, until SIGTERM",
         "常駐プログラム。SIGTERMまで測定・集計・送信を続けます",
@@ -35,39 +35,29 @@ VERBS = {
         "check a configuration, or print its JSON Schema",
         "設定を検査します。設定ファイルのJSON Schemaも出力できます",
     ),
-    "drivers": Text("the device models it can read", "対応している機器の一覧です"),
     "status": Text(
         "how the running gateway is, on one screen",
         "稼働中のゲートウェイの状況を一画面で表示します",
-    ),
-    "scan": Text(
-        "what is plugged in, which device it looks like, how to configure it",
-        "接続されている機器を調べ、機種の候補と設定例を示します",
-    ),
-    "doctor": Text(
-        "what is wrong, in one minute, and what to do", "異常の原因と対処を1分以内に示します"
-    ),
-    "privacy": Text(
-        "what is published about people, and proof that nothing was released twice",
-        "通行者について公表する内容の掲示と、二重の公表がないことの検査",
-    ),
-    "read": Text(
-        "read one sensor now, directly; publishes nothing",
-        "センサー1台を今すぐ直接読みます。送信は行いません",
     ),
     "watch": Text(
         "the running gateway, live; records as they leave",
         "稼働中のゲートウェイを実況します。送信された記録も表示します",
     ),
+    "doctor": Text(
+        "what is wrong, in one minute, and what to do", "異常の原因と対処を1分以内に示します"
+    ),
+    "scan": Text(
+        "what is plugged in, which device it looks like, how to configure it",
+        "接続されている機器を調べ、機種の候補と設定例を示します",
+    ),
+    "read": Text(
+        "read one sensor now, directly; publishes nothing",
+        "センサー1台を今すぐ直接読みます。送信は行いません",
+    ),
     "commission": Text(
         "an acceptance test at the sensor, with a record of it",
         "設置したセンサーの受入試験を行い、記録を残します",
     ),
-    "record": Text(
-        "capture the raw traffic of one sensor to a file",
-        "センサー1台の生の通信をファイルに記録します",
-    ),
-    "replay": Text("play a recording through a driver", "記録した通信をドライバーで再生します"),
     "spool": Text(
         "what waits to be sent, is it intact, a copy to carry by hand",
         "未送信の記録の状況を示し、検査し、手渡し用に複写します",
@@ -76,6 +66,16 @@ VERBS = {
         "a report as one HTML file; a tarball for a ticket, without secrets",
         "診断レポート（HTML）や、問い合わせ用の資料一式（秘密情報を除く）を作成します",
     ),
+    "privacy": Text(
+        "what is published about people, and proof that nothing was released twice",
+        "通行者について公表する内容の掲示と、二重の公表がないことの検査",
+    ),
+    "drivers": Text("the device models it can read", "対応している機器の一覧です"),
+    "record": Text(
+        "capture the raw traffic of one sensor to a file",
+        "センサー1台の生の通信をファイルに記録します",
+    ),
+    "replay": Text("play a recording through a driver", "記録した通信をドライバーで再生します"),
     "completion": Text(
         "what a shell offers when Tab is pressed", "シェルのTabキー補完の定義を出力します"
     ),

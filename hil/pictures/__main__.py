@@ -10,11 +10,15 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+
+from agent.cli import WRONG
 
 from .drawing import svg
 from .scene import LOCALES, SENSORS, Scene
 from .stage import UNPLUGGED
+from .terminal import Terminal
 
 SETTLE_S = 70.0  # until a plot by 5 s says something
 TITLES = {
@@ -32,44 +36,53 @@ TITLES = {
     },
 }
 LINES = {"watch": "yukimi watch", "status": "yukimi status", "doctor": "sudo yukimi doctor"}
-SILENT_EXIT = {"status": 1, "doctor": 1}  # something is wrong, and they must say so
 
 
 def pictures(settle_s: float, say: Callable[[str], object] = print) -> dict[str, str]:
     """Return every picture by its file's name. Raises TimeoutError, and RuntimeError."""
     made: dict[str, str] = {}
+
+    def take(verb: str, language: str, terminal: Terminal) -> None:
+        name = f"{verb}.svg" if language == "en" else f"{verb}.{language}.svg"
+        title = TITLES[verb][language]
+        made[name] = svg(terminal.cells(), title=title, language=language)
+
     with Scene() as scene:
-        say(f"{', '.join(SENSORS)} measure; waiting {settle_s:g} s for the plots")
-        time.sleep(settle_s)
-        for language in LOCALES:
-            with scene.type(LINES["watch"], language) as terminal:
+        say(f"{', '.join(SENSORS)} measure; watching for {settle_s:g} s")
+        with ExitStack() as stack:
+            watches = {
+                language: stack.enter_context(scene.type(LINES["watch"], language))
+                for language in LOCALES
+            }
+            _settle(list(watches.values()), settle_s)
+            for language, terminal in watches.items():
                 terminal.wait(_is_full)
-                made[_name("watch", language)] = svg(
-                    terminal.cells(), title=TITLES["watch"][language], language=language
-                )
+                take("watch", language, terminal)
         scene.unplug()
         say(f"{UNPLUGGED} is unplugged")
-        for verb, expected in SILENT_EXIT.items():
+        for verb in ("status", "doctor"):
             for language in LOCALES:
                 with scene.type(LINES[verb], language) as terminal:
                     code = terminal.wait_end()
-                    if code != expected:
+                    if code != WRONG:
                         said = "\n".join(terminal.lines)
-                        raise RuntimeError(f"{verb} ended with {code}, not {expected}:\n{said}")
-                    made[_name(verb, language)] = svg(
-                        terminal.cells(), title=TITLES[verb][language], language=language
-                    )
+                        raise RuntimeError(f"{verb} found nothing wrong ({code}):\n{said}")
+                    take(verb, language, terminal)
     return made
+
+
+def _settle(terminals: Sequence[Terminal], seconds: float) -> None:
+    """Let time pass, and take what is written meanwhile."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        for terminal in terminals:
+            terminal.read()
 
 
 def _is_full(lines: list[str]) -> bool:
     """Tell whether every sensor and a record that left are on the live screen."""
     text = "\n".join(lines)
     return all(sensor in text for sensor in SENSORS) and any("#" in line for line in lines)
-
-
-def _name(verb: str, language: str) -> str:
-    return f"{verb}.svg" if language == "en" else f"{verb}.{language}.svg"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         default=SETTLE_S,
         metavar="S",
-        help=f"how long to measure first, for the plots (default: {SETTLE_S:g})",
+        help=f"how long to watch, for the plots (default: {SETTLE_S:g})",
     )
     parsed = parser.parse_args(arguments)
     parsed.folder.mkdir(parents=True, exist_ok=True)

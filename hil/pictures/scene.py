@@ -104,7 +104,8 @@ class Scene:
                 self._gateway.wait()
 
     def _document(self, uplink: Mapping[str, Any]) -> dict[str, Any]:
-        people, road = {"warmup_s": 2.0}, {"model": "irs31pro"}
+        people: dict[str, Any] = {"warmup_s": 2.0}
+        road, snow = ({"model": model, "interval_s": 1.0} for model in ("irs31pro", "shm31"))
         bench: dict[str, Any] = {"bus": "cabinet", "window_s": WINDOW_S}
         return {
             "gateway": {
@@ -121,7 +122,7 @@ class Scene:
             "sensors": [
                 {"id": "hall-1", "driver": "grideye-amg88xx", "bus": "cabinet", "options": people},
                 bench | {"id": "road-1", "driver": "lufft-umb", "options": road},
-                bench | {"id": "snow-1", "driver": "lufft-umb", "options": {"model": "shm31"}},
+                bench | {"id": "snow-1", "driver": "lufft-umb", "options": snow},
                 bench | {"id": "air-1", "driver": "bme280"},
             ],
         }

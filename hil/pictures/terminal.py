@@ -51,7 +51,7 @@ class Terminal:
     def wait_end(self) -> int:
         """Wait until the command ends; return its exit code. Raises TimeoutError."""
         until_s = time.monotonic() + PATIENCE_S
-        while self._read():
+        while self.read():
             if time.monotonic() > until_s:
                 raise TimeoutError("it never ended:\n" + "\n".join(self.lines))
         self._child.close()
@@ -61,21 +61,10 @@ class Terminal:
         """Wait until the lines on the screen are as asked. Raises TimeoutError."""
         until_s = time.monotonic() + PATIENCE_S
         while not is_so(self.lines):
-            if time.monotonic() > until_s or not self._read():
+            if time.monotonic() > until_s or not self.read():
                 raise TimeoutError("never on the screen:\n" + "\n".join(self.lines))
 
-    def type(self, keys: str) -> None:
-        """Press keys."""
-        self._child.send(keys)
-
-    def cells(self) -> list[list[Cell]]:
-        """Return the screen cell by cell."""
-        return [
-            [_cell(self._screen.buffer[line][column]) for column in range(COLUMNS)]
-            for line in range(LINES)
-        ]
-
-    def _read(self) -> bool:
+    def read(self) -> bool:
         """Take what was written meanwhile; False once nobody will write any more."""
         try:
             self._stream.feed(self._child.read_nonblocking(65536, timeout=0.2))
@@ -84,6 +73,13 @@ class Terminal:
         except pexpect.EOF:
             return False
         return True
+
+    def cells(self) -> list[list[Cell]]:
+        """Return the screen cell by cell."""
+        return [
+            [_cell(self._screen.buffer[line][column]) for column in range(COLUMNS)]
+            for line in range(LINES)
+        ]
 
 
 def _cell(seen: Any) -> Cell:
