@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from config.load import Problem
 from config.model import Text
 from drivers.base import Direction, Driver, HearsTemperature
@@ -37,6 +35,7 @@ from .health import Health
 from .history import History
 from .lamp import Lamp
 from .latest import Latest
+from .logs import logger
 from .memory import Memory, digest_of
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
@@ -56,7 +55,7 @@ from .uplink import Fresh, Uplink
 if TYPE_CHECKING:
     from config.model import Location
 
-log = structlog.get_logger(part="gateway")
+log = logger("gateway")
 
 ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
 QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway

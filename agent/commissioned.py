@@ -25,11 +25,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import structlog
-
+from .logs import logger
 from .newfile import create_file
 
-log = structlog.get_logger(part="commissioned")
+log = logger("commissioned")
 
 SCHEMA = "yukimi.commission/1"
 FOLDER = "commissioned"

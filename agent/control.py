@@ -24,16 +24,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from config.text import Text
 
 from .answers import Answers, AskError
 from .connection import Connection, Listening, parsed, refusal, reply
-from .logs import place_of
+from .logs import logger, place_of
 from .socketfile import ListenError, OpenSocket
 
-log = structlog.get_logger(part="control")
+log = logger("control")
 
 CLIENTS = 16
 LOOK_S = 30.0  # between two looks at whether the socket is still there
@@ -62,7 +60,9 @@ class Control:
     def __init__(self, boot_s: Callable[[], float]) -> None:
         self._boot_s = boot_s
         self._selector = selectors.DefaultSelector()
-        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # A file object: once closed, its number is never taken for another file's.
+        waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waker = os.fdopen(waker, "r+b", buffering=0)
         self._selector.register(self._waker, selectors.EVENT_READ)
         self._answering = threading.Lock()  # held for one answer, or to change who gives them
         self._answers: Answers | None = None
@@ -103,8 +103,8 @@ class Control:
 
     def wake(self) -> None:
         """Make the thread look at its streams. Any thread may call it at any time."""
-        with suppress(OSError):  # it may have ended
-            os.eventfd_write(self._waker, 1)
+        with suppress(OSError, ValueError):  # it may have ended
+            os.eventfd_write(self._waker.fileno(), 1)
 
     def stop(self) -> None:
         """Tell the clients, close everything, remove the socket."""
@@ -113,7 +113,7 @@ class Control:
             self.wake()
             self._thread.join()
         self._selector.close()
-        os.close(self._waker)
+        self._waker.close()
 
     @property
     def clients(self) -> int:
@@ -148,9 +148,9 @@ class Control:
             self._look_at_s = now_s + LOOK_S
             self._tend_socket()
         for key, events in self._selector.select(self._wait_s(now_s)):
-            if key.fd == self._waker:
+            if key.fileobj is self._waker:
                 with suppress(BlockingIOError):
-                    os.eventfd_read(self._waker)
+                    os.eventfd_read(key.fd)
             elif isinstance(key.data, Connection):
                 key.data.move(events)
             else:

@@ -21,7 +21,7 @@ from .record import AlertRecord, Record, utc_text
 SLOT_S = 300
 DAY_S = 86_400
 SLOTS = DAY_S // SLOT_S
-QUANTITIES = 8  # of a sensor: less than 10 kB
+QUANTITIES = 8  # of a sensor: 11 kB
 WINDOWS = 97  # of people: a day of 15 minutes each
 ALERT_EDGES = 200
 OUTAGES = 100

@@ -13,14 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-import structlog
-
 from drivers.base import BusError
 from drivers.gpio import OutputPin
 
 from .blink import Blinker, Vitals, pattern
+from .logs import logger
 
-log = structlog.get_logger(part="lamp")
+log = logger("lamp")
 
 LEDS = Path("/sys/class/leds")
 OLD_NAMES = {"ACT": "led0", "PWR": "led1"}  # before Linux 6

@@ -15,8 +15,6 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-import structlog
-
 from drivers.base import AIR_TEMPERATURE, Fix, Observation, Reading
 
 from .alerts import AlertBook
@@ -24,6 +22,7 @@ from .channels import Channel
 from .clock import Change, Clock, GnssTime, Look, estimate
 from .collector import Collected
 from .latest import Latest
+from .logs import logger
 from .memory import State
 from .phenomena.closed import NO_FACTS, Facts
 from .phenomena.weather import Surroundings
@@ -34,7 +33,7 @@ from .rules import POWER, TOLD_AT_ONCE, Finding, Rules
 from .spool import PreviousRun, Spool, SpoolError
 from .writer import Writer
 
-log = structlog.get_logger(part="pipeline")
+log = logger("pipeline")
 
 CLOCK_LOOK_S = 5.0
 STEP_TOLD_S = 1.0  # leap seconds are no trouble

@@ -32,6 +32,7 @@ from config.text import Text, text_of
 from drivers import nodes
 from drivers.base import AIR_TEMPERATURE, Driver, Limits, LineSettings, Options, Quantity, Spec
 
+from .option_words import worded
 from .privacy.policy import DAY_LIMIT, Policy
 
 DEFAULT_WINDOW_S = 60
@@ -184,10 +185,10 @@ def check_sensors(document: Toml) -> Iterator[Finding]:
             parsed = driver.Options.model_validate(options)
         except ValidationError as exc:
             for inner, what in explain(exc, driver.Options):
-                yield (*where, "options", *inner), what
+                yield (*where, "options", *inner), worded(what)
         else:
             for what in parsed.missing_to_measure():
-                yield (*where, "options"), what
+                yield (*where, "options"), worded(what)
 
 
 def _unlimited(spec: Spec, options: object, quality: object) -> Iterator[tuple[str, str]]:

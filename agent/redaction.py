@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 from config.load import SECRET_PATHS
+from config.text import Text
 
 REMOVED = "[removed]"
 LEAST_CHARACTERS = 4  # of a secret that is looked for: what is shorter is found everywhere
@@ -41,6 +42,14 @@ _IN_LOG = re.compile(
 )
 _AUTHORISATION = re.compile(r"(?P<name>\b(?:basic|bearer)\s+)(?P<value>[\w+/=.~-]{8,})", re.I)
 _PEM = re.compile(r"-----BEGIN [^-]*PRIVATE KEY-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)
+
+
+LEAK = Text(
+    "{name}: holds the secret of {where}, and nothing was written. Where it is a common word,"
+    " change it; else please report this",
+    "{name}: {where} の秘密情報が含まれるため、作成を中止しました。ありふれた語であれば変更し、"
+    "そうでなければご報告ください",
+)
 
 
 class LeakError(Exception):
@@ -69,6 +78,9 @@ def without_user(text: str) -> str:
     return _IN_URL.sub(lambda found: f"{found['scheme']}{REMOVED}@", text)
 
 
+FindFiles = Callable[[str], Iterable[Path]]  # of a name in the configuration: where it may be
+
+
 class Secrets:
     """What must not go out, each with where it is from."""
 
@@ -76,6 +88,7 @@ class Secrets:
         self._forms: dict[str, str] = {}  # any form of one -> where it is from
         self._pattern: re.Pattern[str] | None = None
         self.too_short: list[str] = []  # where secrets are from that nobody can look for
+        self.unreadable: list[str] = []  # files that hold some, and may not be read
 
     def add(self, value: str, where: str) -> None:
         """Take one; `where` is shown to people."""
@@ -89,12 +102,12 @@ class Secrets:
             self._forms.setdefault(form, where)
         self._pattern = None
 
-    def add_configuration(self, document: object, find_file: Callable[[str], Path]) -> None:
+    def add_configuration(self, document: object, find_files: FindFiles) -> None:
         """Take what a configuration holds and names, be it right or wrong."""
         for where, value in _secrets_in(document, ""):
             self.add(value, where)
         for where, name in _files_in(document, ""):
-            self._add_file(name, where, find_file)
+            self._add_file(name, where, find_files)
 
     def add_environment(self, environment: Mapping[str, str]) -> None:
         """Take what the environment calls a secret."""
@@ -117,6 +130,8 @@ class Secrets:
 
     def scrub_all(self, document: object) -> Any:
         """Return a document with every text in it scrubbed."""
+        if isinstance(document, Text):
+            return Text(self.scrub(document.en), self.scrub(document.ja))
         if isinstance(document, Mapping):
             return {self.scrub(str(k)): self.scrub_all(v) for k, v in document.items()}
         if isinstance(document, list | tuple):
@@ -128,21 +143,25 @@ class Secrets:
         text = content.decode("utf-8", errors="surrogateescape")
         for form, where in self._forms.items():
             if form in text:
-                raise LeakError(f"{name}: holds the secret of {where}; nothing was written")
+                raise LeakError(LEAK.filled(name=name, where=where))
 
-    def _add_file(self, name: str, where: str, find_file: Callable[[str], Path]) -> None:
-        try:
-            file = find_file(name)
-            with file.open("rb") as opened:
-                content = opened.read(FILE_BYTES).decode("utf-8", errors="surrogateescape")
-        except OSError:
-            # Nobody knows what it holds; and it may be the secret itself, written by mistake.
-            if "/" not in name:
-                self.add(name, where)
-            return
-        except ValueError:
-            self.add(name, where)
-            return
+    def _add_file(self, name: str, where: str, find_files: FindFiles) -> None:
+        is_there = False
+        for file in find_files(name):
+            try:
+                with file.open("rb") as opened:
+                    content = opened.read(FILE_BYTES)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError):
+                self.unreadable.append(str(file))
+            else:
+                self._add_content(content.decode("utf-8", errors="surrogateescape"), where)
+            is_there = True
+        if not is_there and "/" not in name:
+            self.add(name, where)  # it may be the secret itself, written there by mistake
+
+    def _add_content(self, content: str, where: str) -> None:
         self.add(content, where)
         lines = content.splitlines()
         is_pem = any(line.startswith("-----BEGIN") for line in lines)

@@ -34,7 +34,7 @@ SPOOL_S = 1.0  # figures of the spool may be so old anyway,
 SPOOL_SHARE = 100  # and so many times as old as it takes to make them: a percent of the time
 # What a record takes in the spool once it is packed, and below how many waiting records that is a
 # better guess than what they take. Measured: docs/control.md.
-PACKED_BYTES = 70
+PACKED_BYTES = 65
 FEW_RECORDS = 5000
 
 

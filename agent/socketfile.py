@@ -33,7 +33,9 @@ class OpenSocket:
     def __init__(self, path: Path) -> None:
         """Make it. Raises ListenError."""
         self.path = path
-        length = len(os.fsencode(path))
+        # It is made under another name: whoever finds the file finds somebody who listens.
+        unseen = path.with_name(f".{os.getpid()}")
+        length = max(len(os.fsencode(each)) for each in (path, unseen))
         if length > PATH_BYTES:
             raise ListenError(
                 f"{path}: a socket's path has at most {PATH_BYTES} bytes, this one has {length}:"
@@ -43,14 +45,16 @@ class OpenSocket:
         try:
             self.socket.setblocking(False)
             path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            _make_way(path)
-            self.socket.bind(str(path))
+            _look(path)
+            unseen.unlink(missing_ok=True)
+            self.socket.bind(str(unseen))
             # Nobody can connect before `listen`, and so nobody with rights that are too wide.
-            path.chmod(MODE)
+            unseen.chmod(MODE)
             with suppress(KeyError, OSError):
-                os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+                os.chown(unseen, -1, grp.getgrnam(GROUP).gr_gid)
             self.socket.listen(BACKLOG)
-            self._identity = _identity(path)
+            self._identity = _identity(unseen)
+            unseen.rename(path)
         except OSError as exc:
             self.socket.close()
             raise ListenError(f"{path}: {exc.strerror or exc}{_advice(exc)}") from exc
@@ -70,8 +74,8 @@ class OpenSocket:
         self.socket.close()
 
 
-def _make_way(path: Path) -> None:
-    """Remove a socket that was left behind. Raises ListenError, OSError."""
+def _look(path: Path) -> None:
+    """Make sure that nobody needs what is there. Raises ListenError, OSError."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -83,8 +87,7 @@ def _make_way(path: Path) -> None:
         try:
             probe.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
+            return  # left behind: what is made takes its place
         except (TimeoutError, BlockingIOError):
             pass  # somebody listens, and has much to do
     raise ListenError(f"{path}: another gateway listens here: give each its own [control] socket")

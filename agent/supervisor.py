@@ -11,15 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from .collector import Collector
-from .logs import place_of
+from .logs import logger, place_of
 from .notify import notify
 from .pipeline import Pipeline
 from .uplink import Uplink
 
-log = structlog.get_logger(part="supervisor")
+log = logger("supervisor")
 
 LOOK_INTERVAL_S = 1.0
 WATCHDOG_INTERVAL_S = 10.0
@@ -116,16 +114,10 @@ class Supervisor:
 
     def threads(self, now_s: float) -> list[dict[str, object]]:
         """Return how each thread does: alive, seconds since its last step, how often restarted."""
-        rows: list[tuple[str, threading.Thread, float, int]] = [
-            (thread.name, thread, beat_s, 0)
-            for thread, beat_s in (
-                (self._vital["pipeline"], self._pipeline.beat_s),
-                (self._vital["uplink"], self._uplink.beat_s),
-            )
-        ] + [
-            (each.thread.name, each.thread, each.collector.beat_s, each.restarts)
-            for each in self._watched
-        ]
+        beats_s = {"pipeline": self._pipeline.beat_s, "uplink": self._uplink.beat_s}
+        rows = [(name, thread, beats_s[name], 0) for name, thread in self._vital.items()]
+        for each in self._watched:
+            rows.append((each.thread.name, each.thread, each.collector.beat_s, each.restarts))
         return [
             {
                 "name": name,

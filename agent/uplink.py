@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
 from paho.mqtt import client as mqtt
 from paho.mqtt.properties import Properties
 
@@ -43,12 +42,13 @@ from .link import (
     publish_properties,
     reason,
 )
+from .logs import logger
 from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
 from .record import ALERTS_STREAM, Entry
 from .route import Dialect, Protocol, Route
 from .spool import Spool, SpoolError
 
-log = structlog.get_logger(part="uplink")
+log = logger("uplink")
 
 CONNACK_TIMEOUT_S = 5.0
 HEALTH_INTERVAL_S = 60.0

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-import structlog
-
+from .logs import logger
 from .privacy.release import burned
 from .record import ALERTS_STREAM, GATEWAY_STREAM, AlertRecord, Entry, Lost, Record
 from .spool import Spool, SpoolError
 
-log = structlog.get_logger(part="writer")
+log = logger("writer")
 
 COMMIT_RETRY_S = 5.0
 COMMIT_RECORDS = 500  # in one transaction: its size is what the spool's bound leaves room for
@@ -162,8 +161,8 @@ class Writer:
             self._tell("spool_pressure", None)  # over when none is given up for its hold
             self._rewind()
 
-    def _taken_damages(self) -> list[dict[str, object]]:
-        damages = []
+    def _taken_damages(self) -> list[dict[str, str | int]]:
+        damages: list[dict[str, str | int]] = []
         while self._spool.damages:
             damage = self._spool.damages.pop(0)
             self.damages += 1

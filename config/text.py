@@ -57,8 +57,9 @@ class Text(str):
 
 def text_of(value: object) -> Text:
     """Return the text that `value` is or, as an error, holds; else its string in both languages."""
-    if isinstance(value, BaseException) and len(value.args) == 1:
-        value = value.args[0] if isinstance(value.args[0], Text) else value
+    if isinstance(value, BaseException):
+        held = getattr(value, "text", value.args[0] if len(value.args) == 1 else None)
+        value = held if isinstance(held, Text) else value
     return value if isinstance(value, Text) else Text(str(value), str(value))
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .base import BusError, Clock
+from .base import BusError, Clock, Withheld
 
 if TYPE_CHECKING:
     from gpiozero.pins import Factory, Pin
@@ -29,8 +29,8 @@ EDGES_LIMIT = 4096
 _PULLS = {"up": "up", "down": "down", "none": "floating"}
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+@dataclass(frozen=True, slots=True, repr=False)
+class Edge(Withheld):
     """A pin changed to the electrical level `level` (0 or 1) at `at_boot_ns`."""
 
     pin: int

@@ -55,6 +55,10 @@ VERBS = {
         "read one sensor now, directly; publishes nothing",
         "センサー1台を今すぐ直接読みます。送信は行いません",
     ),
+    "watch": Text(
+        "the running gateway, live; records as they leave",
+        "稼働中のゲートウェイを実況します。送信された記録も表示します",
+    ),
     "commission": Text(
         "an acceptance test at the sensor, with a record of it",
         "設置したセンサーの受入試験を行い、記録を残します",
@@ -67,6 +71,13 @@ VERBS = {
     "spool": Text(
         "what waits to be sent, is it intact, a copy to carry by hand",
         "未送信の記録の状況を示し、検査し、手渡し用に複写します",
+    ),
+    "diag": Text(
+        "a report as one HTML file; a tarball for a ticket, without secrets",
+        "診断レポート（HTML）や、問い合わせ用の資料一式（秘密情報を除く）を作成します",
+    ),
+    "completion": Text(
+        "what a shell offers when Tab is pressed", "シェルのTabキー補完の定義を出力します"
     ),
 }
 

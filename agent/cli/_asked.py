@@ -40,6 +40,8 @@ def read(sensor: PlannedSensor, arguments: argparse.Namespace) -> int | None:
     try:
         with Asking(socket_path(arguments.config)) as asking:
             found = asking.ask("sensor", sensor=sensor.table.id)["sensor"]
+            if (found["driver"], found["bus"]) != (sensor.table.driver, sensor.bus.name):
+                return None  # another gateway's, of the same name
             if sensor.counts_people and arguments.consent:
                 complain(HELD.filled(sensor=sensor.table.id))
                 return UNREACHABLE

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import kernel
+from agent.logs import words_of
 from agent.plan import PlannedSensor
 from config.load import ConfigError, default_path, nearest
-from config.text import Text, text_of
-from drivers.base import BusError, DriverError, FrameError, HearsTemperature
+from config.text import Text
+from drivers.base import BusError, DriverError, FrameError, HearsTemperature, NoGlimpseError
 
 if TYPE_CHECKING:
     from agent.direct import Direct
@@ -29,6 +30,9 @@ NO_VALUE = Text(
 NONSENSE = Text(
     "{where}: it answers, and nothing sensible: {error}",
     "{where}: 応答はありますが、内容が正しくありません: {error}",
+)
+A_BUG = Text(
+    "{where}: a bug in its driver: {error}", "{where}: ドライバーに不具合があります: {error}"
 )
 IN_USE = Text(
     "; if the daemon holds it, stop it for the time being: systemctl stop yukimi, "
@@ -78,10 +82,13 @@ def lend_temperature(direct: Direct, thermometer: PlannedSensor) -> None:
 def failed(sensor: PlannedSensor, error: Exception) -> int:
     """Say why a sensor cannot be read, and what to do; return the exit code."""
     where = f"{sensor.table.id} ({sensor.table.driver} on {sensor.bus.name})"
-    if isinstance(error, FrameError):
-        complain(NONSENSE.filled(where=where, error=error))
+    words = words_of(error, of_people=sensor.counts_people)
+    if isinstance(error, NoGlimpseError):
+        complain(A_BUG.filled(where=where, error=words))
         return WRONG
-    words = text_of(error)
+    if isinstance(error, FrameError):
+        complain(NONSENSE.filled(where=where, error=words))
+        return WRONG
     if isinstance(error, BusError) and ("in use" in words or "busy" in words):
         words += IN_USE
     complain(f"{where}: " + words)

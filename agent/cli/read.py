@@ -6,13 +6,13 @@ import argparse
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import OK, USAGE, WRONG, add_config, add_json, add_sensor, complain
 from .display import pad, printable
 from .language import Text, said
 from .parsing import Example
+from .raw import raw_text
 
 if TYPE_CHECKING:
     from agent.direct import Direct, ReadSet
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 CONSENT_S = 60.0  # for somebody to walk to and fro
 RAW_SHOWN = 12  # lines of raw traffic to a set of readings, for people
-RAW_BYTES_SHOWN = 128  # of one transaction
 RAW_KEPT_JSON = 5000  # the newest entries of a people sensor
 
 
@@ -160,7 +159,8 @@ class _Reader(ABC):
 
     def run(self) -> int:
         """Read, and say how it went."""
-        from drivers.base import DriverError
+        from agent.logs import words_of
+        from drivers.base import DriverError, NoGlimpseError
 
         from . import _sensor
 
@@ -168,8 +168,8 @@ class _Reader(ABC):
         try:
             with self.direct:
                 code = self.read()
-        except DriverError as exc:
-            self.document["error"] = str(exc)
+        except (DriverError, NoGlimpseError) as exc:
+            self.document["error"] = words_of(exc, of_people=self.sensor.counts_people)
             code = _sensor.failed(self.sensor, exc)
         except KeyboardInterrupt:
             code = 130 if self.wanted_more() else OK
@@ -327,7 +327,7 @@ class _People(_Reader):
     def look(self, timeout_s: float) -> Exception | None:
         """Take what it says; return what went wrong, if it did not come to work."""
         from agent.direct import SILENT_AFTER
-        from drivers.base import Alive, BusError, Crossing, DriverError, Trouble
+        from drivers.base import Alive, BusError, Crossing, DriverError, Trouble, glimpses
 
         document = self.document
         error: DriverError | None = None
@@ -338,7 +338,7 @@ class _People(_Reader):
             if silent >= SILENT_AFTER:
                 document["state"] = "silent"
                 return error
-            for seen in told.observations:
+            for seen in glimpses(told.observations):
                 match seen:
                     case Alive():
                         self.started()
@@ -438,27 +438,3 @@ class _Window:
 
 def _label(name: str) -> str:
     return pad(said(LABELS[name]), LABEL_CELLS)
-
-
-def raw_text(entry: Mapping[str, Any]) -> str:
-    """Write an entry of a recording for people; --json has it whole."""
-    hexed = {name: _spaced(entry[name]) for name in ("rx", "tx", "write", "read") if name in entry}
-    words = []
-    if "address" in entry:
-        words.append(f"0x{entry['address']:02x}")
-    words += [entry[name] for name in ("port", "path") if name in entry]
-    words += [f"{name} {bytes_}".rstrip() for name, bytes_ in hexed.items()]
-    if "pin" in entry:
-        words.append(f"pin {entry['pin']} level {entry['level']}")
-    if "text" in entry:
-        words.append(json.dumps(entry["text"][:200], ensure_ascii=False))
-    words += [f"{name} {entry[name]}" for name in ("names", "baud", "error") if name in entry]
-    return "  ".join(words)
-
-
-def _spaced(text: str) -> str:
-    with suppress(ValueError):
-        raw = bytes.fromhex(text)
-        more = f" ... {len(raw)} bytes" if len(raw) > RAW_BYTES_SHOWN else ""
-        return raw[:RAW_BYTES_SHOWN].hex(" ") + more
-    return text

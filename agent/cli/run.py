@@ -30,6 +30,14 @@ EXAMPLES: tuple[Example, ...] = (
 )
 
 
+SWAPPED = Text(
+    "warning: what is seen of people may reach the disk by way of swap: switch swap off, or let "
+    "the service have LimitMEMLOCK=infinity",
+    "警告: 通行者の情報がスワップを通じて記憶媒体に残るおそれがあります。スワップを停止するか、"
+    "サービスに LimitMEMLOCK=infinity を設定してください",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     add_config(parser)
@@ -44,12 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; a second signal does not wait. SIGHUP reloads."""
     signals = _Signals()  # before anything: SIGHUP would end a process that is still loading
-    from agent import logs
+    from agent import hardening, logs
+
+    hardening.keep_memory_to_itself()
     from agent.daemon import Daemon
     from agent.spool import SpoolError
     from agent.supervisor import ThreadDiedError
 
     logs.configure(arguments.log_level)
+    logs.hush()
+    if not hardening.lock_memory() and hardening.may_be_swapped():
+        complain(SWAPPED)
     path = arguments.config or default_path()
     try:
         Daemon(path, signals, say=complain).run()

@@ -10,23 +10,10 @@ from agent.wrong import OF_THE_STREET, wrong_with
 
 from .display import Style, clip, paint, printable, table, wrap
 from .language import Text, language, said
+from .names import FLAGS, STATE_STYLES, STATES
 
 Document = Mapping[str, Any]
 
-STATES: Mapping[str, tuple[Text, Style]] = {
-    "starting": (Text("starting", "起動中"), "dim"),
-    "warmup": (Text("warm-up", "準備中"), "dim"),
-    "ok": (Text("ok", "正常"), "good"),
-    "silent": (Text("SILENT", "応答なし"), "bad"),
-    "ignored": (Text("IGNORED", "停止中"), "bad"),
-}
-FLAGS: Mapping[str, Text] = {
-    "good": Text("good", "良好"),
-    "suspect": Text("suspect", "要注意"),
-    "bad": Text("bad", "不良"),
-    "missing": Text("missing", "欠測"),
-    "not_evaluated": Text("not evaluated", "未判定"),
-}
 WAYS: Mapping[str, Text] = {
     "towards": Text("towards", "順方向"),
     "away": Text("away", "逆方向"),
@@ -90,7 +77,7 @@ def screen(snapshot: Document, width: int, height: int | None) -> list[str]:
 
 def page(sensor: Document, width: int) -> list[str]:
     """Return all that is known of one sensor."""
-    state, style = STATES[sensor["state"]]
+    state, style = STATES[sensor["state"]], STATE_STYLES[sensor["state"]]
     lines = [
         paint(f"{sensor['id']}  {printable(_label(sensor))}".rstrip(), "head"),
         f"  {sensor['driver']}, {printable(sensor['bus'])}",
@@ -199,7 +186,7 @@ def _worst_first(sensors: list[Document]) -> list[Document]:
 
 
 def _row(sensor: Document, snapshot: Document) -> tuple[str, str, str, str]:
-    state, style = STATES[sensor["state"]]
+    state, style = STATES[sensor["state"]], STATE_STYLES[sensor["state"]]
     shown, age_s = _newest(sensor, snapshot)
     age = "" if age_s is None else span(age_s)
     return sensor["id"], paint(said(state), style), age, shown

@@ -13,18 +13,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
-import structlog
-
 from drivers.base import Withheld
 
 from ..clock import Clock, Stamp
+from ..logs import logger
 from ..phenomena.people import Counted
 from ..record import Record
 from ..spoolfile import SpoolError
 from .ledger import Claim
 from .policy import Policy, accuracy
 
-log = structlog.get_logger(part="privacy")
+log = logger("privacy")
 
 
 class Reserves(Protocol):

@@ -17,7 +17,7 @@ from .. import ownverbs
 from ..asking import Asking, NotAnsweredError, socket_path
 from ..place import Place, place_of
 from ..plan import Plan, plan_of
-from ..redaction import redacted
+from ..redaction import Secrets, redacted
 from ..spool import SpoolError
 from ..spoolopen import described, open_spool
 from ..versions import versions
@@ -54,6 +54,30 @@ def gather(config_file: Path, *, made_s: float | None = None, asks_doctor: bool 
     facts = _asked(facts, config_file)
     facts = _with_spool(facts, config_file)
     return _with_checks(facts, config_file) if asks_doctor else facts
+
+
+def scrubbed(facts: Facts, secrets: Secrets) -> Facts:
+    """Return the facts without what is secret, wherever it stands."""
+    clean = secrets.scrub_all
+    return replace(
+        facts,
+        label=clean(facts.label),
+        owner=clean(facts.owner),
+        licence=clean(facts.licence),
+        running=clean(facts.running),
+        why_silent=clean(facts.why_silent),
+        sensors=[
+            replace(each, bus=clean(each.bus), label=clean(each.label), now=clean(each.now))
+            for each in facts.sensors
+        ],
+        outages=[replace(each, why=clean(each.why)) for each in facts.outages],
+        edges=clean(facts.edges),
+        spool=clean(facts.spool),
+        spool_trouble=clean(facts.spool_trouble),
+        configuration=clean(facts.configuration),
+        problems=clean(facts.problems),
+        checks=clean(facts.checks),
+    )
 
 
 def _shown(problem: object) -> Text:
@@ -100,11 +124,7 @@ def _asked(facts: Facts, config_file: Path) -> Facts:
     try:
         with Asking(socket_path(config_file)) as asking:
             running = asking.ask("status")
-            day = asking.ask("history")
-            days = {
-                each["id"]: asking.ask("history", sensor=each["id"])["history"]
-                for each in running["sensors"]
-            }
+            day, days = _day(asking, [each["id"] for each in running["sensors"]])
     except NotAnsweredError as exc:
         return replace(facts, why_silent=Text(exc.text.en, exc.text.ja))
     gateway = running["gateway"]
@@ -115,11 +135,22 @@ def _asked(facts: Facts, config_file: Path) -> Facts:
         gateway=gateway["id"],
         label=gateway["label"] or facts.label,
         configuration_id=gateway["config"],
-        sensors=[_sensor(each, days[each["id"]]) for each in running["sensors"]],
+        sensors=[_sensor(each, days.get(each["id"])) for each in running["sensors"]],
         remembers_since=min([gateway["since"], *(each.start for each in outages[:1])]),
         outages=outages,
         edges=day["alerts"],
     )
+
+
+def _day(asking: Asking, sensors: Sequence[str]) -> tuple[Document, dict[str, Document | None]]:
+    """Return the last day of the gateway and of each sensor; a gateway that knows none has none."""
+    try:
+        day: Document = asking.ask("history")
+        return day, {name: asking.ask("history", sensor=name)["history"] for name in sensors}
+    except NotAnsweredError as exc:
+        if exc.is_unreachable:
+            raise
+        return {"outages": [], "alerts": []}, {}
 
 
 def _sensor(now: Document, history: Document | None) -> SensorFacts:
@@ -150,6 +181,10 @@ def _with_spool(facts: Facts, config_file: Path) -> Facts:
 
 def _with_checks(facts: Facts, config_file: Path) -> Facts:
     said = ownverbs.document(["doctor"], str(config_file), time_s=DOCTOR_S)
-    if isinstance(said, str) or not isinstance(said.get("checks"), list):
-        return facts
-    return replace(facts, checks=said["checks"])
+    return facts if isinstance(said, str) else with_checks(facts, said)
+
+
+def with_checks(facts: Facts, doctor: Document) -> Facts:
+    """Return the facts with what `yukimi doctor --json` said."""
+    checks = doctor.get("checks")
+    return replace(facts, checks=checks) if isinstance(checks, list) else facts

@@ -9,6 +9,9 @@ from config.text import Text
 QUANTITIES: Mapping[str, Text] = {
     "air_temperature_c": Text("Air temperature", "気温"),
     "current_a": Text("Supply current", "電源電流"),
+    "black_ice_risk": Text("Risk of black ice (0 to 2)", "ブラックアイスの危険度（0～2）"),
+    "condition": Text("Condition", "路面状態"),
+    "condition_code": Text("Device's own code", "機器固有のコード"),
     "cpu_temperature_c": Text("CPU temperature", "CPU温度"),
     "depth_cm": Text("Snow depth", "積雪深"),
     "dew_point_c": Text("Dew point", "露点温度"),
@@ -16,6 +19,7 @@ QUANTITIES: Mapping[str, Text] = {
     "distance_cm": Text("Distance to the surface", "表面までの距離"),
     "freezing_temperature_c": Text("Freezing temperature", "凍結温度"),
     "friction": Text("Friction", "摩擦係数"),
+    "ground": Text("Ground", "地面"),
     "hdop": Text("Dilution of precision", "測位の精度低下率"),
     "humidity_percent": Text("Humidity", "湿度"),
     "ice_mm": Text("Ice on the road", "路面の氷厚"),
@@ -64,6 +68,12 @@ STATES: Mapping[str, Text] = {
     "ignored": Text("left alone after failures", "停止中（異常のため）"),
 }
 
+GROUND: Mapping[str, Text] = {
+    "snow": Text("snow", "積雪あり"),
+    "no_snow": Text("no snow", "積雪なし"),
+    "unknown": Text("unknown", "不明"),
+}
+
 SEVERITIES: Mapping[str, Text] = {
     "info": Text("information", "情報"),
     "warning": Text("warning", "警告"),
@@ -77,9 +87,9 @@ EDGES: Mapping[str, Text] = {
 }
 
 DIRECTIONS: Mapping[str, Text] = {
-    "towards": Text("towards", "進入方向"),
-    "away": Text("away", "退出方向"),
-    "total": Text("both ways", "合計"),
+    "towards": Text("towards", "順方向"),
+    "away": Text("away", "逆方向"),
+    "total": Text("total", "合計"),
 }
 
 CHECKS: Mapping[str, Text] = {

@@ -11,16 +11,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from html import escape
 
 from config.text import Language, Text
+
+from .html import html
 
 Span = tuple[float, float]  # from, to; UTC in seconds
 
 WIDTH, HEIGHT = 360, 132
 LEFT, RIGHT, TOP, BOTTOM = 40, 6, 8, 20
 STRIP_HEIGHT = 44
-HOUR_S = 3600
+HOUR_S, QUARTER_S = 3600, 900
 GAPS_TOLD = 6
 
 TITLE = Text("{name} in 24 hours", "{name}（24時間）")
@@ -35,7 +36,7 @@ COUNTS = Text(
 NO_VALUES = Text("No value in these 24 hours.", "この24時間の値はありません。")
 NO_GAPS = Text("No gaps.", "欠測なし。")
 GAPS = Text(
-    "{count} gaps, {hours} hours in all: {spans}.", "欠測{count}回、合計{hours}時間: {spans}。"
+    "Gaps: {count}, {hours} hours in all: {spans}.", "欠測{count}回、合計{hours}時間: {spans}。"
 )
 MORE = Text("and {count} more", "ほか{count}回")
 
@@ -73,20 +74,28 @@ class Bar:
     down: int | None = None
 
 
-def line_plot(
-    plot_id: str, name: str, unit: str, slots: Sequence[float | None], slot_s: float, day: Day
-) -> str:
-    """Draw means of slots that end with the day; None: nothing was measured."""
-    start_s = day.end_s - len(slots) * slot_s
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Means of slots that follow each other; None: nothing was measured."""
+
+    start_s: float  # UTC
+    slot_s: float
+    values: Sequence[float | None]
+
+
+def line_plot(plot_id: str, name: str, unit: str, means: Means, day: Day) -> str:
+    """Draw means as a line."""
+    start_s, slot_s, slots = means.start_s, means.slot_s, means.values
     points = [
-        (start_s + (at + 0.5) * slot_s, value)
+        (min(day.end_s, start_s + (at + 0.5) * slot_s), value)
         for at, value in enumerate(slots)
         if value is not None and start_s + (at + 1) * slot_s > day.start_s
     ]
     missing = [
         (max(day.start_s, start_s + at * slot_s), start_s + (at + 1) * slot_s)
         for at, value in enumerate(slots)
-        if value is None and start_s + (at + 1) * slot_s > day.start_s
+        # The slot that is not over yet is no gap.
+        if value is None and day.start_s < start_s + (at + 1) * slot_s <= day.end_s
     ]
     gaps = _joined([(day.start_s, start_s), *missing] if start_s > day.start_s else missing)
     told = [day.say(TITLE, name=name), _told(points, unit, day), _gaps_told(gaps, day)]
@@ -166,9 +175,10 @@ def strip(plot_id: str, told: Sequence[str], spans: Sequence[Span], known: Span,
 
 def ticks_of(low: float, high: float) -> list[float]:
     """Return round numbers, three to six, that enclose low..high."""
-    if high - low < 1e-9 * max(1.0, abs(low)):
+    if high - low < 1e-6 * max(1.0, abs(low)):
         margin = max(0.5, abs(low) * 0.05)
-        low, high = low - margin, high + margin
+        # What is never below zero is not drawn as if it could be.
+        low, high = (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
     rough = (high - low) / 3
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
@@ -191,8 +201,8 @@ def _svg(plot_id: str, told: Sequence[str], inside: str, height: int = HEIGHT) -
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img"'
         f' aria-labelledby="{plot_id}-t" aria-describedby="{plot_id}-d">'
-        f'<title id="{plot_id}-t">{escape(title)}</title>'
-        f'<desc id="{plot_id}-d">{escape(" ".join(rest))}</desc>{inside}</svg>'
+        f'<title id="{plot_id}-t">{html(title)}</title>'
+        f'<desc id="{plot_id}-d">{html(" ".join(rest))}</desc>{inside}</svg>'
     )
 
 
@@ -202,20 +212,20 @@ def _frame(gaps: Sequence[Span], marks: Sequence[tuple[float, str]], day: Day) -
     parts = [_rect("gap", gap, TOP, height, day) for gap in gaps]
     for y, label in marks:
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="y" x="{LEFT - 5}" y="{y + 3.5:.1f}">{escape(label)}</text>')
+        parts.append(f'<text class="y" x="{LEFT - 5}" y="{y + 3.5:.1f}">{html(label)}</text>')
     return "".join(parts) + _hours(day, HEIGHT - BOTTOM)
 
 
 def _hours(day: Day, base: float) -> str:
     parts = [f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>']
-    at_s = math.ceil(day.start_s / HOUR_S) * HOUR_S
+    at_s = math.ceil(day.start_s / QUARTER_S) * QUARTER_S  # not all zones begin hours together
     while at_s <= day.end_s:
         local = datetime.fromtimestamp(at_s, tz=UTC).astimezone(day.zone)
         if local.minute == 0 and local.hour % 6 == 0:
             x = day.x(at_s)
             parts.append(f'<path class="axis" d="M{x:.1f} {base}v4"/>')
             parts.append(f'<text class="x" x="{x:.1f}" y="{base + 15}">{local:%H}:00</text>')
-        at_s += HOUR_S
+        at_s += QUARTER_S
     return "".join(parts)
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from config.text import Text
 
 from ..record import utc_ns
+from ..rules import CONDITION_NAMES
 from . import names, words
 from .facts import Document, SensorFacts
 from .html import Html, joined, tag
-from .plots import Bar, Day, bar_plot, line_plot, with_unit
+from .plots import Bar, Day, Means, bar_plot, line_plot, with_unit
 
 At = Callable[[object], str]
 Pairs = Callable[[Sequence[tuple[Text, object]]], Html]
@@ -53,28 +54,34 @@ def sensor_section(
     separator = "、" if day.language == "ja" else ", "
     return joined(
         tag("h3", name, " ", badge),
+        tag("p", _what(sensor, day), class_="soft"),
         tag("div", *drawn, class_="plots") if drawn else "",
         tag("p", day.say(words.NO_ROOM, names=separator.join(left_out)), class_="soft")
         if left_out
         else "",
-        tag("p", _about_people(sensor, day), class_="soft") if sensor.counts_people else "",
+        tag("p", _about_people(sensor, day), class_="soft")
+        if sensor.counts_people and sensor.now
+        else "",
         tag("p", day.say(words.NOT_YET), class_="soft") if sensor.now and not plots else "",
         pairs(_pairs(sensor, day, at)),
     )
 
 
+def _what(sensor: SensorFacts, day: Day) -> str:
+    """Say what it is and where."""
+    kind = names.KINDS.get(sensor.kind, Text(sensor.kind, sensor.kind))
+    said = [day.say(kind), sensor.driver, sensor.bus]
+    if sensor.window_s is not None:
+        said.append(day.say(words.EVERY, seconds=sensor.window_s))
+    return " · ".join(said)
+
+
 def _pairs(sensor: SensorFacts, day: Day, at: At) -> list[tuple[Text, object]]:
     now = sensor.now or {}
     record, error = now.get("record"), now.get("error")
-    kind = names.KINDS.get(sensor.kind, Text(sensor.kind, sensor.kind))
-    found: list[tuple[Text, object]] = [
-        (words.DRIVER, f"{sensor.driver} ({day.say(kind)})"),
-        (words.BUS, sensor.bus),
-    ]
-    if sensor.window_s is not None:
-        found.append((words.WINDOW, day.say(words.EVERY, seconds=sensor.window_s)))
+    found: list[tuple[Text, object]] = []
     if record:
-        found.append((words.LAST, f"{at(record.get('end'))}  {_values(record, day)}"))
+        found.append((words.LAST, f"{at(record.get('end'))}  {_values(sensor, record, day)}"))
         flag = str((record.get("quality") or {}).get("flag"))
         reasons = (record.get("quality") or {}).get("reasons") or ()
         said = day.say(words.QUALITIES.get(flag, Text(flag, flag)))
@@ -85,7 +92,14 @@ def _pairs(sensor: SensorFacts, day: Day, at: At) -> list[tuple[Text, object]]:
     return found
 
 
-def _values(record: Document, day: Day) -> str:
+def _class(name: str, value: str, day: Day) -> str:
+    if name == "condition" and value in CONDITION_NAMES:
+        return CONDITION_NAMES[value][day.language]
+    found = names.GROUND.get(value) if name == "ground" else None
+    return day.say(found) if found is not None else value.replace("_", " ")
+
+
+def _values(sensor: SensorFacts, record: Document, day: Day) -> str:
     """Return a record's values on a line."""
     said = []
     for name, value in (record.get("values") or {}).items():
@@ -97,21 +111,24 @@ def _values(record: Document, day: Day) -> str:
             continue
         unit = names.unit(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        shown = with_unit(float(value), unit) if is_number else str(value)
-        label = names.DIRECTIONS.get(name) or names.quantity(name)
+        shown = with_unit(float(value), unit) if is_number else _class(name, str(value), day)
+        label = (
+            _way(sensor, name, day) if name in names.DIRECTIONS else day.say(names.quantity(name))
+        )
         if name not in ("epsilon", "noise_sd", "ci95"):
-            said.append(f"{day.say(label)} {shown}")
+            said.append(f"{label} {shown}")
     return ("、" if day.language == "ja" else ", ").join(said[:12])
 
 
 def _lines(sensor: SensorFacts, plot_id: str, day: Day) -> list[tuple[str, Html]]:
     history = sensor.history or {}
     found = []
-    for index, (name, means) in enumerate((history.get("means") or {}).items()):
+    for index, (name, values) in enumerate((history.get("means") or {}).items()):
+        means = Means(utc_ns(history["start"]) / 1e9, history["slot_s"], values)
         unit, title = names.unit(name), day.say(names.quantity(name))
-        drawn = Html(line_plot(f"{plot_id}-{index}", title, unit, means, history["slot_s"], day))
+        drawn = Html(line_plot(f"{plot_id}-{index}", title, unit, means, day))
         caption = tag("figcaption", tag("b", title), f" {unit}" if unit else "")
-        found.append((title, tag("figure", drawn, caption)))
+        found.append((title, tag("figure", caption, drawn)))
     return found
 
 
@@ -136,7 +153,7 @@ def _people(sensor: SensorFacts, plot_id: str, day: Day) -> list[tuple[str, Html
         joined(tag("span", class_=f"key {style}"), f"{arrow} {label} ")
         for style, arrow, label in zip(("up", "down"), "↑↓", labels, strict=False)
     ]
-    return [(title, tag("figure", drawn, tag("figcaption", tag("b", title), " ", *keys)))]
+    return [(title, tag("figure", tag("figcaption", tag("b", title), " ", *keys), drawn))]
 
 
 def _shown(count: object) -> int | None:
@@ -157,7 +174,9 @@ def _about_people(sensor: SensorFacts, day: Day) -> str:
     """Say what the figures are, and their sum: unclamped ones add up without bias."""
     values = ((sensor.now or {}).get("record") or {}).get("values") or {}
     ci95 = values.get("ci95")
-    noise = "" if ci95 is None else day.say(words.NOISE, ci95=ci95)
+    noise = ""
+    if ci95 is not None:
+        noise = day.say(words.NOISE, ci95=ci95, epsilon=values.get("epsilon"))
     said = day.say(words.PEOPLE, noise=noise)
     windows = (sensor.history or {}).get("windows") or ()
     ways = [way for way in ("towards", "away", "total") if any(way in each for each in windows)]

@@ -25,6 +25,8 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "good": (GOOD, GOOD_BACK),
     "warn": (WARN, WARN_BACK),
     "bad": (BAD, BAD_BACK),
+    "text on warn": (INK, WARN_BACK),
+    "text on bad": (INK, BAD_BACK),
 }
 # What is seen, on what: at least 3 to 1.
 SHAPES: Mapping[str, tuple[str, str]] = {
@@ -62,27 +64,31 @@ p{{margin:.4rem 0}}
 nav{{margin:.75rem 0 0;font-size:.875rem}}
 nav a{{color:{LINE};margin-right:.9rem;display:inline-block;padding:.2rem 0}}
 .verdict{{margin:1rem 0 0;padding:.7rem .9rem;border-left:5px solid}}
-.verdict p{{margin:0}} .verdict ul{{margin:.3rem 0 0;padding-left:1.2rem}}
+.verdict p{{margin:0}}
+.verdict ul{{margin:.3rem 0 0;padding-left:1.2rem;color:{INK}}}
+.verdict li{{margin:.2rem 0}}
 .good{{color:{GOOD};background:{GOOD_BACK}}}
 .warn{{color:{WARN};background:{WARN_BACK}}}
 .bad{{color:{BAD};background:{BAD_BACK}}}
 .tag{{display:inline-block;padding:0 .5em;border-radius:.25em;font-size:.8125rem;font-weight:600;
 white-space:nowrap}}
 .plain{{color:{INK};background:{SHADE}}}
-.figures{{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:1px;
+.figures{{display:grid;grid-template-columns:1fr 1fr;gap:1px;
 margin:1rem 0 0;background:{RULE};border:1px solid {RULE}}}
 .figures div{{background:{PAPER};padding:.6rem .75rem}}
 .figures dt{{color:{SOFT};font-size:.8125rem}}
 .figures dd{{margin:0;font-size:1.125rem;font-weight:600;line-height:1.35}}
 .figures dd small{{display:block;font-size:.8125rem;font-weight:400;color:{SOFT}}}
-.pairs{{display:grid;grid-template-columns:minmax(7rem,12rem) 1fr;margin:.5rem 0}}
+.pairs{{display:grid;grid-template-columns:minmax(6.5rem,1fr) minmax(0,2.6fr);margin:.5rem 0}}
 .pairs dt,.pairs dd{{margin:0;padding:.25rem .75rem .25rem 0;border-bottom:1px solid {RULE}}}
 .pairs dt{{color:{SOFT}}}
 .plots{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));
 gap:.5rem 1.5rem}}
 figure{{margin:.5rem 0}}
 figcaption b{{color:{INK};font-weight:600}}
+figcaption{{margin-bottom:.15rem}}
 svg{{display:block;width:100%;height:auto}}
+.strip{{max-width:26rem}}
 svg text{{font:10px {FONTS};fill:{SOFT}}}
 svg .y{{text-anchor:end}} svg .x{{text-anchor:middle}}
 svg .line{{fill:none;stroke:{LINE};stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}}
@@ -100,20 +106,24 @@ caption{{text-align:left}}
 th,td{{text-align:left;vertical-align:top;padding:.3rem .75rem .3rem 0;
 border-bottom:1px solid {RULE}}}
 th{{font-size:.8125rem;color:{SOFT};font-weight:600}}
-td.number,th.number{{text-align:right}}
+td:first-child{{white-space:nowrap}} .when{{white-space:nowrap}}
 .checks{{list-style:none;margin:.5rem 0;padding:0}}
 .checks li{{padding:.45rem 0;border-bottom:1px solid {RULE}}}
 .checks code{{color:{SOFT}}}
 pre,code{{font:.8125rem/1.5 {MONO}}}
 pre{{background:{SHADE};padding:.75rem;white-space:pre-wrap;margin:.5rem 0}}
-footer{{margin-top:2.5rem;border-top:1px solid {RULE};padding-top:.5rem}}
+footer{{break-inside:avoid;margin-top:2rem;border-top:1px solid {RULE};padding-top:.5rem}}
+@media (min-width:40rem),print{{.figures{{grid-template-columns:1fr 1fr 1fr}}
+.two{{grid-template-columns:minmax(6.5rem,1fr) 2fr minmax(6.5rem,1fr) 2fr}}}}
 @page{{size:A4;margin:14mm 14mm 16mm}}
 @media print{{
-body{{max-width:none;padding:0;font-size:9.5pt;line-height:1.4}}
+html{{font-size:9.5pt}}
+body{{max-width:none;padding:0;font-size:1rem;line-height:1.4}}
 nav{{display:none}}
-h2,h3{{break-after:avoid}}
+h2,h3,h2+p,h3+p{{break-after:avoid}}
+footer{{margin-top:1rem;break-before:avoid}}
 h2{{margin-top:1.4rem}}
-figure,.verdict,.figures,li,tr,.pairs dt,.pairs dd{{break-inside:avoid}}
+figure,.verdict,.figures,li,tr,.pairs{{break-inside:avoid}}
 .plots{{grid-template-columns:1fr 1fr}}
 .tag,.good,.warn,.bad,.key,.figures{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 pre{{font-size:7.5pt}}

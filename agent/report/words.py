@@ -28,6 +28,9 @@ IN_MEMORY = Text(
 )
 SPOOL_TROUBLE = Text("Unsent records: {why}", "未送信の記録: {why}")
 CHECK_FAILED = Text("{title}: {evidence}", "{title}: {evidence}")
+CHECKS_MORE = Text(
+    "{count} more checks failed; see below.", "ほか{count}項目の点検で異常（下記）。"
+)
 MORE = Text("and {count} more", "ほか{count}件")
 
 UPLINK = Text("Delivery", "送信")
@@ -54,8 +57,15 @@ NOT_ANSWERING = Text("does not answer", "応答なし")
 
 ALERTS_NOW = Text("Raised now", "発生中の警報")
 ALERTS_DAY = Text("What came and went in 24 hours", "24時間の警報の推移")
+LEVEL = Text("level", "区分")
 WHEN, WHERE, WHAT = Text("time", "時刻"), Text("where", "場所"), Text("what", "内容")
 NO_ALERTS = Text("No alert is raised.", "発生中の警報はありません。")
+ALERTS_UNKNOWN = Text(
+    "Not known: the gateway does not answer.", "ゲートウェイの応答がないため不明です。"
+)
+ALERTS_LEFT = Text(
+    "{count} were raised when it last ran.", "最後の稼働時に発生していた警報: {count}件。"
+)
 NO_EDGES = Text("None came or went in 24 hours.", "24時間に発生・解消した警報はありません。")
 THE_GATEWAY = Text("the gateway", "装置")
 
@@ -73,18 +83,20 @@ NO_ROOM = Text(
     "ファイルの大きさを抑えるため図を省略: {names}。",
 )
 PEOPLE = Text(
-    "Published figures, with noise: a single person cannot be told from them."
-    " {noise}Windows below zero are shown as zero.",
-    "公表値です。ノイズを加えてあり、個人は特定できません。{noise}負の値は0と表示します。",
+    "Published figures. {noise}Windows below zero are drawn as zero.",
+    "公表値です。{noise}負の値は0として描いています。",
 )
-NOISE = Text("95 % of them are within {ci95} of the truth. ", "95%は真値±{ci95}以内です。")
+NOISE = Text(
+    "Noise was added before anything was stored (epsilon {epsilon} a crossing); 95 % of them are"
+    " within {ci95} of the count. ",
+    "保存前にノイズを加えてあり（通過1回あたりε={epsilon}）、95%は計数値±{ci95}以内です。",
+)
 COUNTED = Text("People counted", "通行者数")
 DAY_SUM = Text(
     "In all published windows of the 24 hours: {sums}.", "24時間の公表値の合計: {sums}。"
 )
-STATE, LAST = Text("State", "状態"), Text("Last record", "最新の記録")
-DRIVER, BUS = Text("Driver", "ドライバー"), Text("Connection", "接続先")
-WINDOW, EVERY = Text("A record every", "記録間隔"), Text("{seconds} s", "{seconds}秒")
+LAST = Text("Last record", "最新の記録")
+EVERY = Text("a record each {seconds} s", "{seconds}秒ごとに記録")
 TROUBLE = Text("Trouble", "異常")
 QUALITY = Text("Quality", "品質")
 QUALITIES = {
@@ -100,7 +112,7 @@ CONNECTION = Text("Connection in 24 hours", "24時間の接続状況")
 STRIP_KEY = Text("connected", "接続")
 STRIP_BAD = Text("no connection", "途絶")
 STRIP_UNKNOWN = Text("not known", "不明")
-STRIP_TOLD = Text("{count} outages, {hours} hours in all.", "途絶{count}回、合計{hours}時間。")
+STRIP_TOLD = Text("Outages: {count}, {hours} hours in all.", "途絶{count}回、合計{hours}時間。")
 STRIP_NONE = Text("No outage.", "途絶なし。")
 KNOWN_SINCE = Text("Known since {at}.", "{at}以降を表示。")
 STILL = Text("still", "継続中")
@@ -118,6 +130,7 @@ CHECKED = Text(
     "{good} good, {warn} to be looked at, {bad} failed, {skip} not checked",
     "良好{good}件、要確認{warn}件、異常{bad}件、未検査{skip}件",
 )
+PASSED, SKIPPED = Text("Good", "良好"), Text("Not checked", "未検査")
 THEN = Text("To do: {next}", "対処: {next}")
 
 IDENTITY = Text("Identity and configuration", "装置と設定")
@@ -125,7 +138,7 @@ GATEWAY, LABEL = Text("Gateway", "装置ID"), Text("Name", "名称")
 LOCATION, OWNER = Text("Location", "位置"), Text("Owner", "管理者")
 LICENCE, POLICY = (
     Text("Licence of the data", "データの利用条件"),
-    Text("Privacy policy", "個人情報方針"),
+    Text("Privacy policy", "公表方針（ハッシュ値）"),
 )
 RUN, CONFIG_ID = Text("Run", "稼働ID"), Text("Configuration", "設定")
 PROBLEMS = Text("What is wrong with the configuration", "設定の問題点")

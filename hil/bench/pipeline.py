@@ -43,7 +43,7 @@ from agent.alerts import AlertBook
 from agent.app import directions_of, kind_of
 from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import Clock, Look
-from agent.collector import Collected
+from agent.collector import HAND_ON_S, Collected
 from agent.phenomena.choice import phenomenon_of
 from agent.phenomena.weather import Surroundings
 from agent.pipeline import Pipeline
@@ -102,17 +102,18 @@ class Source:
 
 
 def source(sensor_id: str, for_s: float, *, seed: int) -> Source:
-    """Let a driver read its emulated device for a while, and keep what each poll brings."""
+    """Let a driver read its emulated device for a while, and keep what the collector hands on."""
     name, options = SITE[sensor_id]
     rig = Rig(name, seed=seed, **options)
     rig.run(WARM_UP_S)
     polls = []
     until_s = rig.now.s + for_s
+    every_s = HAND_ON_S if rig.driver.spec.kind == "people" else 0.0
     while rig.now.s < until_s:
-        brought = rig.run(rig.driver.interval_s)
+        brought = rig.run(max(every_s, rig.driver.interval_s))
         rig.heard.clear()
-        if brought:
-            came_ns = max(observation.at_boot_ns for observation in brought)
+        if brought or every_s:
+            came_ns = max((each.at_boot_ns for each in brought), default=rig.now.ns())
             polls.append((came_ns, Collected(sensor_id, brought)))
     return Source(rig.driver, polls)
 

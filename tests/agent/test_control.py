@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import math
 import os
 import random
+import resource
 import socket
 import stat
 import threading
@@ -74,8 +76,14 @@ class Desk:
         answers.add("large", lambda arguments: {"text": "x" * arguments["bytes"]})
         answers.add("bug", self._bug)
         answers.add("ticks", lambda arguments: self._ticks(life, arguments))
+        answers.add("endless", lambda _: Slices(self._steps()))
         answers.add("slices", lambda _: Slices({"part": n} if n % 2 else None for n in range(6)))
         return answers
+
+    def _steps(self) -> Iterator[Document]:
+        for step in range(10**9):
+            time.sleep(0.002)  # what a slice may take
+            yield {"step": step}
 
     def _bug(self, _arguments: Arguments) -> Document:
         raise RuntimeError("secret")
@@ -95,6 +103,9 @@ class Desk:
                 sock.connect(str(self.path))
             except BlockingIOError:
                 time.sleep(0.01)
+            except OSError:
+                sock.close()
+                raise
             else:
                 return sock
 
@@ -308,6 +319,40 @@ def test_control_who_reads_is_not_dropped(desk: Desk, monkeypatch: pytest.Monkey
         assert not desk.streams[0].closed.is_set()
 
 
+def test_a_long_answer_keeps_nobody_waiting(desk: Desk) -> None:
+    with Asking(desk.path) as patient, Asking(desk.path) as other:
+        lines = patient.stream("endless", line_timeout_s=WAIT_S)
+        assert next(lines) == {"step": 0}
+        for _ in range(20):
+            assert other.ask("life") == {"life": "first"}
+        assert next(lines)["step"] > 0
+
+
+def test_without_file_descriptors_nobody_is_let_in_until_there_are_some(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(control, "LOOK_S", 0.2)
+    desk.control.serve(desk.path)
+    assert desk.works()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(WAIT_S)
+        used = {int(each.name) for each in Path("/proc/self/fd").iterdir()}
+        free = next(number for number in range(limits[0]) if number not in used)
+        said = ""
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            client.connect(str(desk.path))
+            client.sendall(request("life"))
+            while "lets nobody in" not in said:
+                time.sleep(0.01)
+                told = capsys.readouterr()
+                said += told.out + told.err
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert reply(client)["answer"] == {"life": "first"}
+
+
 def test_a_thousand_requests_of_noise_harm_nobody(desk: Desk) -> None:
     noise = random.Random(20)
     good = request("echo", n=1)
@@ -329,6 +374,19 @@ def test_owner_and_group_may_connect_and_nobody_else(desk: Desk) -> None:
     mode = desk.path.stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o660
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
+def test_where_its_group_exists_the_socket_is_that_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = next(each for each in grp.getgrall() if each.gr_gid)
+    for name, gid in ((another.gr_name, another.gr_gid), ("no-such-group", os.getegid())):
+        monkeypatch.setattr(socketfile, "GROUP", name)
+        path = tmp_path / f"{name}.sock"
+        made = socketfile.OpenSocket(path)
+        assert path.stat().st_gid == gid
+        made.close()
 
 
 def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:

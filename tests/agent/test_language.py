@@ -104,3 +104,16 @@ def test_the_examples_of_the_command_itself_are_valid_command_lines() -> None:
         assert program == "yukimi"
         if "--help" not in arguments:
             parser_for(verb).parse_args(arguments[1:])
+
+
+def test_the_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom agent.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'pydantic', 'numpy', 'structlog', 'rich', 'asyncio', 'importlib.metadata'}\n"
+        "print('loaded:', *sorted(heavy & set(sys.modules)), 'end')"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.splitlines()[-1] == "loaded: end"

@@ -355,6 +355,12 @@ def lives(channel: PeopleChannel, *, until_s: int, crossings: int = 0) -> None:
         channel.add(Crossing("total", 0), MIDNIGHT_NS + S, now_ns=MIDNIGHT_NS + S)
 
 
+def test_nothing_of_people_is_kept_for_the_next_life() -> None:
+    channel, _ = way()
+    lives(channel, until_s=100, crossings=TRUE_COUNT)
+    assert channel.state() == {}
+
+
 def opened(closed: Sequence[Record | Sealed]) -> list[Record]:
     """Release what is sealed, as the pipeline does once it is reserved."""
     return [each.release(each.claim) if isinstance(each, Sealed) else each for each in closed]

@@ -144,7 +144,7 @@ def test_secrets_of_a_configuration_are_known_by_value(tmp_path: Path) -> None:
         }
     }
     secrets = Secrets()
-    secrets.add_configuration(document, lambda name: tmp_path / name)
+    secrets.add_configuration(document, lambda name: [tmp_path / name])
     for text in ("correct-horse", "MIIEvQIBADANBgkqhkiG9w0", "h%20unter2", "h unter2"):
         with pytest.raises(LeakError):
             secrets.check("a", f"xx{text}yy".encode())
@@ -153,7 +153,7 @@ def test_secrets_of_a_configuration_are_known_by_value(tmp_path: Path) -> None:
 
 def test_a_password_written_where_its_file_belongs_is_taken_for_one(tmp_path: Path) -> None:
     secrets = Secrets()
-    secrets.add_configuration({"uplink": {"password_file": "hunter2!"}}, lambda n: tmp_path / n)
+    secrets.add_configuration({"uplink": {"password_file": "hunter2!"}}, lambda n: [tmp_path / n])
     with pytest.raises(LeakError):
         secrets.check("doctor.json", b"hunter2! cannot be read")
 
@@ -193,3 +193,11 @@ def test_what_is_too_short_to_be_looked_for_is_named() -> None:
 def test_texts_deep_in_a_document_are_scrubbed(secrets: Secrets) -> None:
     said = secrets.scrub_all({"a": [SECRET, 1, None, {"b": f"x{SECRET}"}], SECRET: True})
     assert said == {"a": [REMOVED, 1, None, {"b": f"x{REMOVED}"}], REMOVED: True}
+
+
+def test_a_secret_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broker-password").mkdir()  # root may read any file, and no folder
+    secrets = Secrets()
+    document = {"uplink": {"password_file": "broker-password"}}
+    secrets.add_configuration(document, lambda name: [tmp_path / name])
+    assert secrets.unreadable == [str(tmp_path / "broker-password")]

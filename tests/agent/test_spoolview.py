@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -467,3 +468,41 @@ def test_a_record_of_every_kind_of_loss_is_counted(tmp_path: Path) -> None:
     spool.append([Lost("snow-1", "snow", 7, "disk_failed", 0, 1), record("snow-1", 1)], CONFIG)
     assert Awake(spool).figures().lost == 7
     spool.close(clean=True)
+
+
+# Bounds
+
+
+def test_a_slice_is_small_whatever_waits(awake: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.spoolview.SLICE_BYTES", 10_000)
+    largest = 0
+    after_id = FROM_THE_FIRST
+    while entries := Awake(awake).slice(after_id).entries:
+        size_bytes = sum(len(entry.body) for entry in entries)
+        largest = max(largest, size_bytes - len(entries[-1].body))
+        after_id = entries[-1].id
+    assert 0 < largest < 10_000
+
+
+def test_memory_does_not_grow_with_the_backlog(tmp_path: Path) -> None:
+    def peak_bytes(records: int) -> int:
+        spool = opened(tmp_path / f"{records}.db", "run", pack=200)
+        for first in range(0, records, 500):
+            batch_of = [record("snow-1", minute) for minute in range(first, first + 500)]
+            spool.append(batch_of, CONFIG)
+            spool.pack()
+        spool.close(clean=True)
+        tracemalloc.start()
+        with RestingSpool(tmp_path / f"{records}.db") as source:
+            export, examination = Export(GATEWAY), Examination()
+            written = sum(map(len, walk(source, export))) + sum(map(len, export.close()))
+            for _ in walk(source, examination):
+                pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert export.records == records
+        assert written > 100 * records
+        return peak
+
+    few, many = peak_bytes(2_000), peak_bytes(10_000)
+    assert many < few + 2**20

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.option_words import worded
 from agent.plan import load_plan
 from config.load import ConfigError
 
@@ -45,6 +46,44 @@ MISTAKES = [
     ("[spool]\nmax_bytes = 'many'", 'must be a number of bytes or a text such as "512MiB"'),
     ("x = ", "is not valid TOML"),
 ]
+
+
+# Options that each of our drivers refuses, or misses, in a sentence of its own.
+OPTIONS = [
+    ("beam-pair", "gpio", "pin_a = 4, pin_b = 4"),
+    ("benewake-tf-pair", "/dev/ttyS1", ""),
+    ("omron-d6t", "/dev/i2c-1", "model = '8x1', rotate = 90"),
+    ("hlk-ld2450", "/dev/ttyS1", "x_min_mm = 10, x_max_mm = -10"),
+    ("lufft-umb", "/dev/ttyS1", "model = 'generic'"),
+    ("lufft-umb", "/dev/ttyS1", "model = 'shm31', kind = 'road'"),
+    ("vaisala-md30", "/dev/ttyS1", "unit = 5, own_id = 5"),
+    ("modbus-rtu", "/dev/ttyS1", ""),
+    ("modbus-rtu", "/dev/ttyS1", "registers = [{ register = 1, quantity = 'x', unit = 'cm' }]"),
+    ("pulse-counter", "gpio", ""),
+    ("pulse-counter", "gpio", "pin_towards = 4, pin_away = 4"),
+    ("campbell-sr50a", "/dev/ttyS1", ""),
+    ("campbell-sr50a", "/dev/ttyS1", "fields = ['distance', 'distance']"),
+    ("campbell-sr50a", "/dev/ttyS1", "corrects_itself = true"),
+    ("maxbotix-hrxl", "/dev/ttyS1", ""),
+]
+
+
+@pytest.mark.parametrize(("driver", "bus", "options"), OPTIONS)
+def test_what_our_drivers_say_of_their_options_is_japanese_too(
+    driver: str, bus: str, options: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    sensor = f"[[sensors]]\nid = 'a'\ndriver = '{driver}'\nbus = '{bus}'\n"
+    file.write_text(f"{BROKER}{sensor}options = {{ {options} }}", encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        load_plan(file)
+    for problem in refused.value.problems:
+        assert JAPANESE.search(problem.text.ja), problem.text
+        assert not JAPANESE.search(problem.text)
+
+
+def test_the_sentence_of_a_driver_of_others_stays_as_it_is() -> None:
+    assert worded("gain: turn it down").ja == "gain: turn it down"
 
 
 @pytest.mark.parametrize(("toml", "english"), MISTAKES)
