@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from config.text import Text
 
+from . import told
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
 from .site import Site, within
 
@@ -186,6 +187,10 @@ def confirmed(site: Site, _: None) -> Finding:
     if look.synchronised:
         bound = "" if look.error_s is None else f", {look.error_s:.3f} s"
         return passed(f"synchronised{bound}", f"同期済み{bound}")
+    heard = told.part(site, "clock")
+    if heard.get("state") == "synced" and heard.get("source") in ("gnss", "rtc"):
+        source, error_s = str(heard["source"]), heard.get("error_s")
+        return passed(f"by {source}, {error_s} s", f"{source} による、{error_s} 秒")
     apart_s = within(2 * NTP_S + 1, lambda: _ask_servers(site))
     if apart_s is not None and abs(apart_s) > WRONG_S:
         return failed(

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from config.text import Text, text_of
+from config.text import Text
 
 from . import told
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
@@ -109,10 +109,13 @@ def valid(site: Site, _: None) -> Finding:
     forbidden = next((each for each in problems if PERMISSION in str(each)), None)
     if forbidden is not None and os.geteuid() != 0:
         return failed(
-            Text(f"not readable for you: {forbidden}", f"読み取り権限がありません: {forbidden}"),
+            Text(
+                f"not readable for you: {forbidden}",
+                f"読み取り権限がありません: {forbidden.text.ja}",
+            ),
             Text("run the doctor with sudo", "sudo を付けて実行してください"),
         )
-    first = text_of(problems[0])
+    first = problems[0].text
     more = len(problems) - 1
     if site.daemon is not None or site.last_good is not None:
         runs = Text("; the last good one runs", "。直前の正しい設定で運転")

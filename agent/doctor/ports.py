@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from config.text import Text
+from config.text import Text, text_of
 
 from . import told
 from .exam import examine
@@ -209,7 +209,7 @@ def works(site: Site, bus: PlannedBus) -> Finding:
                 "is lgpio installed, and the user in group gpio? `yukimi scan` shows the pins",
                 "lgpioの導入とグループgpioを確認してください。`yukimi scan` でピンを確認できます",
             )
-        return failed(Text(str(exam.error), str(exam.error)), then)
+        return failed(text_of(exam.error), then)
     return passed("it can be used", "使用できます")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from config.text import Text
+from config.text import Text, text_of
 
 from . import told
 from .exam import Exam, exam_of
@@ -72,7 +72,9 @@ def answers(site: Site, sensor: PlannedSensor) -> Finding:
     where = _elsewhere(exam)
     if exam.is_dead and where is None and exam.at_its_address is None and not _breaks(exam):
         why = _because(sensor, exam)
-        return failed(Text(f"nothing is heard of it{why}", f"まったく応答がありません{why}"), then)
+        return failed(
+            Text(f"nothing is heard of it{why}", f"まったく応答がありません{why.ja}"), then
+        )
     if where is not None:
         return passed(f"it answers {where}", f"応答あり: {where.ja}")
     name = f", {exam.identity}" if exam.identity else ""
@@ -110,13 +112,15 @@ def _elsewhere(exam: Exam) -> Text | None:
     return None
 
 
-def _because(sensor: PlannedSensor, exam: Exam) -> str:
+def _because(sensor: PlannedSensor, exam: Exam) -> Text:
     """Say what went wrong; of a people sensor's frames nothing, they show persons."""
+    from agent.logs import words_of
     from drivers.base import FrameError
 
     if exam.error is None or (sensor.counts_people and isinstance(exam.error, FrameError)):
-        return ""
-    return f": {exam.error}"
+        return Text("", "")
+    said = words_of(exam.error, of_people=sensor.counts_people)
+    return Text(f": {said}", f": {said.ja}")
 
 
 def _breaks(exam: Exam) -> bool:
@@ -176,16 +180,14 @@ def identity(site: Site, sensor: PlannedSensor) -> Finding:
         return failed(
             Text(
                 f"0x{place.address:02x} is {place.says}",
-                f"0x{place.address:02x} はカーネルが使用中です: {place.says}",
+                f"0x{place.address:02x} はカーネルが使用中です: {text_of(place.says).ja}",
             ),
             clash,
         )
     if exam.is_another:
+        what = _because(sensor, exam)
         return failed(
-            Text(
-                f"another device answers: {exam.error}", f"別の機器が応答しています: {exam.error}"
-            ),
-            clash,
+            Text(f"another device answers{what}", f"別の機器が応答しています{what.ja}"), clash
         )
     models = set() if place is None else {each.driver for each in place.found}
     can_tell = hasattr(sensor.driver, "recognise")
@@ -319,7 +321,7 @@ def sense(site: Site, sensor: PlannedSensor) -> Finding:
     why = _because(sensor, exam)
     if exam.error is not None and not exam.is_alive:
         return failed(
-            Text(f"no valid answer{why}", f"正しい応答がありません{why}"),
+            Text(f"no valid answer{why}", f"正しい応答がありません{why.ja}"),
             Text(
                 "`yukimi read` shows the raw bytes; check cable, ground and address",
                 "`yukimi read` で生データを確認し、ケーブル・GND・アドレスを点検してください",

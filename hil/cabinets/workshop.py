@@ -28,8 +28,6 @@ from agent.doctor.order import CHECKS
 from agent.doctor.run import Result, run
 from agent.doctor.site import Budget, Site
 from agent.scan import Machine
-from drivers.base import LineSettings
-from drivers.buses import LinuxSerial
 from hil.broker import Mosquitto, Tls
 from hil.buses import Pty, SimulatedI2c
 from hil.city.subscriber import City
@@ -93,7 +91,7 @@ class Workshop:
         self.look = Look(kernel.boot_ns(), time.time_ns(), True, 0.01)
         self.site_changes: dict[str, Any] = {}
         self.document = self._document()
-        self.stream_files()
+        self.board_files()
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +109,7 @@ class Workshop:
         file.write_text(text, encoding="utf-8")
         return file
 
-    def stream_files(self) -> None:
+    def board_files(self) -> None:
         """Write the files of a Raspberry Pi 4 that is well."""
         self.file("/sys/firmware/devicetree/base/model", "Raspberry Pi 4 Model B Rev 1.4\0")
         self.file("/sys/devices/platform/soc/soc:firmware/get_throttled", "0\n")
@@ -233,7 +231,7 @@ class Workshop:
 
     def site(self) -> Site:
         """Return what the doctor sees."""
-        machine = Machine(open_i2c=lambda _path: self.wire, open_serial=self._open_serial)
+        machine = Machine(open_i2c=lambda _path: self.wire)
         known: dict[str, Any] = {
             "roots": self.roots,
             "budget": BUDGET,
@@ -251,9 +249,6 @@ class Workshop:
         if self.has_configuration and not self.config_file.exists():
             self.configure()
         return run(CHECKS, self.site())
-
-    def _open_serial(self, path: str, line: LineSettings) -> LinuxSerial:
-        return LinuxSerial(path, line)
 
     def _run_program(self, command: Sequence[str]) -> str | None:
         told = " ".join(command[1:])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent import lastgood
 from agent.doctor.order import CHECKS
 from tests.e2e.conftest import PROJECT, Site
 
@@ -79,6 +80,14 @@ def test_an_invalid_configuration_is_the_finding_not_the_end(tmp_path: Path) -> 
     assert found["blinks"] == 6
     assert status(found, "YK-CLK-02") == {"PASS"}  # what does not hang on it is checked
     assert status(found, "YK-SEN-01") == {"SKIP"}
+
+
+def test_what_its_parts_would_log_is_not_in_its_answer(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    spool = tmp_path / "spool.db"
+    config.write_text(f'[uplink]\nbrokers = 7\n[spool]\npath = "{spool}"\n')
+    lastgood.file_for(config, spool).write_text("damaged")  # which is logged by who finds it
+    assert document(doctor("--config", str(config), "--json"))["first"] == "YK-CFG-02"
 
 
 def test_without_any_network_the_way_out_is_named(site: Site) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agent import kernel
+from agent.clock import Look
 from agent.doctor.findings import Finding
 from agent.doctor.order import BY_ID, CHECKS
 from agent.doctor.run import Result, run
@@ -53,6 +56,12 @@ class Board:
         self.config_file.chmod(0o640)
         self.says: dict[str, Any] | None = None  # the running gateway
         self.programs: dict[str, str] = {}
+        self.look_at_the_clock(synchronised=True)
+
+    def look_at_the_clock(self, *, synchronised: bool) -> None:
+        """Let the kernel vouch for its clock, or not."""
+        error_s = 0.01 if synchronised else None
+        self.clock = Look(kernel.boot_ns(), time.time_ns(), synchronised, error_s)
 
     def file(self, path: str, text: str = "") -> Path:
         """Write a file of the board."""
@@ -86,9 +95,11 @@ class Board:
             told = " ".join(command[1:])
             return next((t for start, t in self.programs.items() if told.startswith(start)), None)
 
+        clock = self.clock
         return Site(
             self.config_file,
             roots=self.roots,
+            look=lambda: clock,
             run_program=programs,
             ask_daemon=None if says is None else lambda: says,
         )

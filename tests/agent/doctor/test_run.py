@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import blink
 from agent.doctor.findings import (
     Blink,
     Check,
@@ -198,3 +199,8 @@ def test_a_finding_is_one_line_whatever_a_library_says() -> None:
     found = warned(Text("*** in main ***\nPage 7", "a\nb"), IT)
     assert found.evidence == "*** in main *** Page 7"
     assert found.evidence.ja == "a b"
+
+
+def test_a_lamp_and_the_doctor_count_alike() -> None:
+    assert (Blink.SENSOR, Blink.NETWORK) == (blink.SENSOR, blink.NETWORK)
+    assert (Blink.CLOCK, Blink.DISK) == (blink.CLOCK, blink.DISK)

@@ -144,6 +144,14 @@ def test_what_a_gateway_of_another_version_says_is_no_reason_to_fall_over(board:
         assert board.look(name, subject).status in ("PASS", "SKIP", "WARN"), name
 
 
+def test_a_time_that_a_receiver_told_the_gateway_needs_no_network(board: Board) -> None:
+    board.file("/etc/systemd/timesyncd.conf", "[Time]\nNTP=127.0.0.1#1\n")  # nobody there
+    board.look_at_the_clock(synchronised=False)
+    assert board.look("YK-CLK-03").status == "WARN"
+    board.gateway_says({}, clock={"state": "synced", "source": "gnss", "error_s": 1.0})
+    assert board.look("YK-CLK-03").status == "PASS"
+
+
 def test_records_that_live_in_memory_only_are_told(board: Board) -> None:
     board.gateway_says({}, spool={"volatile": True})
     assert board.look("YK-SPL-01").status == "FAIL"
