@@ -34,12 +34,17 @@ def explained(check: Check, language: Language) -> str:
     return "\n".join(lines)
 
 
+def blinks(blink: Blink, language: Language) -> str:
+    """Return what a number of blinks is about."""
+    return _BLINKS[blink].of(language)
+
+
 def document() -> str:
     """Return docs/doctor.md."""
     lines = [_HEAD, "| id | | 点検 | blinks |", "|---|---|---|---|"]
     for check in CHECKS:
         anchor = f"[{check.id}](#{check.id.lower()})"
-        blink = f"{check.blink.value} ({_BLINKS[check.blink]})"
+        blink = f"{check.blink.value} ({blinks(check.blink, 'en')})"
         lines.append(f"| {anchor} | {check.title} | {check.title.ja} | {blink} |")
     for check in CHECKS:
         lines += ["", f"## {check.id}"]
