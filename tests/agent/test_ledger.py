@@ -230,6 +230,59 @@ def test_lines_that_make_no_sense_never_stop_the_next_release(kept: Ledger) -> N
     assert kept.audit().line == 7
 
 
+# One byte of a line, as a worn card may give it back; each is one bit away.
+FLIPS = (
+    ("reserve", '"sensor"', '"sefsor"'),
+    ("reserve", '"stream"', '"qtream"'),
+    ("reserve", '"start_boot_ns":', '"start_boot_ns"z'),
+    ("release", '"seq"', '"sep"'),
+    ("release", '"run"', '"rwn"'),
+    ("policy", '"terms"', '"tersm"'),
+)
+
+
+@pytest.mark.parametrize(("kind", "was", "becomes"), FLIPS)
+def test_a_flipped_bit_never_stops_what_reads_the_ledger(
+    kept: Ledger, kind: str, was: str, becomes: str
+) -> None:
+    (waits,) = kept.book.reserve([claim("door-2", 0)])
+    kept.burn(waits)
+    day(kept, 0, ("door-1",))
+    kept.db.execute(
+        "UPDATE ledger SET body = replace(body, ?, ?)"
+        " WHERE n = (SELECT min(n) FROM ledger WHERE line = ?)",
+        (was, becomes, kind),
+    )
+    for number in range(1, 4):
+        day(kept, 96 * number, ("door-1",))
+    kept.book.adopt([])
+    assert kept.live("run-2").unsettled() == []
+    assert kept.audit().broken
+
+
+OPEN_FLIPS = (
+    ('"1/4"', '"1/0"'),  # no noise can be told of
+    ('"1/4"', '"0/4"'),
+    ('"start":"2027', '"start":"6027'),  # no integer of a database holds it
+    ('"synced"', '"synbed"'),
+    ('"towards","', '"towards",3,"'),
+    ('"expected"', '"eypected"'),
+    ('["towards"', '[["towards"]'),
+)
+
+
+@pytest.mark.parametrize(("was", "becomes"), OPEN_FLIPS)
+def test_a_reservation_that_makes_no_sense_hides_no_other_one(
+    kept: Ledger, was: str, becomes: str
+) -> None:
+    _, second = kept.book.reserve([claim("door-1"), claim("door-2")])
+    kept.db.execute(
+        "UPDATE ledger SET body = replace(body, ?, ?) WHERE n = ?", (was, becomes, second.line - 1)
+    )
+    assert kept.live("run-2").unsettled() == [second]
+    assert kept.audit().broken
+
+
 def test_a_small_room_closes_a_day_before_it_is_over(kept: Ledger) -> None:
     kept.book = Book(kept.db, TERMS, "boot-1", "run-1", room_bytes=30_000)
     most = 0
