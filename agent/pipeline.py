@@ -132,6 +132,7 @@ class Pipeline:
         self._notices = queue.SimpleQueue()
         self._told_previous: PreviousRun | None = None
         self._burned: set[Claim] = set()  # of earlier lives
+        self._owes_burning = False  # what they left open is not known yet
         self._writer = Writer(
             spool, config_id, committed=committed, rewind=rewind, tell=self._note, wrote=wrote
         )
@@ -232,8 +233,11 @@ class Pipeline:
             self._spool.begin_ledger(self._clock.utc_ns(look.boot_ns))
             claims = self._spool.unsettled()
         except SpoolError as exc:
-            log.error("the ledger cannot be read: people's windows wait for it", error=str(exc))
+            if not self._owes_burning:
+                log.error("the ledger cannot be read: what is open in it waits", error=str(exc))
+            self._owes_burning = True
             return
+        self._owes_burning = False
         for claim in claims:
             if claim in self._burned:  # and waits for the disk
                 continue
@@ -263,6 +267,8 @@ class Pipeline:
             if self._writer.tend(look.boot_ns):
                 if self._told_previous != self._spool.previous:
                     self._announce()  # what the run before had produced is known only now
+                self._burn_unsettled()
+            elif self._owes_burning:
                 self._burn_unsettled()
         now_ns = self._clock.utc_ns(look.boot_ns)
         if now_ns >= self._close_at_ns:

@@ -185,6 +185,30 @@ def make_after(station: Station, make: Make) -> Station:
     return make(run="run-3", begin_s=920)
 
 
+def test_what_cannot_be_burned_at_the_start_is_burned_as_soon_as_it_can(
+    make: Make, tmp_path: Path
+) -> None:
+    station = make()
+    counts(station)
+    with failing(station, "append"):
+        station.passes(until_s=905)
+        station.ends(clean=False)
+    later = Station(tmp_path / "spool.db", run="run-2", begin_s=910)
+    try:
+        with locked(later), capture_logs() as logs:
+            later.pipeline.announce()
+            later.passes(until_s=930)
+        assert later.records("door-1") == []
+        assert len([line for line in logs if "the ledger cannot be read" in line["event"]]) == 1
+        later.passes(until_s=940)
+        (record,) = later.records("door-1")
+        assert record["quality"] == BURNED
+        finding = held(later)
+        assert (finding.broken, finding.burned, finding.waiting) == ("", 1, 0)
+    finally:
+        later.ends(clean=False)
+
+
 def test_a_burned_window_and_the_one_after_it_do_not_overlap(make: Make) -> None:
     station = make()
     counts(station)
