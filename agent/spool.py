@@ -266,7 +266,7 @@ class Spool:
         with self._lock, self._errors():
             if not self.is_volatile:  # else with the first window that can be reserved
                 with self._transaction():
-                    self._book.begin(at_ns, self._damaged)
+                    self._book.open(at_ns, self._damaged)
                 self._damaged = ""
 
     def unsettled(self) -> list[Claim]:

@@ -196,6 +196,40 @@ def test_old_days_become_a_line_each_and_all_that_they_released_stays_known(
     assert len(kept.rows()) < 2 * 2 * 2 * 96 + 20
 
 
+def test_a_gateway_that_is_switched_off_each_night_closes_its_days_too(kept: Ledger) -> None:
+    for number in range(6):
+        kept.book = Book(kept.db, TERMS, f"boot-{number}", f"run-{number}")
+        kept.run, kept.seq = f"run-{number}", 0
+        kept.book.open(NOON_NS + 96 * number * WINDOW_NS)
+        for window in range(96 * number, 96 * number + 20):
+            kept.release("door-1", window)
+    finding = kept.audit()
+    assert finding.broken == ""
+    assert (finding.days, finding.released) == (4, 120)
+
+
+def test_lives_in_which_nobody_is_counted_do_not_fill_the_spool(kept: Ledger) -> None:
+    for number in range(300):
+        book = Book(kept.db, TERMS, "boot-1", f"life-{number}")
+        book.open(NOON_NS + number * 3600 * S)
+    finding = kept.audit()
+    assert (finding.broken, finding.days) == ("", 12)  # one a day
+    assert len(kept.rows()) < 2 * 24 + finding.days
+
+
+def test_a_new_policy_is_said_before_its_first_line_though_a_day_is_closed_there(
+    kept: Ledger,
+) -> None:
+    for number in range(3):
+        day(kept, 96 * number, ("door-1",))
+    stricter = replace(TERMS, policy=Policy(900, Fraction(1, 8)))
+    kept.book = Book(kept.db, stricter, "boot-2", "run-2")  # and its beginning found no disk
+    kept.run, kept.seq = "run-2", 0
+    kept.release("door-1", 500, epsilon="1/8")
+    finding = kept.audit()
+    assert (finding.broken, finding.policy) == ("", stricter.policy.sha256)
+
+
 def test_a_ledger_of_ten_years_is_small(kept: Ledger) -> None:
     for number in range(20):
         day(kept, 96 * number, ("door-1",))
