@@ -251,13 +251,24 @@ class Spool:
             self._damaged = ""
             return reserved
 
+    def has_reserved(self, claim: Claim) -> bool:
+        """Tell whether a window may still be released. Raises SpoolError.
+
+        Not while there is no disk, nor where its reservation was lost with a damaged file.
+        """
+        with self._lock, self._errors():
+            return self._has_reserved(claim)
+
+    def _has_reserved(self, claim: Claim) -> bool:
+        return not self.is_volatile and self._book.has_reserved(claim)
+
     def _settle(self, records: Iterable[Record | AlertRecord | Lost], rows: Iterable[Row]) -> None:
         if self._terms is None:
             return
         for item, row in zip(records, rows, strict=True):
             if isinstance(item, Record) and item.settles is not None:
-                if self.is_volatile and not item.is_burned:
-                    raise SpoolError(f"{self._path}: no disk to release a window on")
+                if not item.is_burned and not self._has_reserved(item.settles):
+                    raise SpoolError(f"{self._path}: has no reservation to release a window on")
                 values = None if item.is_burned else dict(item.values)
                 self._book.settle(item.settles, row.seq or 0, values)
 

@@ -78,6 +78,15 @@ class Book:
             reserved.append(replace(own, line=line))
         return reserved
 
+    def has_reserved(self, claim: Claim) -> bool:
+        """Tell whether a reservation is still there: a salvage may not have found it."""
+        row = self._db.execute("SELECT body FROM ledger WHERE n = ?", (claim.line,)).fetchone()
+        match {} if row is None else ledger.read(str(row[0])):
+            case {"line": "reserve", **line}:
+                name = (claim.sensor, claim.stream, claim.boot_id, claim.start_boot_ns)
+                return ledger.name_of(line) == name
+        return False
+
     def settle(self, claim: Claim, seq: int, values: Mapping[str, Any] | None) -> None:
         """Write down that a window was released in a record, or, without values, burned."""
         self.begin(claim.end_ns)

@@ -278,6 +278,26 @@ def test_figures_that_wait_are_taken_back_when_the_disk_is_left(
     assert finding.reserved == 1
 
 
+def test_figures_are_taken_back_where_their_reservation_is_lost_with_the_file(
+    station: Station, drawn: list[dict[str, object]]
+) -> None:
+    counts(station)
+    with failing(station, "append"):
+        station.passes(until_s=905)
+    assert len(drawn) == 1
+    station.spool._db.execute("DELETE FROM ledger")  # what a salvage could not read
+    with station.spool._lock:
+        station.spool._replace("is damaged")
+    station.passes(until_s=920)
+    (record,) = station.records("door-1")
+    assert record["quality"] == BURNED
+    counts(station)
+    station.passes(until_s=1805)
+    finding = held(station)
+    assert (finding.broken, finding.released, finding.burned) == ("", 1, 1)
+    assert [what.partition(": ")[2] for what in finding.damages] == ["is damaged"]
+
+
 def test_a_change_of_policy_is_a_line_and_holds_from_the_next_window_on(make: Make) -> None:
     station = make()
     counts(station)
