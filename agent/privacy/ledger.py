@@ -245,8 +245,20 @@ def closed_day(day: str, rows: Sequence[tuple[int, str]]) -> Line:
         "policies": policies,
         "reached": [[[sensor, stream], boot, ns] for (sensor, stream, boot), ns in reached.items()],
     }
+    if damages := [what for line in lines for what in damages_of(line)]:
+        kept["damages"] = damages
     wrong = first_break(rows)
     return kept if wrong is None else kept | {"broken": wrong}
+
+
+def damages_of(line: Line) -> list[str]:
+    """Return when and why the file was set aside, as far as a line says so."""
+    match line:
+        case {"line": "boot", "at": str(at), "damaged": str(why)}:
+            return [f"{at}: {why}"]
+        case {"line": "day", "damages": list(said)}:
+            return [str(what) for what in said]
+    return []
 
 
 def first_break(rows: Sequence[tuple[int, str]]) -> int | None:

@@ -456,6 +456,27 @@ def burned_without_line(kept: Ledger) -> None:
     kept.bodies.append(("run-1", body("door-1", 1, said, "burned")))
 
 
+def unclamped_without_line(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", body("door-1", 1, {"towards": {"unclamped": 7}})))
+
+
+def plain_figure_without_line(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", body("door-1", 1, {"towards": 7, "noise_sd": 5.64})))
+
+
+def released_and_withheld(kept: Ledger) -> None:
+    kept.release()
+    kept.bodies = [("run-1", body("door-1", 1, {"towards": None, "noise_sd": 5.64}))]
+
+
+def record_without_quality(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", '{"stream": "door-1", "seq": 1, "values": {"noise_sd": 5.64}}'))
+
+
+def record_of_many_streams(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", body("door-1", 1, values()).replace('"door-1"', "[]")))
+
+
 def loose_policy(kept: Ledger) -> None:
     kept.live("run-2", replace(TERMS, policy=Policy(900, Fraction(1))))
 
@@ -472,6 +493,11 @@ BROKEN: tuple[tuple[Callable[[Ledger], None], str], ...] = (
     (record_of_another_run, "has figures, and no line releases them"),
     (other_figures, "has other figures than were released"),
     (burned_without_line, "says burned, and no line does"),
+    (unclamped_without_line, "has figures, and no line releases them"),
+    (plain_figure_without_line, "has figures, and no line releases them"),
+    (released_and_withheld, "has other figures than were released"),
+    (record_without_quality, "a record of run run-1 makes no sense"),
+    (record_of_many_streams, "a record of run run-1 makes no sense"),
     (loose_policy, "spends more than its own limit"),
 )
 
@@ -492,6 +518,41 @@ def closed(kept: Ledger) -> Iterator[None]:
         day(kept, 96 * number, ("door-9",))
     assert not any(json.loads(text)["line"] == "reserve" and json.loads(text)["sensor"] == "door-1"
                    for _, text in kept.rows())  # fmt: skip
+
+
+def test_what_a_day_cost_and_that_the_file_was_damaged_are_told_after_it_was_closed(
+    kept: Ledger,
+) -> None:
+    kept.book.begin(NOON_NS, "is of version 99")
+    with closed(kept):
+        kept.release(window=0)
+    cheaper = replace(TERMS, policy=Policy(900, Fraction(1, 16)))
+    kept.live("run-2", cheaper)
+    for number in range(4, 7):
+        for window in range(96 * number, 96 * number + 96):
+            kept.release("door-9", window, epsilon="1/16")
+    finding = kept.audit()
+    assert (finding.broken, finding.epsilon) == ("", "1/4")
+    assert finding.damages == ["2027-01-16T12:00:00.000Z: is of version 99"]
+
+
+def test_a_burned_record_that_left_from_memory_needs_no_line_but_contradicts_none(
+    kept: Ledger,
+) -> None:
+    kept.release()
+    said = {"towards": None, "noise_sd": 5.64}
+    lost = ("run-0", body("door-1", 7, said, "burned"))
+    assert audit(kept.rows(), kept.bodies, [lost]).broken == ""
+    released = ("run-1", body("door-1", 1, said, "burned"))
+    assert audit(kept.rows(), kept.bodies, [released]).broken
+
+
+def test_damage_is_told_beside_what_does_not_hold(kept: Ledger) -> None:
+    kept.book.begin(NOON_NS, "is of version 99")
+    kept.release()
+    kept.db.execute("DELETE FROM ledger WHERE n = 2")
+    finding = kept.audit()
+    assert (finding.line, len(finding.damages)) == (2, 1)
 
 
 def test_a_record_made_twice_is_found_over_days_that_were_closed(kept: Ledger) -> None:
