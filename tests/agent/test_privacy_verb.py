@@ -223,6 +223,51 @@ def test_what_the_city_received_is_held_against_the_ledger(yukimi: Yukimi, tmp_p
     assert "has other figures than were released" in out
 
 
+def test_figures_that_the_city_has_are_not_excused_by_a_spool_that_is_gone(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    received = tmp_path / "day.jsonl"
+    received.write_text("".join(json.dumps(b) + "\n" for b in published(tmp_path / "spool.db")))
+    (tmp_path / "spool.db").unlink()
+    code, out, _ = yukimi("audit", "--published", str(received))
+    assert code == WRONG
+    assert "record door-1 1 of run run-1 has figures, and no line releases them" in out
+
+
+def test_what_the_city_received_of_other_gateways_is_not_held_against_this_one(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    batches = published(tmp_path / "spool.db")
+    others = [batch | {"gateway": "odori-01", "run": "another"} for batch in batches]
+    received = tmp_path / "day.jsonl"
+    received.write_text("".join(json.dumps(b) + "\n\n" for b in batches + others))
+    code, out, _ = yukimi("audit", "--published", str(received))
+    assert (code, "6 people's records" in out) == (OK, True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x78\x9c\xff\xfe",
+        b"[]",
+        b'{"records": 1, "run": "r", "kind": "people", "gateway": "chikaho-03"}',
+        b'{"records": [1], "run": "r", "kind": "people", "gateway": "chikaho-03"}',
+        b'{"records": [], "run": "r", "kind": "people"}',
+    ],
+)
+def test_a_file_of_something_else_is_told_in_a_sentence(
+    yukimi: Yukimi, tmp_path: Path, content: bytes
+) -> None:
+    lived(tmp_path / "spool.db")
+    received = tmp_path / "day.jsonl"
+    received.write_bytes(content)
+    code, _, err = yukimi("audit", "--published", str(received))
+    assert code == USAGE
+    assert "is no batch of records" in err
+
+
 @pytest.mark.parametrize(("text", "code"), [("not json\n", USAGE), (None, IO_ERROR)])
 def test_what_is_no_file_of_batches_is_told(
     yukimi: Yukimi, tmp_path: Path, text: str | None, code: int
