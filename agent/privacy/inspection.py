@@ -12,6 +12,7 @@ from pathlib import Path
 from config.text import Text
 
 from ..place import place_of
+from ..spoolfile import SpoolError
 from ..spoolopen import open_spool
 from ..spoolview import Source, Waiting, ledger_of, walk
 from .audit import Finding, audit
@@ -19,6 +20,12 @@ from .audit import Finding, audit
 NO_BATCH = Text(
     "{file}, line {line}: is no batch of records: {why}",
     "{file} {line}行目: 記録のバッチではありません: {why}",
+)
+
+
+NO_DISK = Text(
+    "{path}: the ledger is on the disk, which cannot be used: {why}; ask again when it can",
+    "{path}: 台帳のあるディスクが使用できません（{why}）。復旧後にもう一度お試しください",
 )
 
 
@@ -42,6 +49,8 @@ def inspect(
     try:
         with open_spool(config_file, file, needs_gateway=False) as source:
             gateway = source.about.gateway
+            if (why := source.about.why_volatile) is not None:
+                raise SpoolError(NO_DISK.filled(path=source.about.path, why=why))
             bodies += _people(source)
             rows = ledger_of(source)
             source.check_still()

@@ -8,14 +8,15 @@ import re
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.cli import IO_ERROR, OK, USAGE, WRONG, main
+from agent.spoolanswers import AskedSpool, SpoolAnswers
 from agent.spoolexport import Export
 from agent.spoolview import walk
 from drivers.base import Alive, Crossing
@@ -188,6 +189,22 @@ def test_a_changed_line_is_named_and_the_exit_code_says_so(yukimi: Yukimi, tmp_p
     assert (code, json.loads(out)["broken"]["line"]) == (WRONG, 4)
 
 
+def test_that_the_file_was_damaged_is_told_beside_a_line_that_is_missing(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
+        database.execute("DELETE FROM ledger WHERE n = 3")
+        database.execute("PRAGMA user_version = 99")
+    later = Station(tmp_path / "spool.db", run="run-2", begin_s=3000)
+    later.pipeline.announce()
+    later.ends()
+    code, out, _ = yukimi("audit")
+    assert code == WRONG
+    assert "broken at line 3: is missing" in out
+    assert "note: the file was damaged" in out
+
+
 def test_a_record_without_its_line_is_found(yukimi: Yukimi, tmp_path: Path) -> None:
     lived(tmp_path / "spool.db")
     with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
@@ -266,6 +283,25 @@ def test_a_file_of_something_else_is_told_in_a_sentence(
     code, _, err = yukimi("audit", "--published", str(received))
     assert code == USAGE
     assert "is no batch of records" in err
+
+
+def test_a_gateway_that_lives_in_memory_is_not_audited_as_if_that_were_all(
+    yukimi: Yukimi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived(tmp_path / "spool.db")
+    station = Station(tmp_path / "spool.db", run="run-2", begin_s=3000)
+    station.spool.turn_volatile(OSError("no disk"))
+    answers = SpoolAnswers(station.spool, gateway="chikaho-03", max_bytes=2**26).by_name()
+
+    @contextmanager
+    def running(*_what: object, **_how: object) -> Iterator[AskedSpool]:
+        yield AskedSpool(lambda name, asked: answers[name](asked))
+
+    monkeypatch.setattr("agent.privacy.inspection.open_spool", running)
+    code, out, err = yukimi("audit")
+    assert (code, out) == (IO_ERROR, "")
+    assert "the ledger is on the disk, which cannot be used: no disk" in err
+    station.ends()
 
 
 @pytest.mark.parametrize(("text", "code"), [("not json\n", USAGE), (None, IO_ERROR)])
