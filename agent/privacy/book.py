@@ -97,6 +97,17 @@ class Book:
         else:
             self._add(ledger.release(own, self._run, seq, values), claim.end_ns)
 
+    def take_back(self, known: Mapping[str, int]) -> None:
+        """Take back the last lines where they speak of records beyond these numbers of this run."""
+        for n, text in reversed(self.rows()):
+            line = ledger.read(text)
+            is_settled = line.get("line") in ("release", "burned")
+            if not is_settled or line.get("run") != self._run:
+                return
+            if line.get("seq", 0) <= known.get(line["sensor"], 0):
+                return
+            self._db.execute("DELETE FROM ledger WHERE n = ?", (n,))
+
     def adopt(self, lines: Iterable[Line]) -> None:
         """Write down what was burned while there was no disk."""
         settled = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -276,6 +277,43 @@ def test_figures_that_wait_are_taken_back_when_the_disk_is_left(
     finding = held(station)
     assert (finding.broken, finding.released, finding.burned) == ("", 0, 1)
     assert finding.reserved == 1
+
+
+@contextmanager
+def committed_though_it_fails(station: Station) -> Iterator[None]:
+    """A commit is in the log, and its sync fails: whoever opens the file next finds it there."""
+    transaction = station.spool._transaction
+
+    @contextmanager
+    def fails() -> Iterator[None]:
+        with transaction():
+            yield
+        raise sqlite3.OperationalError("disk I/O error")
+
+    station.spool._transaction = fails  # type: ignore[method-assign]
+    yield
+    station.spool._transaction = transaction  # type: ignore[method-assign]
+
+
+def test_a_window_burned_in_memory_is_not_released_by_a_commit_that_had_failed(
+    station: Station,
+) -> None:
+    counts(station)
+    with failing(station, "append"):
+        station.passes(until_s=905)
+    with committed_though_it_fails(station):
+        station.boot_ns += 6 * 10**9
+        station.pipeline._step()
+    station.spool.turn_volatile(OSError("no disk"))
+    station.passes(until_s=920)
+    (in_memory,) = station.records("door-1")
+    assert in_memory["quality"] == BURNED
+    assert station.spool.reopen()
+    assert station.records("door-1") == [in_memory]
+    keys = [(each["stream"], each["seq"]) for each in station.records()]
+    assert len(keys) == len(set(keys))
+    finding = held(station)
+    assert (finding.broken, finding.released, finding.burned) == ("", 0, 1)
 
 
 def test_figures_are_taken_back_where_their_reservation_is_lost_with_the_file(
