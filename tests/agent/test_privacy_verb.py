@@ -98,6 +98,7 @@ def test_the_notice_is_in_both_languages_with_this_gateways_figures(yukimi: Yuki
         *("Its standard deviation is 11.31", "標準偏差11.31"),
         *("within 24 of the truth", "±24以内"),
         *("by a factor of at most 1.13", "最大でも1.13倍"),
+        *("1.28 (e^(1/4))", "1.28倍（eの1/4乗）"),
         *("East <door>", "東口", "(in, out)", "（入、出）"),
         *("chikaho-03 (Chi-Ka-Ho N3)", "City of Sapporo", "yukimi 0."),
     ):
