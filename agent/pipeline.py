@@ -264,12 +264,13 @@ class Pipeline:
             self._next_look_ns = look.boot_ns + round(CLOCK_LOOK_S * 1e9)
             self._tend_clock(look)
             self._plan_closing()  # a clock that was set moves every window
+            damages = self._writer.damages
             if self._writer.tend(look.boot_ns):
                 if self._told_previous != self._spool.previous:
                     self._announce()  # what the run before had produced is known only now
                 self._burn_unsettled()
-            elif self._owes_burning:
-                self._burn_unsettled()
+            elif self._owes_burning or self._writer.damages > damages:
+                self._burn_unsettled()  # the ledger says at once that its file was damaged
         now_ns = self._clock.utc_ns(look.boot_ns)
         if now_ns >= self._close_at_ns:
             self._close(now_ns)

@@ -336,6 +336,15 @@ def test_figures_are_taken_back_where_their_reservation_is_lost_with_the_file(
     assert [what.partition(": ")[2] for what in finding.damages] == ["is damaged"]
 
 
+def test_damage_is_told_in_the_ledger_at_once_and_not_with_the_next_window(
+    station: Station,
+) -> None:
+    with station.spool._lock:
+        station.spool._replace("is damaged")
+    station.passes(until_s=10)
+    assert [what.partition(": ")[2] for what in held(station).damages] == ["is damaged"]
+
+
 def test_a_change_of_policy_is_a_line_and_holds_from_the_next_window_on(make: Make) -> None:
     station = make()
     counts(station)
