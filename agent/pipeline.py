@@ -132,6 +132,7 @@ class Pipeline:
         self._notices = queue.SimpleQueue()
         self._told_previous: PreviousRun | None = None
         self._burned: set[Claim] = set()  # of earlier lives
+        self._owes_burning = False  # what they left open is not known yet
         self._writer = Writer(
             spool, config_id, committed=committed, rewind=rewind, tell=self._note, wrote=wrote
         )
@@ -232,8 +233,11 @@ class Pipeline:
             self._spool.begin_ledger(self._clock.utc_ns(look.boot_ns))
             claims = self._spool.unsettled()
         except SpoolError as exc:
-            log.error("the ledger cannot be read: people's windows wait for it", error=str(exc))
+            if not self._owes_burning:
+                log.error("the ledger cannot be read: what is open in it waits", error=str(exc))
+            self._owes_burning = True
             return
+        self._owes_burning = False
         for claim in claims:
             if claim in self._burned:  # and waits for the disk
                 continue
@@ -260,10 +264,13 @@ class Pipeline:
             self._next_look_ns = look.boot_ns + round(CLOCK_LOOK_S * 1e9)
             self._tend_clock(look)
             self._plan_closing()  # a clock that was set moves every window
+            damages = self._writer.damages
             if self._writer.tend(look.boot_ns):
                 if self._told_previous != self._spool.previous:
                     self._announce()  # what the run before had produced is known only now
                 self._burn_unsettled()
+            elif self._owes_burning or self._writer.damages > damages:
+                self._burn_unsettled()  # the ledger says at once that its file was damaged
         now_ns = self._clock.utc_ns(look.boot_ns)
         if now_ns >= self._close_at_ns:
             self._close(now_ns)

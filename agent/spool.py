@@ -155,6 +155,8 @@ class Spool:
         self._acked_records = 0
         self._produced: dict[str, int] = {}
         self._on_disk: dict[str, int] = {}  # of `_produced`, when the disk was left
+        self._known_id = 0  # the last id that was given out when a commit last succeeded
+        self._on_disk_id = 0  # the same, when the disk was left
         self.evicted = 0  # records replaced by gaps in this run
         self.damages: list[Damage] = []  # what happened to the file, until somebody takes it
         self.is_volatile = False
@@ -192,7 +194,7 @@ class Spool:
                 entries = [self._entry(row) for row in rows if row.boot_end_ns is None]
             self._forget_acked()
             self.evicted += evicted
-            self._produced = produced
+            self._produced, self._known_id = produced, self._next_id - 1
             with suppress(sqlite3.Error):  # what was asked for is done
                 self._reclaim()
             return entries
@@ -251,13 +253,24 @@ class Spool:
             self._damaged = ""
             return reserved
 
+    def has_reserved(self, claim: Claim) -> bool:
+        """Tell whether a window may still be released. Raises SpoolError.
+
+        Not while there is no disk, nor where its reservation was lost with a damaged file.
+        """
+        with self._lock, self._errors():
+            return self._has_reserved(claim)
+
+    def _has_reserved(self, claim: Claim) -> bool:
+        return not self.is_volatile and self._book.has_reserved(claim)
+
     def _settle(self, records: Iterable[Record | AlertRecord | Lost], rows: Iterable[Row]) -> None:
         if self._terms is None:
             return
         for item, row in zip(records, rows, strict=True):
             if isinstance(item, Record) and item.settles is not None:
-                if self.is_volatile and not item.is_burned:
-                    raise SpoolError(f"{self._path}: no disk to release a window on")
+                if not item.is_burned and not self._has_reserved(item.settles):
+                    raise SpoolError(f"{self._path}: has no reservation to release a window on")
                 values = None if item.is_burned else dict(item.values)
                 self._book.settle(item.settles, row.seq or 0, values)
 
@@ -266,7 +279,7 @@ class Spool:
         with self._lock, self._errors():
             if not self.is_volatile:  # else with the first window that can be reserved
                 with self._transaction():
-                    self._book.begin(at_ns, self._damaged)
+                    self._book.open(at_ns, self._damaged)
                 self._damaged = ""
 
     def unsettled(self) -> list[Claim]:
@@ -722,7 +735,7 @@ class Spool:
         with suppress(AttributeError, sqlite3.Error):  # it may never have been open
             self._db.close()
         self.is_volatile, self.why_volatile = True, str(why)
-        self._on_disk = dict(self._produced)
+        self._on_disk, self._on_disk_id = dict(self._produced), self._known_id
         self._use(open_memory())
         self._go_on()
         if not self._next_id:
@@ -760,6 +773,7 @@ class Spool:
         produced = memory.execute("SELECT stream, seq, end_ns, known_ns FROM produced").fetchall()
         with self._transaction():
             self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
+            self._take_back()
             known = {row[0]: self._shelf.series(self._run_id, *row[1:]) for row in series}
             rows = memory.execute(f"SELECT {RECORD} FROM record")
             self._db.executemany(INSERT_RECORD, ((row[0], known[row[1]], *row[2:]) for row in rows))
@@ -773,6 +787,24 @@ class Spool:
             ends = [(stream, (end, known)) for stream, _, end, known in produced if end is not None]
             self._shelf.note_ends(self._run_id, ends)
             self._book.adopt(lines)
+
+    def _take_back(self) -> None:
+        """Undo a commit that failed, and is on the disk all the same.
+
+        Nobody was told of it. Its records went into memory, under its numbers, and people's were
+        burned there.
+        """
+        rows = self._db.execute(
+            "SELECT r.id, s.stream, r.first FROM record r JOIN series s ON s.id = r.series"
+            " WHERE r.id > ? AND s.run = ? AND r.inside IS NULL",
+            (self._on_disk_id, self._run_id),
+        )
+        self._shelf.delete(
+            row_id
+            for row_id, stream, first in rows.fetchall()
+            if self._on_disk.get(stream, 0) < first <= self._produced.get(stream, 0)
+        )
+        self._book.take_back(self._on_disk)
 
     def _make_room(self, rows: Iterable[Row]) -> int:
         """Make room for rows; return how many records were given up for it (invariant 3)."""

@@ -262,7 +262,7 @@ def ledger_of(source: Ledgers) -> list[tuple[int, str]]:
             if not found.rows:
                 return rows
             rows += found.rows
-    raise RestlessError("the ledger changed too often while it was read; try again")
+    raise RestlessError(RESTLESS)
 
 
 def ledger_after(

@@ -1,6 +1,6 @@
 """People who walk through a people sensor, know of it and agree: how many it counts, which way.
 
-Totals live in memory as long as the test goes on; no time of a crossing, no picture and no total is
+Totals live in memory as long as the test goes on; no time of a crossing, no frame and no total is
 kept, logged or sent.
 """
 

@@ -125,14 +125,18 @@ class Writer:
         return True
 
     def _burn_pending(self) -> None:
-        """Take the figures back: they may not leave while the ledger cannot say so."""
+        """Take figures back that may not leave: the ledger cannot say so, or knows nothing of them.
+
+        Raises SpoolError.
+        """
         for at, record in enumerate(self._pending):
-            if isinstance(record, Record) and record.settles is not None and not record.is_burned:
+            if not isinstance(record, Record) or record.settles is None or record.is_burned:
+                continue
+            if not self._spool.has_reserved(record.settles):
                 self._pending[at] = burned(record)
 
     def _commit_some(self, *, hold: bool) -> None:
-        if self._spool.is_volatile:
-            self._burn_pending()
+        self._burn_pending()
         some = [self._pending[i] for i in range(min(COMMIT_RECORDS, len(self._pending)))]
         batch: list[Record | AlertRecord | Lost] = [*self._lost.values(), *some]
         entries = self._spool.append(batch, self._config_id, hold=hold)

@@ -77,8 +77,8 @@ COST = Text(
     "通過1回あたりのεは最大{epsilon}、方針 {policy}",
 )
 HELD = Text(
-    "{records} people's records were held against it, each has its line",
-    "通行者の記録{records}件を照合し、すべて台帳に記載がありました",
+    "{records} people's records were held against it, each figure has its line",
+    "通行者の記録{records}件を照合し、公表値はすべて台帳に記載がありました",
 )
 DAMAGED = Text(
     "note: the file was damaged, and lines before may be missing: {what}",
@@ -254,6 +254,7 @@ def _tell(finding: Finding) -> None:
     if finding.broken:
         text = BROKEN if finding.line is None else BROKEN_LINE
         print(said(text, line=finding.line, what=finding.broken))
+        _tell_damages(finding)
         complain(said(WHAT_NEXT))
         return
     if not finding.lines:
@@ -274,5 +275,9 @@ def _tell(finding: Finding) -> None:
     print(said(HOLDS, **found))
     for text in (WINDOWS, COST, HELD):
         print(f"  {said(text, **found)}")
+    _tell_damages(finding)
+
+
+def _tell_damages(finding: Finding) -> None:
     for what in finding.damages:
         print(f"  {said(DAMAGED, what=what)}")

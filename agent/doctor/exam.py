@@ -50,11 +50,18 @@ class Exam:
     other_address: int | None = None
     at_its_address: Place | None = None  # who answers there, I2C only
     line_errors: tuple[int, int] | None = None  # framing errors and breaks meanwhile
+    bug: str = ""  # where its driver failed; what it said may hold what was measured
 
     @property
     def is_dead(self) -> bool:
         """Whether nothing at all was heard of it."""
-        return not (self.is_alive or self.frames or self.heard_bytes or self.is_another)
+        heard = self.is_alive or self.frames or self.heard_bytes
+        return not (heard or self.is_another or self.bug)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is worth while to look for it elsewhere."""
+        return self.is_reached and not self.is_alive and not self.bug
 
     @property
     def is_another(self) -> bool:
@@ -124,11 +131,12 @@ class _Examiner:
         """Ask every address for a sign."""
         from agent.scan import known_models, look_at_i2c
         from drivers.base import BusError
+        from drivers.buses import BusyError
 
         until_ns = self._until_ns(self._site.budget.search_s)
         found = look_at_i2c(self._machine, self._path, until_ns, known_models(), {})
         if any(place.state == "in use" for place in found):
-            raise BusError(found[-1].says)
+            raise BusyError(found[-1].says)
         self._exam.places = [place for place in found if place.address is not None]
         self._exam.is_stuck = any("holds the bus low" in place.says for place in found)
         failed = [place for place in found if place.state == "failed" and place.address is None]
@@ -136,6 +144,9 @@ class _Examiner:
             raise BusError(failed[0].says)
 
     def _read_all(self) -> None:
+        from agent.logs import place_of
+        from drivers.base import DriverError
+
         budget = self._site.budget
         end_s = time.monotonic() + budget.bus_s
         for index, sensor in enumerate(self._sensors):
@@ -144,8 +155,14 @@ class _Examiner:
                 return
             share_s = left_s / (len(self._sensors) - index)
             turn_s = min(max(LEAST_S, share_s), budget.listen_s)
-            self._read(sensor, self._exam.sensors[sensor.table.id], turn_s)
-        silent = [s for s in self._sensors if not self._exam.sensors[s.table.id].is_alive]
+            exam = self._exam.sensors[sensor.table.id]
+            try:
+                self._read(sensor, exam, turn_s)
+            except DriverError:
+                raise
+            except Exception as exc:  # noqa: BLE001  (one driver's bug is not its neighbours')
+                exam.bug = place_of(exc)
+        silent = [s for s in self._sensors if self._exam.sensors[s.table.id].is_lost]
         for sensor in silent:
             self._look_around(sensor, self._exam.sensors[sensor.table.id], len(silent))
 

@@ -69,6 +69,17 @@ def answers(site: Site, sensor: PlannedSensor) -> Finding:
         return _by_state(told.of_sensor(site, sensor), then)
     if not exam.is_reached:
         return skipped(*_NOT_REACHED)
+    if exam.bug:
+        return warned(
+            Text(
+                f"its driver failed, which is a bug: {exam.bug}",
+                f"ドライバーの不具合です: {exam.bug}",
+            ),
+            Text(
+                "send this line to whoever maintains the driver",
+                "この行をドライバーの保守担当者に送ってください",
+            ),
+        )
     where = _elsewhere(exam)
     if exam.is_dead and where is None and exam.at_its_address is None and not _breaks(exam):
         why = _because(sensor, exam)

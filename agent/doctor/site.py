@@ -91,6 +91,7 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     made: bool = False
     value: Any = None
+    raised: Exception | None = None
 
 
 @dataclass
@@ -114,13 +115,18 @@ class Site:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def once(self, key: str, make: Callable[[], T]) -> T:
-        """Return what `make` returned the first time; others wait for it meanwhile."""
+        """Return what `make` returned, or raise what it raised, the first time; others wait."""
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
         with slot.lock:
             if not slot.made:
-                slot.value = make()
                 slot.made = True
+                try:
+                    slot.value = make()
+                except Exception as exc:  # noqa: BLE001  (it is raised, to all who ask)
+                    slot.raised = exc
+        if slot.raised is not None:
+            raise slot.raised
         value: T = slot.value
         return value
 

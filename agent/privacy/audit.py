@@ -3,7 +3,7 @@
 Pure: lines and records in, a finding out. The first line that does not hold is named, and why.
 What the records are held against: each with figures must have its release, each that says `burned`
 must have been given up. Lines of a day that was closed are gone; what the day's line says of them
-is used instead.
+is used instead: which records, and no more which figures.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .ledger import FIRST_PREV, Line
 from .policy import Policy
 
 State = Literal["released", "burned"]
+WITHOUT_FIGURES = {"epsilon", "noise_sd", "ci95", "location"}  # what else people's records say
 Key = tuple[str, str, int]  # run, sensor, number: of a record
 
 
@@ -71,17 +72,22 @@ class _BrokenError(Exception):
         self.line = line
 
 
-def audit(rows: Sequence[tuple[int, str]], bodies: Iterable[tuple[str, str]] = ()) -> Finding:
+def audit(
+    rows: Sequence[tuple[int, str]],
+    bodies: Iterable[tuple[str, str]] = (),
+    published: Iterable[tuple[str, str]] = (),
+) -> Finding:
     """Hold the ledger, by number and text, against itself and against people's records.
 
-    `bodies` are (run, JSON) of records, of people's streams and others. What cannot be read does
-    not hold.
+    `bodies` are (run, JSON) of records that wait, of people's streams and others, and `published`
+    of such as the city received. What cannot be read does not hold.
     """
     finding = Finding()
+    lines = [(n, ledger.read(text)) for n, text in rows]
+    finding.damages = [what for _, line in lines for what in ledger.damages_of(line)]
     try:
         reading = _Reading(finding)
         _check_chain(rows)
-        lines = [(n, ledger.read(text)) for n, text in rows]
         # First what is gone: a day's line stands behind the lines that came after that day.
         for n, line in sorted(lines, key=lambda each: (each[1]["line"] != "day", each[0])):
             try:
@@ -90,6 +96,8 @@ def audit(rows: Sequence[tuple[int, str]], bodies: Iterable[tuple[str, str]] = (
                 raise _BrokenError(n, f"makes no sense: {exc!r}") from exc
         for run, body in bodies:
             reading.hold_against(run, body)
+        for run, body in published:
+            reading.hold_against(run, body, is_here=False)
         finding.waiting = reading.waiting()
     except _BrokenError as exc:
         finding.line, finding.broken = exc.line, str(exc)
@@ -163,9 +171,7 @@ class _Reading:
         if line["policy"] != self._now:
             raise _BrokenError(n, "is written under a policy that was not the present one")
         found.policy = self._now
-        if what == "boot" and line.get("damaged"):
-            found.damages.append(f"{at}: {line['damaged']}")
-        elif what == "reserve":
+        if what == "reserve":
             self._take_reserve(n, line)
         elif what in ("release", "burned"):
             self._take_settled(n, line, "released" if what == "release" else "burned")
@@ -184,6 +190,8 @@ class _Reading:
     def _take_day(self, n: int, line: Line) -> None:
         self._learn(line["policies"], n)
         self._found.days += 1
+        for name in line["policies"]:
+            self._cost(self._policies[name].epsilon)
         for sensor, boot, reached_ns in line["reached"]:
             self._reached_ns[tuple(sensor), boot] = reached_ns
         self._closed_to = max(self._closed_to, line["last"])
@@ -202,6 +210,9 @@ class _Reading:
             raise _BrokenError(n, f"record {stream[1]} {first} of run {stream[0]} was made twice")
         spans.append((first, last, state))
         self._count(state, last - first + 1)
+
+    def _cost(self, epsilon: Fraction) -> None:
+        self._found.epsilon = str(max(Fraction(self._found.epsilon), epsilon))
 
     def _count(self, state: State, windows: int) -> None:
         if state == "released":
@@ -224,7 +235,7 @@ class _Reading:
         self._reached_ns[sensor] = claim.end_boot_ns
         self._reserved[name] = line
         self._found.reserved += 1
-        self._found.epsilon = str(max(Fraction(self._found.epsilon), Fraction(claim.epsilon)))
+        self._cost(Fraction(claim.epsilon))
 
     def _take_settled(self, n: int, line: Line, state: State) -> None:
         name = ledger.name_of(line)
@@ -248,23 +259,40 @@ class _Reading:
                 return state
         return None
 
-    def hold_against(self, run: str, body: str) -> None:
-        """Look for a record's line; records of other things than people need none."""
+    def hold_against(self, run: str, body: str, *, is_here: bool = True) -> None:
+        """Look for a record's line; records of other things than people need none.
+
+        One that says burned need have a line only where it `is_here`: without a disk it may have
+        left from memory, and both were gone with the power.
+        """
         try:
             record = json.loads(body)
-            values, stream, seq = record.get("values"), record.get("stream"), record.get("seq")
-        except (ValueError, AttributeError) as exc:
+            values = record.get("values")
+            if not isinstance(values, dict) or not _is_of_people(values):
+                return
+            key: Key = (run, record["stream"], record["seq"])
+            state, figures = self._records.get(key, (self._closed_state(key), None))
+            is_burned = "burned" in record["quality"].get("reasons", ())
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise _BrokenError(None, f"a record of run {run} makes no sense") from exc
-        if not isinstance(values, dict) or "noise_sd" not in values:
-            return
         self._found.records += 1
-        key, where = (run, stream, seq), f"record {stream} {seq} of run {run}"
-        state, figures = self._records.get(key, (self._closed_state(key), None))
-        has_figures = any(isinstance(value, dict) and "count" in value for value in values.values())
-        is_burned = "burned" in record["quality"].get("reasons", ())
-        if has_figures and state != "released":
+        where = f"record {key[1]} {key[2]} of run {run}"
+        if _has_figures(values) and state != "released":
             raise _BrokenError(None, f"{where} has figures, and no line releases them")
-        if has_figures and figures is not None and figures != ledger.figures_hash(values):
+        if figures is not None and figures != ledger.figures_hash(values):
             raise _BrokenError(None, f"{where} has other figures than were released")
-        if is_burned and state != "burned":
+        if is_burned and state != "burned" and (is_here or state is not None):
             raise _BrokenError(None, f"{where} says burned, and no line does")
+
+
+def _is_of_people(values: Mapping[str, Any]) -> bool:
+    return "noise_sd" in values or any(map(_is_count, values.values()))
+
+
+def _has_figures(values: Mapping[str, Any]) -> bool:
+    told = (value for name, value in values.items() if name not in WITHOUT_FIGURES)
+    return any(value is not None if "noise_sd" in values else _is_count(value) for value in told)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, dict) and bool(value.keys() & {"count", "unclamped"})

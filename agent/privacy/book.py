@@ -44,7 +44,7 @@ class Book:
         self._boot_id = boot_id
         self._run = run
         self._has_begun = False
-        self._has_more_to_close = False
+        self._has_more_to_close = True  # what earlier lives left
         self._whole_lines = max(LEAST_LINES, room_bytes // LINE_BYTES)
         self._looked_to = 0
 
@@ -57,23 +57,35 @@ class Book:
         if self._has_begun and not damaged:
             return
         terms = self._terms
-        if self._last().get("policy") != terms.policy.sha256:  # every line names its policy
+        if self._last_said().get("policy") != terms.policy.sha256:  # every line names its policy
             self._add(ledger.policy(terms.policy), at_ns)
         if damaged or self._begun_run() != self._run:
             self._add(ledger.boot(self._boot_id, self._run, terms.version, damaged), at_ns)
         self._has_begun = True
 
+    def open(self, at_ns: int, damaged: str = "") -> None:
+        """Close days that are over, in a life that reserves nothing too, and begin."""
+        self._close_days(at_ns)  # first: its line then stands between two days, and in none
+        self.begin(at_ns, damaged)
+
     def reserve(self, claims: Sequence[Claim], damaged: str = "") -> list[Claim]:
         """Write down what is about to be released; return the claims with their lines."""
-        at_ns = max(claim.end_ns for claim in claims)
-        self._close_days(at_ns)
-        self.begin(at_ns, damaged)
+        self.open(max(claim.end_ns for claim in claims), damaged)
         reserved = []
         for claim in claims:
             own = ledger.in_boot(claim, self._boot_id, self._run)
             line = self._add(ledger.reserve(own), claim.end_ns)
             reserved.append(replace(own, line=line))
         return reserved
+
+    def has_reserved(self, claim: Claim) -> bool:
+        """Tell whether a reservation is still there: a salvage may not have found it."""
+        row = self._db.execute("SELECT body FROM ledger WHERE n = ?", (claim.line,)).fetchone()
+        match {} if row is None else ledger.read(str(row[0])):
+            case {"line": "reserve", **line}:
+                name = (claim.sensor, claim.stream, claim.boot_id, claim.start_boot_ns)
+                return ledger.name_of(line) == name
+        return False
 
     def settle(self, claim: Claim, seq: int, values: Mapping[str, Any] | None) -> None:
         """Write down that a window was released in a record, or, without values, burned."""
@@ -84,6 +96,17 @@ class Book:
             self._add(ledger.burned(own, self._run, seq), at_ns)
         else:
             self._add(ledger.release(own, self._run, seq, values), claim.end_ns)
+
+    def take_back(self, known: Mapping[str, int]) -> None:
+        """Take back the last lines where they speak of records beyond these numbers of this run."""
+        for n, text in reversed(self.rows()):
+            line = ledger.read(text)
+            is_settled = line.get("line") in ("release", "burned")
+            if not is_settled or line.get("run") != self._run:
+                return
+            if line.get("seq", 0) <= known.get(line["sensor"], 0):
+                return
+            self._db.execute("DELETE FROM ledger WHERE n = ?", (n,))
 
     def adopt(self, lines: Iterable[Line]) -> None:
         """Write down what was burned while there was no disk."""
@@ -130,6 +153,13 @@ class Book:
         ).fetchone()
         return None if row is None else ledger.read(str(row[0])).get("run")
 
+    def _last_said(self) -> Line:
+        """Return the last line but days': the policy of those may not have been said yet."""
+        row = self._db.execute(
+            "SELECT body FROM ledger WHERE line <> 'day' ORDER BY n DESC LIMIT 1"
+        ).fetchone()
+        return {} if row is None else ledger.read(str(row[0]))
+
     def _last(self) -> Line:
         row = self._db.execute("SELECT body FROM ledger ORDER BY n DESC LIMIT 1").fetchone()
         return {} if row is None else ledger.read(str(row[0]))
@@ -167,21 +197,32 @@ class Book:
         closing = days[: len(days) + (row[1] != today) - OPEN_DAYS]
         if not closing and len(rows) > self._whole_lines:
             closing = [(days[0][0], days[0][1][: len(rows) - self._whole_lines // 2])]
-        if closing:
-            self._close(closing[0][0], _without_hole(closing[0][1][:CLOSE_ROWS]))
-        self._has_more_to_close = len(closing) > 1 or any(len(n) > CLOSE_ROWS for _, n in closing)
+        # All at once: a day's line within the next day would be a hole in that, for ever.
+        pieces = [(day, piece) for day, own in closing for piece in _without_holes(own)]
+        closed = 0
+        while pieces and closed < CLOSE_ROWS:
+            day, numbers = pieces.pop(0)
+            some = numbers[: CLOSE_ROWS - closed]
+            if len(some) < len(numbers):
+                pieces.insert(0, (day, numbers[len(some) :]))
+            if not self._close(day, some):
+                pieces.clear()
+            closed += len(some)
+        self._has_more_to_close = bool(pieces)
 
-    def _close(self, day: str, numbers: Sequence[int]) -> None:
-        """Close these lines, up to the first window that is not settled yet."""
+    def _close(self, day: str, numbers: Sequence[int]) -> bool:
+        """Close these lines up to the first window that is not settled yet; tell if all are."""
         rows = self._rows_of(numbers)
         waits = min((claim.line for claim in _open(rows)), default=None)
         if waits == numbers[0]:  # among the first: settled by a later line, perhaps
             waits = min((claim.line for claim in _open(self.rows())), default=None)
         rows = [row for row in rows if waits is None or row[0] < waits]
+        is_all = bool(rows) and rows[-1][0] == numbers[-1]
         if rows:
             self._add(ledger.closed_day(day, rows), self._last_at_ns())
             place = (rows[0][0], rows[-1][0])
             self._db.execute("DELETE FROM ledger WHERE n BETWEEN ? AND ?", place)
+        return is_all
 
     def _rows_of(self, numbers: Sequence[int]) -> list[tuple[int, str]]:
         rows = self._db.execute(
@@ -193,15 +234,15 @@ class Book:
 
 def _open(rows: Iterable[tuple[int, str]]) -> list[Claim]:
     """Return what these lines reserve, and neither release nor burn."""
-    try:
-        return ledger.unsettled(ledger.read(text) for _, text in rows)
-    except (KeyError, TypeError, ValueError):  # a line that is none: the audit tells of it
-        return []
+    return ledger.unsettled(ledger.read(text) for _, text in rows)
 
 
-def _without_hole(numbers: Sequence[int]) -> Sequence[int]:
-    """Return the first of them that follow each other: nothing is closed over a hole."""
-    together = 1
-    while together < len(numbers) and numbers[together] == numbers[together - 1] + 1:
-        together += 1
-    return numbers[:together]
+def _without_holes(numbers: Sequence[int]) -> list[list[int]]:
+    """Return them in pieces that follow each other: nothing is closed over a hole."""
+    pieces: list[list[int]] = []
+    for n in numbers:
+        if pieces and pieces[-1][-1] + 1 == n:
+            pieces[-1].append(n)
+        else:
+            pieces.append([n])
+    return pieces

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from config.text import Text
 
+from ..place import place_of
+from ..spoolfile import SpoolError
 from ..spoolopen import open_spool
 from ..spoolview import Source, Waiting, ledger_of, walk
 from .audit import Finding, audit
@@ -18,6 +20,12 @@ from .audit import Finding, audit
 NO_BATCH = Text(
     "{file}, line {line}: is no batch of records: {why}",
     "{file} {line}行目: 記録のバッチではありません: {why}",
+)
+
+
+NO_DISK = Text(
+    "{path}: the ledger is on the disk, which cannot be used: {why}; ask again when it can",
+    "{path}: 台帳のあるディスクが使用できません（{why}）。復旧後にもう一度お試しください",
 )
 
 
@@ -30,16 +38,27 @@ def inspect(
 ) -> Finding:
     """Audit the ledger of a configuration's gateway, or of a spool's file that was named.
 
-    `published` has batches as the city received them, one a line. Raises FileNotFoundError where
-    there is no spool, NoBatchError, OSError, SpoolError, ConfigError, NotAnsweredError.
+    `published` has batches as the city received them, one a line; where it is known whose spool it
+    is, those of other gateways are passed over. They are held against nothing where there is no
+    spool. Raises FileNotFoundError where there is none, and nothing was published either;
+    NoBatchError, OSError, SpoolError, ConfigError, NotAnsweredError.
     """
-    with open_spool(config_file, file, needs_gateway=False) as source:
-        bodies = list(_people(source))
-        rows = ledger_of(source)
-        source.check_still()
-    if published is not None:
-        bodies += _received(published)
-    return audit(rows, bodies)
+    bodies: list[tuple[str, str]] = []
+    rows: list[tuple[int, str]] = []
+    gateway = None
+    try:
+        with open_spool(config_file, file, needs_gateway=False) as source:
+            gateway = source.about.gateway
+            if (why := source.about.why_volatile) is not None:
+                raise SpoolError(NO_DISK.filled(path=source.about.path, why=why))
+            bodies += _people(source)
+            rows = ledger_of(source)
+            source.check_still()
+    except FileNotFoundError:
+        if published is None or file is not None:
+            raise
+        gateway = place_of(config_file).gateway.id
+    return audit(rows, bodies, [] if published is None else list(_received(published, gateway)))
 
 
 def _people(source: Source) -> Iterator[tuple[str, str]]:
@@ -68,14 +87,17 @@ class _Bodies:
         return iter(())
 
 
-def _received(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield run and body of every record of people in batches."""
-    with file.open(encoding="utf-8") as lines:
+def _received(file: Path, gateway: str | None) -> Iterator[tuple[str, str]]:
+    """Yield run and body of every record of people in a gateway's batches."""
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 batch = json.loads(line)
-                records, run, kind = batch["records"], batch["run"], batch["kind"]
+                run, kind, whose = str(batch["run"]), batch["kind"], batch["gateway"]
+                records = [record for record in batch["records"] if "gap" not in record]
             except (ValueError, KeyError, TypeError) as exc:
                 raise NoBatchError(NO_BATCH.filled(file=file, line=number, why=repr(exc))) from exc
-            if kind == "people":
-                yield from ((run, json.dumps(record)) for record in records if "gap" not in record)
+            if kind == "people" and gateway in (None, whose):
+                yield from ((run, json.dumps(record)) for record in records)

@@ -19,17 +19,20 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from fractions import Fraction
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
-from ..clock import Stamp
+from ..clock import Stamp, State
 from ..record import utc_ns, utc_text
 from .policy import Policy
 
 FIRST_PREV = "0" * 64
 FLOW = "flow"  # the stream of the policy that is released so far
+TIME_LIMIT_NS = 2**62  # no time is later, and a database takes none much larger
 DAY_BEGINS = timedelta(hours=3)  # local time: when a city's day ends
 
 Line = dict[str, Any]
@@ -145,8 +148,11 @@ def name_of(line: Line) -> tuple[str, str, str, int]:
 
 
 def claim_of(line: Line) -> Claim:
-    """Return what a reservation was for. Raises KeyError, TypeError and ValueError on nonsense."""
-    return Claim(
+    """Return what a reservation was for.
+
+    Raises KeyError, TypeError, ValueError and ZeroDivisionError on nonsense.
+    """
+    claim = Claim(
         line["sensor"],
         utc_ns(line["start"]),
         utc_ns(line["end"]),
@@ -161,10 +167,25 @@ def claim_of(line: Line) -> Claim:
         line["run"],
         line["n"],
     )
+    _check(claim)
+    return claim
+
+
+def _check(claim: Claim) -> None:
+    """Raise TypeError, ValueError or ZeroDivisionError where no record could be made of it."""
+    times = (claim.start_ns, claim.end_ns, claim.start_boot_ns, claim.end_boot_ns)
+    if not all(0 <= each < TIME_LIMIT_NS for each in times):
+        raise ValueError("names a time that there is not")
+    if not all(isinstance(each, str) for each in (claim.epsilon, *claim.directions)):
+        raise TypeError("names what is no text")
+    if Fraction(claim.epsilon) <= 0:
+        raise ValueError(f"epsilon {claim.epsilon} is no price")
+    if claim.clock.state not in get_args(State) or not isinstance(claim.expected, int):
+        raise ValueError("does not say what its record must")
 
 
 def unsettled(lines: Iterable[Line]) -> list[Claim]:
-    """Return what was reserved, and neither released nor burned."""
+    """Return what was reserved, and neither released nor burned, as far as that makes sense."""
     open_claims: dict[tuple[str, str, str, int], Line] = {}
     for line in lines:
         match line.get("line"):
@@ -172,7 +193,11 @@ def unsettled(lines: Iterable[Line]) -> list[Claim]:
                 open_claims[name_of(line)] = line
             case "release" | "burned":
                 open_claims.pop(name_of(line), None)
-    return [claim_of(line) for line in open_claims.values()]
+    claims = []
+    for line in open_claims.values():
+        with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):  # the audit tells of it
+            claims.append(claim_of(line))
+    return claims
 
 
 # The chain
@@ -204,9 +229,9 @@ def closed_day(day: str, rows: Sequence[tuple[int, str]]) -> Line:
         match line:
             case {"line": "reserve", "end_boot_ns": int(end_boot_ns)}:
                 reached[name_of(line)[:3]] = end_boot_ns
-            case {"line": ("release" | "burned") as what, "run": run, "sensor": sensor, "seq": seq}:
-                numbers[what][run][sensor].append(seq)
-            case {"line": "policy", "policy": name, "terms": terms}:
+            case {"line": ("release" | "burned") as what, "run": str(run), "seq": int(seq)}:
+                numbers[what][run][line["sensor"]].append(seq)
+            case {"line": "policy", "policy": str(name), "terms": terms}:
                 policies[name] = terms
     kept: Line = {
         "line": "day",
@@ -220,8 +245,20 @@ def closed_day(day: str, rows: Sequence[tuple[int, str]]) -> Line:
         "policies": policies,
         "reached": [[[sensor, stream], boot, ns] for (sensor, stream, boot), ns in reached.items()],
     }
+    if damages := [what for line in lines for what in damages_of(line)]:
+        kept["damages"] = damages
     wrong = first_break(rows)
     return kept if wrong is None else kept | {"broken": wrong}
+
+
+def damages_of(line: Line) -> list[str]:
+    """Return when and why the file was set aside, as far as a line says so."""
+    match line:
+        case {"line": "boot", "at": str(at), "damaged": str(why)}:
+            return [f"{at}: {why}"]
+        case {"line": "day", "damages": list(said)}:
+            return [str(what) for what in said]
+    return []
 
 
 def first_break(rows: Sequence[tuple[int, str]]) -> int | None:
@@ -236,12 +273,22 @@ def first_break(rows: Sequence[tuple[int, str]]) -> int | None:
 
 
 def read(text: str) -> Line:
-    """Return a line as it was written; an empty one where the text is none."""
+    """Return a line as it was written; an empty one where the text is none.
+
+    One that speaks of a window names it, whatever a worn card made of the text.
+    """
     try:
-        line = json.loads(text)
+        line: Line = json.loads(text)
     except ValueError:
         return {}
-    return line if isinstance(line, dict) and isinstance(line.get("line"), str) else {}
+    match line:
+        case {"line": "reserve" | "release" | "burned"}:
+            texts = (line.get("sensor"), line.get("stream"), line.get("boot"))
+            is_named = all(isinstance(each, str) for each in texts)
+            return line if is_named and isinstance(line.get("start_boot_ns"), int) else {}
+        case {"line": str()}:
+            return line
+    return {}
 
 
 def _spans(

@@ -47,7 +47,7 @@ NOTHING_ELSE = Text(
 FACTOR = Text(
     "Differential privacy: whether or not you passed once changes the probability of anything"
     " that is published by a factor of at most {once:.2f} (e to the power of {epsilon}). For {m}"
-    " passages on a day: {many:.2f} (e^{many_epsilon}).",
+    " passages on a day: {many:.2f} (e^({many_epsilon})).",
     "差分プライバシー: あなたが1回通過したかどうかによって、公表される内容の確率は最大でも"
     "{once:.2f}倍（eの{epsilon}乗）しか変わりません。1日に{m}回なら{many:.2f}倍（eの{many_epsilon}乗）です。",
 )

@@ -196,6 +196,40 @@ def test_old_days_become_a_line_each_and_all_that_they_released_stays_known(
     assert len(kept.rows()) < 2 * 2 * 2 * 96 + 20
 
 
+def test_a_gateway_that_is_switched_off_each_night_closes_its_days_too(kept: Ledger) -> None:
+    for number in range(6):
+        kept.book = Book(kept.db, TERMS, f"boot-{number}", f"run-{number}")
+        kept.run, kept.seq = f"run-{number}", 0
+        kept.book.open(NOON_NS + 96 * number * WINDOW_NS)
+        for window in range(96 * number, 96 * number + 20):
+            kept.release("door-1", window)
+    finding = kept.audit()
+    assert finding.broken == ""
+    assert (finding.days, finding.released) == (4, 120)
+
+
+def test_lives_in_which_nobody_is_counted_do_not_fill_the_spool(kept: Ledger) -> None:
+    for number in range(300):
+        book = Book(kept.db, TERMS, "boot-1", f"life-{number}")
+        book.open(NOON_NS + number * 3600 * S)
+    finding = kept.audit()
+    assert (finding.broken, finding.days) == ("", 12)  # one a day
+    assert len(kept.rows()) < 2 * 24 + finding.days
+
+
+def test_a_new_policy_is_said_before_its_first_line_though_a_day_is_closed_there(
+    kept: Ledger,
+) -> None:
+    for number in range(3):
+        day(kept, 96 * number, ("door-1",))
+    stricter = replace(TERMS, policy=Policy(900, Fraction(1, 8)))
+    kept.book = Book(kept.db, stricter, "boot-2", "run-2")  # and its beginning found no disk
+    kept.run, kept.seq = "run-2", 0
+    kept.release("door-1", 500, epsilon="1/8")
+    finding = kept.audit()
+    assert (finding.broken, finding.policy) == ("", stricter.policy.sha256)
+
+
 def test_a_ledger_of_ten_years_is_small(kept: Ledger) -> None:
     for number in range(20):
         day(kept, 96 * number, ("door-1",))
@@ -228,6 +262,59 @@ def test_lines_that_make_no_sense_never_stop_the_next_release(kept: Ledger) -> N
     for number in range(1, 5):
         day(kept, 96 * number)
     assert kept.audit().line == 7
+
+
+# One byte of a line, as a worn card may give it back; each is one bit away.
+FLIPS = (
+    ("reserve", '"sensor"', '"sefsor"'),
+    ("reserve", '"stream"', '"qtream"'),
+    ("reserve", '"start_boot_ns":', '"start_boot_ns"z'),
+    ("release", '"seq"', '"sep"'),
+    ("release", '"run"', '"rwn"'),
+    ("policy", '"terms"', '"tersm"'),
+)
+
+
+@pytest.mark.parametrize(("kind", "was", "becomes"), FLIPS)
+def test_a_flipped_bit_never_stops_what_reads_the_ledger(
+    kept: Ledger, kind: str, was: str, becomes: str
+) -> None:
+    (waits,) = kept.book.reserve([claim("door-2", 0)])
+    kept.burn(waits)
+    day(kept, 0, ("door-1",))
+    kept.db.execute(
+        "UPDATE ledger SET body = replace(body, ?, ?)"
+        " WHERE n = (SELECT min(n) FROM ledger WHERE line = ?)",
+        (was, becomes, kind),
+    )
+    for number in range(1, 4):
+        day(kept, 96 * number, ("door-1",))
+    kept.book.adopt([])
+    assert kept.live("run-2").unsettled() == []
+    assert kept.audit().broken
+
+
+OPEN_FLIPS = (
+    ('"1/4"', '"1/0"'),  # no noise can be told of
+    ('"1/4"', '"0/4"'),
+    ('"start":"2027', '"start":"6027'),  # no integer of a database holds it
+    ('"synced"', '"synbed"'),
+    ('"towards","', '"towards",3,"'),
+    ('"expected"', '"eypected"'),
+    ('["towards"', '[["towards"]'),
+)
+
+
+@pytest.mark.parametrize(("was", "becomes"), OPEN_FLIPS)
+def test_a_reservation_that_makes_no_sense_hides_no_other_one(
+    kept: Ledger, was: str, becomes: str
+) -> None:
+    _, second = kept.book.reserve([claim("door-1"), claim("door-2")])
+    kept.db.execute(
+        "UPDATE ledger SET body = replace(body, ?, ?) WHERE n = ?", (was, becomes, second.line - 1)
+    )
+    assert kept.live("run-2").unsettled() == [second]
+    assert kept.audit().broken
 
 
 def test_a_small_room_closes_a_day_before_it_is_over(kept: Ledger) -> None:
@@ -369,6 +456,27 @@ def burned_without_line(kept: Ledger) -> None:
     kept.bodies.append(("run-1", body("door-1", 1, said, "burned")))
 
 
+def unclamped_without_line(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", body("door-1", 1, {"towards": {"unclamped": 7}})))
+
+
+def plain_figure_without_line(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", body("door-1", 1, {"towards": 7, "noise_sd": 5.64})))
+
+
+def released_and_withheld(kept: Ledger) -> None:
+    kept.release()
+    kept.bodies = [("run-1", body("door-1", 1, {"towards": None, "noise_sd": 5.64}))]
+
+
+def record_without_quality(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", '{"stream": "door-1", "seq": 1, "values": {"noise_sd": 5.64}}'))
+
+
+def record_of_many_streams(kept: Ledger) -> None:
+    kept.bodies.append(("run-1", body("door-1", 1, values()).replace('"door-1"', "[]")))
+
+
 def loose_policy(kept: Ledger) -> None:
     kept.live("run-2", replace(TERMS, policy=Policy(900, Fraction(1))))
 
@@ -385,6 +493,11 @@ BROKEN: tuple[tuple[Callable[[Ledger], None], str], ...] = (
     (record_of_another_run, "has figures, and no line releases them"),
     (other_figures, "has other figures than were released"),
     (burned_without_line, "says burned, and no line does"),
+    (unclamped_without_line, "has figures, and no line releases them"),
+    (plain_figure_without_line, "has figures, and no line releases them"),
+    (released_and_withheld, "has other figures than were released"),
+    (record_without_quality, "a record of run run-1 makes no sense"),
+    (record_of_many_streams, "a record of run run-1 makes no sense"),
     (loose_policy, "spends more than its own limit"),
 )
 
@@ -405,6 +518,41 @@ def closed(kept: Ledger) -> Iterator[None]:
         day(kept, 96 * number, ("door-9",))
     assert not any(json.loads(text)["line"] == "reserve" and json.loads(text)["sensor"] == "door-1"
                    for _, text in kept.rows())  # fmt: skip
+
+
+def test_what_a_day_cost_and_that_the_file_was_damaged_are_told_after_it_was_closed(
+    kept: Ledger,
+) -> None:
+    kept.book.begin(NOON_NS, "is of version 99")
+    with closed(kept):
+        kept.release(window=0)
+    cheaper = replace(TERMS, policy=Policy(900, Fraction(1, 16)))
+    kept.live("run-2", cheaper)
+    for number in range(4, 7):
+        for window in range(96 * number, 96 * number + 96):
+            kept.release("door-9", window, epsilon="1/16")
+    finding = kept.audit()
+    assert (finding.broken, finding.epsilon) == ("", "1/4")
+    assert finding.damages == ["2027-01-16T12:00:00.000Z: is of version 99"]
+
+
+def test_a_burned_record_that_left_from_memory_needs_no_line_but_contradicts_none(
+    kept: Ledger,
+) -> None:
+    kept.release()
+    said = {"towards": None, "noise_sd": 5.64}
+    lost = ("run-0", body("door-1", 7, said, "burned"))
+    assert audit(kept.rows(), kept.bodies, [lost]).broken == ""
+    released = ("run-1", body("door-1", 1, said, "burned"))
+    assert audit(kept.rows(), kept.bodies, [released]).broken
+
+
+def test_damage_is_told_beside_what_does_not_hold(kept: Ledger) -> None:
+    kept.book.begin(NOON_NS, "is of version 99")
+    kept.release()
+    kept.db.execute("DELETE FROM ledger WHERE n = 2")
+    finding = kept.audit()
+    assert (finding.line, len(finding.damages)) == (2, 1)
 
 
 def test_a_record_made_twice_is_found_over_days_that_were_closed(kept: Ledger) -> None:

@@ -8,14 +8,15 @@ import re
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.cli import IO_ERROR, OK, USAGE, WRONG, main
+from agent.spoolanswers import AskedSpool, SpoolAnswers
 from agent.spoolexport import Export
 from agent.spoolview import walk
 from drivers.base import Alive, Crossing
@@ -97,6 +98,7 @@ def test_the_notice_is_in_both_languages_with_this_gateways_figures(yukimi: Yuki
         *("Its standard deviation is 11.31", "標準偏差11.31"),
         *("within 24 of the truth", "±24以内"),
         *("by a factor of at most 1.13", "最大でも1.13倍"),
+        *("1.28 (e^(1/4))", "1.28倍（eの1/4乗）"),
         *("East <door>", "東口", "(in, out)", "（入、出）"),
         *("chikaho-03 (Chi-Ka-Ho N3)", "City of Sapporo", "yukimi 0."),
     ):
@@ -188,6 +190,22 @@ def test_a_changed_line_is_named_and_the_exit_code_says_so(yukimi: Yukimi, tmp_p
     assert (code, json.loads(out)["broken"]["line"]) == (WRONG, 4)
 
 
+def test_that_the_file_was_damaged_is_told_beside_a_line_that_is_missing(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
+        database.execute("DELETE FROM ledger WHERE n = 3")
+        database.execute("PRAGMA user_version = 99")
+    later = Station(tmp_path / "spool.db", run="run-2", begin_s=3000)
+    later.pipeline.announce()
+    later.ends()
+    code, out, _ = yukimi("audit")
+    assert code == WRONG
+    assert "broken at line 3: is missing" in out
+    assert "note: the file was damaged" in out
+
+
 def test_a_record_without_its_line_is_found(yukimi: Yukimi, tmp_path: Path) -> None:
     lived(tmp_path / "spool.db")
     with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
@@ -221,6 +239,70 @@ def test_what_the_city_received_is_held_against_the_ledger(yukimi: Yukimi, tmp_p
     code, out, _ = yukimi("audit", "--published", str(received))
     assert code == WRONG
     assert "has other figures than were released" in out
+
+
+def test_figures_that_the_city_has_are_not_excused_by_a_spool_that_is_gone(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    received = tmp_path / "day.jsonl"
+    received.write_text("".join(json.dumps(b) + "\n" for b in published(tmp_path / "spool.db")))
+    (tmp_path / "spool.db").unlink()
+    code, out, _ = yukimi("audit", "--published", str(received))
+    assert code == WRONG
+    assert "record door-1 1 of run run-1 has figures, and no line releases them" in out
+
+
+def test_what_the_city_received_of_other_gateways_is_not_held_against_this_one(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    batches = published(tmp_path / "spool.db")
+    others = [batch | {"gateway": "odori-01", "run": "another"} for batch in batches]
+    received = tmp_path / "day.jsonl"
+    received.write_text("".join(json.dumps(b) + "\n\n" for b in batches + others))
+    code, out, _ = yukimi("audit", "--published", str(received))
+    assert (code, "6 people's records" in out) == (OK, True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x78\x9c\xff\xfe",
+        b"[]",
+        b'{"records": 1, "run": "r", "kind": "people", "gateway": "chikaho-03"}',
+        b'{"records": [1], "run": "r", "kind": "people", "gateway": "chikaho-03"}',
+        b'{"records": [], "run": "r", "kind": "people"}',
+    ],
+)
+def test_a_file_of_something_else_is_told_in_a_sentence(
+    yukimi: Yukimi, tmp_path: Path, content: bytes
+) -> None:
+    lived(tmp_path / "spool.db")
+    received = tmp_path / "day.jsonl"
+    received.write_bytes(content)
+    code, _, err = yukimi("audit", "--published", str(received))
+    assert code == USAGE
+    assert "is no batch of records" in err
+
+
+def test_a_gateway_that_lives_in_memory_is_not_audited_as_if_that_were_all(
+    yukimi: Yukimi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived(tmp_path / "spool.db")
+    station = Station(tmp_path / "spool.db", run="run-2", begin_s=3000)
+    station.spool.turn_volatile(OSError("no disk"))
+    answers = SpoolAnswers(station.spool, gateway="chikaho-03", max_bytes=2**26).by_name()
+
+    @contextmanager
+    def running(*_what: object, **_how: object) -> Iterator[AskedSpool]:
+        yield AskedSpool(lambda name, asked: answers[name](asked))
+
+    monkeypatch.setattr("agent.privacy.inspection.open_spool", running)
+    code, out, err = yukimi("audit")
+    assert (code, out) == (IO_ERROR, "")
+    assert "the ledger is on the disk, which cannot be used: no disk" in err
+    station.ends()
 
 
 @pytest.mark.parametrize(("text", "code"), [("not json\n", USAGE), (None, IO_ERROR)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,6 +186,30 @@ def make_after(station: Station, make: Make) -> Station:
     return make(run="run-3", begin_s=920)
 
 
+def test_what_cannot_be_burned_at_the_start_is_burned_as_soon_as_it_can(
+    make: Make, tmp_path: Path
+) -> None:
+    station = make()
+    counts(station)
+    with failing(station, "append"):
+        station.passes(until_s=905)
+        station.ends(clean=False)
+    later = Station(tmp_path / "spool.db", run="run-2", begin_s=910)
+    try:
+        with locked(later), capture_logs() as logs:
+            later.pipeline.announce()
+            later.passes(until_s=930)
+        assert later.records("door-1") == []
+        assert len([line for line in logs if "the ledger cannot be read" in line["event"]]) == 1
+        later.passes(until_s=940)
+        (record,) = later.records("door-1")
+        assert record["quality"] == BURNED
+        finding = held(later)
+        assert (finding.broken, finding.burned, finding.waiting) == ("", 1, 0)
+    finally:
+        later.ends(clean=False)
+
+
 def test_a_burned_window_and_the_one_after_it_do_not_overlap(make: Make) -> None:
     station = make()
     counts(station)
@@ -252,6 +277,72 @@ def test_figures_that_wait_are_taken_back_when_the_disk_is_left(
     finding = held(station)
     assert (finding.broken, finding.released, finding.burned) == ("", 0, 1)
     assert finding.reserved == 1
+
+
+@contextmanager
+def committed_though_it_fails(station: Station) -> Iterator[None]:
+    """A commit is in the log, and its sync fails: whoever opens the file next finds it there."""
+    transaction = station.spool._transaction
+
+    @contextmanager
+    def fails() -> Iterator[None]:
+        with transaction():
+            yield
+        raise sqlite3.OperationalError("disk I/O error")
+
+    station.spool._transaction = fails  # type: ignore[method-assign]
+    yield
+    station.spool._transaction = transaction  # type: ignore[method-assign]
+
+
+def test_a_window_burned_in_memory_is_not_released_by_a_commit_that_had_failed(
+    station: Station,
+) -> None:
+    counts(station)
+    with failing(station, "append"):
+        station.passes(until_s=905)
+    with committed_though_it_fails(station):
+        station.boot_ns += 6 * 10**9
+        station.pipeline._step()
+    station.spool.turn_volatile(OSError("no disk"))
+    station.passes(until_s=920)
+    (in_memory,) = station.records("door-1")
+    assert in_memory["quality"] == BURNED
+    assert station.spool.reopen()
+    assert station.records("door-1") == [in_memory]
+    keys = [(each["stream"], each["seq"]) for each in station.records()]
+    assert len(keys) == len(set(keys))
+    finding = held(station)
+    assert (finding.broken, finding.released, finding.burned) == ("", 0, 1)
+
+
+def test_figures_are_taken_back_where_their_reservation_is_lost_with_the_file(
+    station: Station, drawn: list[dict[str, object]]
+) -> None:
+    counts(station)
+    with failing(station, "append"):
+        station.passes(until_s=905)
+    assert len(drawn) == 1
+    station.spool._db.execute("DELETE FROM ledger")  # what a salvage could not read
+    with station.spool._lock:
+        station.spool._replace("is damaged")
+    station.passes(until_s=920)
+    (record,) = station.records("door-1")
+    assert record["quality"] == BURNED
+    counts(station)
+    station.passes(until_s=1805)
+    finding = held(station)
+    assert (finding.broken, finding.released, finding.burned) == ("", 1, 1)
+    assert [what.partition(": ")[2] for what in finding.damages] == ["is damaged"]
+
+
+def test_damage_is_told_in_the_ledger_at_once_and_not_with_the_next_window(
+    station: Station,
+) -> None:
+    with station.spool._lock:
+        station.spool._replace("is damaged")
+    station.passes(until_s=10)
+    assert [what.partition(": ")[2] for what in held(station).damages] == ["is damaged"]
 
 
 def test_a_change_of_policy_is_a_line_and_holds_from_the_next_window_on(make: Make) -> None:

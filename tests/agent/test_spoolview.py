@@ -23,14 +23,17 @@ from agent.spoolverify import Examination
 from agent.spoolview import (
     FROM_THE_FIRST,
     Figures,
+    LedgerSlice,
     RestlessError,
     Slice,
     Source,
     Waiting,
     entries_after,
     figures_of,
+    ledger_of,
     walk,
 )
+from config.text import text_of
 from hil.city.account import Account, Report
 from hil.ledger import parcels
 from tests.agent.spools import CONFIG, GATEWAY, PACK, STREAMS, Key, held, lived, opened, record
@@ -369,6 +372,18 @@ def test_a_spool_that_never_comes_to_rest_is_given_up(awake: Spool) -> None:
 
     with pytest.raises(RestlessError, match="try again"):
         exported(Awake(awake, disturb))
+
+
+def test_a_ledger_that_never_comes_to_rest_is_given_up_in_both_languages() -> None:
+    days = iter(range(1000))
+
+    class Restless:
+        def ledger(self, after_n: int) -> LedgerSlice:
+            return LedgerSlice([(after_n + 1, "{}")], next(days))
+
+    with pytest.raises(RestlessError) as told:
+        ledger_of(Restless())
+    assert "もう一度お試しください" in text_of(told.value).ja
 
 
 def test_what_is_acknowledged_and_not_yet_gone_is_not_shown(awake: Spool) -> None:

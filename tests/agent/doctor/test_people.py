@@ -71,6 +71,23 @@ def test_a_ledger_that_does_not_hold_fails_and_one_that_cannot_be_read_does_not(
         assert ledger.look(site, None).status == status
 
 
+def test_a_drivers_bug_is_its_own_and_its_words_are_not_repeated(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> list[object]:
+        raise ZeroDivisionError("27.25 degC at pixel 9")
+
+    monkeypatch.setattr("drivers.grideye.GridEye.poll", fail)
+    results = run([each for each in CHECKS if each.over in ("bus", "sensor")], site)
+    hall = [each for each in results if each.name == "hall-1"]
+    assert {each.done.status for each in hall} <= {"WARN", "PASS", "SKIP"}
+    (told,) = [each.done for each in hall if each.done.status == "WARN"]
+    assert "ZeroDivisionError" in told.evidence
+    assert not any("27.25" in each.done.evidence for each in results)
+    doors = {each.done.status for each in results if each.name in ("door-1", "gate-1")}
+    assert doors == {"PASS", "SKIP"}
+
+
 def test_what_a_damaged_frame_of_persons_holds_is_not_said(site: Site) -> None:
     plan = site.plan
     assert plan is not None

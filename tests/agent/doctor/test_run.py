@@ -136,7 +136,7 @@ def test_a_check_that_hangs_is_given_up_and_the_others_are_not_lost() -> None:
         never.wait(60.0)
         return passed("late", "遅い")
 
-    site = Site(ROADSIDE, budget=Budget(total_s=20.0, check_s=0.3))
+    site = Site(ROADSIDE, budget=Budget(total_s=60.0, check_s=2.0))
     results = ran(check("A", hang), check("B", good), check("C", good, needs=("A",)), site=site)
     never.set()
     assert statuses(results) == {"A": "FAIL", "B": "PASS", "C": "SKIP"}
@@ -151,10 +151,10 @@ def test_who_began_late_and_had_no_time_is_not_accused() -> None:
         return passed("late", "遅い")
 
     def slow(*_: object) -> Finding:
-        never.wait(0.3)
+        never.wait(1.5)
         return passed("slow", "遅い")
 
-    site = Site(ROADSIDE, budget=Budget(total_s=0.6, check_s=0.5))
+    site = Site(ROADSIDE, budget=Budget(total_s=4.0, check_s=3.0))
     results = ran(check("A", hang), check("B", slow), check("C", hang, needs=("B",)), site=site)
     never.set()
     assert statuses(results) == {"A": "FAIL", "B": "PASS", "C": "SKIP"}
