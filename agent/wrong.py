@@ -43,10 +43,10 @@ VOLATILE = Text(
     "the disk does not work, records are in memory only: {why}",
     "記憶媒体が使えないため、記録はメモリーにしかありません: {why}",
 )
-UNREADABLE = Text("the spool cannot be read: {why}", "スプールを読み出せません: {why}")
+UNREADABLE = Text("the spool cannot be read: {why}", "保管中の記録を読み出せません: {why}")
 FULL = Text(
     "the spool is nearly full: {days:g} days, then the oldest records are given up",
-    "スプールの残りはあと{days:g}日分です。超えると古い記録から失われます",
+    "記録を保管できるのはあと{days:g}日分です。超えると古い記録から失われます",
 )
 CLOCK = Text("the clock is not to be trusted: {why}", "時刻を信頼できません: {why}")
 SILENT = Text("{sensor} does not answer: {why}", "{sensor}が応答しません: {why}")

@@ -54,7 +54,7 @@ FILE = Text("a spool's file, as of a card in a reader", "保存ファイルを�
 PUBLISHED = Text(
     "batches as the city received them, one a line", "市が受信したバッチ（1行に1件）のファイル"
 )
-WAYS = {"towards": Text("towards", "順方向"), "away": Text("away", "逆方向")}
+WAYS = {"towards": Text("towards", "往路"), "away": Text("away", "復路")}
 IS_THERE = Text(
     "{file}: is there already, and is not overwritten; name another file",
     "{file}: 既にあるため上書きしません。別の名前を指定してください",

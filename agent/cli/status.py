@@ -26,7 +26,7 @@ EXAMPLES: tuple[Example, ...] = (
 )
 SENSOR = Text("only this sensor, in full", "このセンサーだけを詳しく表示します")
 CONFIGURED = Text("What its configuration says, in {file}:", "{file}の設定内容:")
-ID, BROKERS, SPOOL = Text("id", "ID"), Text("brokers", "ブローカー"), Text("spool", "スプール")
+ID, BROKERS, SPOOL = Text("id", "ID"), Text("brokers", "ブローカー"), Text("spool", "保管")
 SENSORS = Text("sensors", "センサー")
 DEFAULT = Text("(default)", "（既定値）")
 

@@ -10,18 +10,13 @@ from agent.wrong import OF_THE_STREET, wrong_with
 
 from .display import Style, clip, paint, printable, table, wrap
 from .language import Text, language, said
-from .names import FLAGS, STATE_STYLES, STATES
+from .names import DIRECTIONS, FLAGS, STATE_STYLES, STATES
 
 Document = Mapping[str, Any]
 
-WAYS: Mapping[str, Text] = {
-    "towards": Text("towards", "順方向"),
-    "away": Text("away", "逆方向"),
-    "total": Text("total", "合計"),
-}
 UPTIME = Text("up {span}, version {version}, run {run}", "稼働{span} 版{version} ラン{run}")
-UPLINK, SPOOL = Text("uplink", "送信"), Text("spool", "スプール")
-CLOCK, ALERTS = Text("clock", "時計"), Text("alerts", "警報")
+UPLINK, SPOOL = Text("uplink", "送信先"), Text("spool", "保管")
+CLOCK, ALERTS = Text("clock", "時刻"), Text("alerts", "警報")
 WRONG = Text("wrong", "異常")
 CONNECTED = Text(
     "{broker}, MQTT {protocol}, for {span}, {reconnects} reconnects",
@@ -199,9 +194,9 @@ def _newest(sensor: Document, snapshot: Document) -> tuple[str, float | None]:
         if record is None:
             return said(NOTHING), None
         figures = " ".join(
-            f"{said(WAYS[name])} {value['count']}"
+            f"{said(DIRECTIONS[name])} {value['count']}"
             for name, value in record["values"].items()
-            if name in WAYS and isinstance(value, Mapping)
+            if name in DIRECTIONS and isinstance(value, Mapping)
         )
         until = _clock_time(record["end"])
         age_s = _between_s(record["end"], snapshot["time"])

@@ -87,8 +87,8 @@ EDGES: Mapping[str, Text] = {
 }
 
 DIRECTIONS: Mapping[str, Text] = {
-    "towards": Text("towards", "順方向"),
-    "away": Text("away", "逆方向"),
+    "towards": Text("towards", "往路"),
+    "away": Text("away", "復路"),
     "total": Text("total", "合計"),
 }
 
