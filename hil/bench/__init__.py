@@ -9,6 +9,7 @@ from __future__ import annotations
 BENCHES = {
     "accuracy": "recorded pedestrians with the noise of a release: how far off is an hour, a day",
     "alerts": "from a reading that crosses the line to the broker's acknowledgement",
+    "city": "how fast the city's consumer writes what a broker holds for it",
     "buses": "thirty-two sensors on six buses: does each keep its schedule, dead devices or not",
     "counting": "people: recordings with known crossings, simulated crowds, doors and draughts",
     "decoders": "what each driver costs a frame",
