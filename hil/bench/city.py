@@ -29,14 +29,14 @@ from ..city.store import Store, StoreAwayError
 from ..far_end import FarEnd
 from ..postgres import Postgres, binaries
 from .figures import Figure, document, table
-from .process import BenchError, memory_kb
+from .process import BenchError, counters, memory_kb
 from .site import CONFIG_ID, windows
 
 BATCH_RECORDS = 200
 GATEWAYS = 20
 WINDOW = 100  # messages in flight to the broker
 DRAIN_S = 600.0
-LOOK_S = 0.1
+LOOK_S = 0.5
 BROKER_OPTIONS = (
     "log_type none",
     "max_queued_messages 0",
@@ -49,6 +49,8 @@ FIGURES = (
     Figure("postgres_two_records_per_s", "two processes"),
     Figure("postgres_two_share", "of the smaller of the two", 0.3, at_least=True),
     Figure("sqlite_records_per_s", "one process", 20_000, at_least=True),
+    Figure("sqlite_cpu_us_per_record", "of the consumer, database and all"),
+    Figure("postgres_cpu_us_per_record", "of the consumer, without the server"),
     Figure("rss_mb", "of one process at its end", 200),
 )
 
@@ -64,18 +66,23 @@ def run(arguments: argparse.Namespace) -> int:
     say = (lambda _: None) if arguments.json else print
     values: dict[str, float] = {}
     try:
-        messages = list(_messages(arguments.records))
+        records = arguments.records // GATEWAYS * GATEWAYS
+        messages = list(_messages(records))
         with tempfile.TemporaryDirectory(prefix="yukimi-bench-") as folder:
-            rate, _, rss_mb = _drain(f"sqlite:{folder}/city.db", messages, processes=1)
-            values |= {"sqlite_records_per_s": rate, "rss_mb": rss_mb}
+            rate, _, spent = _drain(f"sqlite:{folder}/city.db", messages, records, processes=1)
+            values |= {"sqlite_records_per_s": rate, "rss_mb": spent["rss_mb"]}
+            values["sqlite_cpu_us_per_record"] = spent["cpu_us_per_record"]
             say(f"SQLite: {rate:,.0f} records/s")
         if binaries() is not None:
             for processes in (1, 2):
                 with Postgres() as postgres:
-                    rate, share, _ = _drain(postgres.url, messages, processes=processes)
+                    rate, share, spent = _drain(
+                        postgres.url, messages, records, processes=processes
+                    )
                 say(f"PostgreSQL, {processes} processes: {rate:,.0f} records/s")
                 if processes == 1:
                     values["postgres_records_per_s"] = rate
+                    values["postgres_cpu_us_per_record"] = spent["cpu_us_per_record"]
                 else:
                     values |= {"postgres_two_records_per_s": rate, "postgres_two_share": share}
     except BenchError as exc:
@@ -109,9 +116,9 @@ def _messages(records: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _drain(
-    database: str, messages: list[tuple[str, bytes]], *, processes: int
-) -> tuple[float, float, float]:
-    """Return records per second, the smaller process's share of them, and memory in MB."""
+    database: str, messages: list[tuple[str, bytes]], records: int, *, processes: int
+) -> tuple[float, float, dict[str, float]]:
+    """Return records per second, the smaller process's share of them, and what a process spent."""
     with ExitStack() as stack:
         broker = stack.enter_context(Mosquitto(extra=BROKER_OPTIONS))
         url = f"mqtt://{broker.host}:{broker.port}"
@@ -126,12 +133,15 @@ def _drain(
         with opened(database, read_only=True) as store:
             for end in ends:
                 end.start()
-            rate = _watch(store, ends)
-            rss_mb = memory_kb(ends[0].pid, "Rss") / 1024
+            rate = _watch(store, ends, records)
+            spent = {
+                "rss_mb": memory_kb(ends[0].pid, "Rss") / 1024,
+                "cpu_us_per_record": counters(ends[0].pid)["cpu_s"] * 1e6 / records,
+            }
         for end in ends:
             end.stop()
         written = [int(end.log.rpartition(" new=")[2].split()[0]) for end in ends]
-        return rate, min(written) / sum(written), rss_mb
+        return rate, min(written) / sum(written), spent
 
 
 def _publish(broker: Mosquitto, messages: list[tuple[str, bytes]]) -> None:
@@ -146,23 +156,21 @@ def _publish(broker: Mosquitto, messages: list[tuple[str, bytes]]) -> None:
     client.loop_stop()
 
 
-def _watch(store: Store, ends: list[FarEnd]) -> float:
+def _watch(store: Store, ends: list[FarEnd], records: int) -> float:
     """Return the mean rate from the first commit that is seen to the last."""
     first: tuple[float, int] | None = None
-    last = (time.monotonic(), 0)
     deadline_s = time.monotonic() + DRAIN_S
     while time.monotonic() < deadline_s:
         for end in ends:
             end.check()
         count = _count(store)
         now_s = time.monotonic()
-        if count > last[1]:
-            last = (now_s, count)
-            first = first or last
-        elif first is not None and now_s > last[0] + 2.0:
-            if last == first:
+        if count and first is None:
+            first = (now_s, count)
+        if count >= records:
+            if first is None or first[1] == count:
                 raise BenchError("too few records to measure with")
-            return (last[1] - first[1]) / (last[0] - first[0])
+            return (count - first[1]) / (now_s - first[0])
         time.sleep(LOOK_S)
     raise BenchError("the consumers did not end")
 

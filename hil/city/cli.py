@@ -27,7 +27,7 @@ from .wire import BrokerSettings
 log = structlog.get_logger(part="city")
 
 OK, WRONG, USAGE, AWAY = 0, 1, 2, 69
-RETRY_S = 5.0
+RETRY_S = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

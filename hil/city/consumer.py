@@ -13,8 +13,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
@@ -52,20 +51,20 @@ class Consumer:
         store: Store,
         *,
         receipts: bool = True,
-        now_s: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._store = store
         self._prefix = f"{settings.topic_root}/"
         self._inbox: queue.Queue[Incoming] = queue.Queue(QUEUE_MESSAGES)
-        self._receipts = Receipts(store, settings.topic_root, publish=receipts, now_s=now_s)
+        self._receipts = Receipts(store, settings.topic_root, publish=receipts)
         self._link: Link | None = None
         self._stopping = threading.Event()
         self._is_store_away = False
         self._forgets_alarms = False
         self._told_away = ""
         self._tell_at_s = time.monotonic() + TELL_S
-        self.counts = Counts()
+        self.total = Counts()
+        self._told = Counts()
 
     def stop(self) -> None:
         """Finish what is in hand and end."""
@@ -80,6 +79,7 @@ class Consumer:
             self._step()
         if self._link is not None:
             self._link.close()
+        self._tell("stopped", self.total)
 
     def retire(self) -> None:
         """Leave the group for good: take over what waits for this process, then end its session."""
@@ -143,7 +143,7 @@ class Consumer:
         except StoreAwayError as exc:
             self._store_is_away(exc)
             self._stopping.wait(LOOK_S)
-        self._tell()
+        self._tell_now_and_then()
         return bool(messages)
 
     def _gather(self) -> list[Incoming]:
@@ -204,9 +204,9 @@ class Consumer:
         if self._is_store_away:
             self._is_store_away = False
             log.info("the database takes rows again")
-        self.counts.records += len(rows.records)
-        self.counts.new += new
-        self.counts.rejected += len(rows.rejected)
+        self.total.records += len(rows.records)
+        self.total.new += new
+        self.total.rejected += len(rows.rejected)
         return True
 
     def _store_is_away(self, exc: StoreAwayError) -> None:
@@ -215,25 +215,20 @@ class Consumer:
             log.error("the database cannot write; nothing is acknowledged", reason=str(exc))
 
     def _acknowledge(self, messages: list[Incoming]) -> None:
-        self.counts.messages += len(messages)
+        self.total.messages += len(messages)
         for message in messages:
             message.link.acknowledge(message)
 
-    def _tell(self) -> None:
+    def _tell_now_and_then(self) -> None:
         if time.monotonic() < self._tell_at_s:
             return
         self._tell_at_s = time.monotonic() + TELL_S
-        counts, self.counts = self.counts, Counts()
-        if counts.messages:
-            log.info(
-                "in the last minute",
-                messages=counts.messages,
-                records=counts.records,
-                new=counts.new,
-                rejected=counts.rejected,
-                receipts=self._receipts.published,
-            )
-        self._receipts.published = 0
+        if self.total != self._told:
+            self._tell("so far in this life", self.total)
+            self._told = replace(self.total)
+
+    def _tell(self, event: str, counts: Counts) -> None:
+        log.info(event, **asdict(counts), receipts=self._receipts.published)
 
 
 class _Backoff:

@@ -20,5 +20,5 @@ def opened(url: str, *, read_only: bool = False) -> Store:
             from .postgres import PostgresStore
         except ImportError as exc:
             raise ValueError("PostgreSQL needs psycopg: pip install 'yukimi[city]'") from exc
-        return PostgresStore(url)
+        return PostgresStore(url, read_only=read_only)
     raise ValueError(f"{url}: not {NAMED}")

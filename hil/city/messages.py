@@ -103,7 +103,7 @@ class _Message:
             _time(record, "end"),
             *_clock(record),
             _word(quality, "flag"),
-            encode(reasons),
+            encode(reasons) if reasons else "[]",
             _count(quality, "n"),
             _count(quality, "expected"),
             encode(values),

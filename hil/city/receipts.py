@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 
 import structlog
 
@@ -35,12 +34,10 @@ class Receipts:
         topic_root: str,
         *,
         publish: bool = True,
-        now_s: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._root = topic_root
         self._publishes = publish
-        self._now_s = now_s
         self._link: Link | None = None
         self._flying: dict[int, Owed | StreamKey] = {}
         self._taken: list[Owed | StreamKey] = []
@@ -54,7 +51,7 @@ class Receipts:
             self._link = link
             self._flying.clear()
         self._collect(link)
-        now_s = self._now_s()
+        now_s = time.time()
         if self._flying or not self._next_s <= now_s or not self._store.lead():
             return
         self._next_s = now_s + INTERVAL_S
@@ -93,7 +90,7 @@ class Receipts:
             if what is None:
                 continue
             if reason >= 0x80:
-                self._next_s = self._now_s() + REFUSED_S
+                self._next_s = time.time() + REFUSED_S
                 log.error("the broker refuses a receipt: may this user write it?", reason=reason)
             else:
                 self._taken.append(what)
