@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="yukimi-city", description="The city's end of yukimi.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_run(verbs.add_parser("run", help="take what gateways send into the database"))
+    _add_account(verbs.add_parser("account", help="a day of every stream: what came, what did not"))
     parsed = parser.parse_args(arguments)
     logs.configure(getattr(parsed, "log_level", "warning"))
     act: Callable[[argparse.Namespace], int] = parsed.act
@@ -84,6 +85,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="take over what waits for this instance, end its session, and exit",
     )
     parser.add_argument("--log-level", choices=tuple(logs.LEVELS), default="info")
+
+
+def _add_account(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(act=_verb("account_verb"))
+    _add_database(parser)
+    parser.add_argument("--day", metavar="YYYY-MM-DD", help="default: yesterday")
+    parser.add_argument("--timezone", default="Asia/Tokyo", help="whose days these are")
+    parser.add_argument("--gateway", metavar="ID", help="only this one")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page, besides")
 
 
 def _count(text: str) -> int:
@@ -142,9 +153,13 @@ def _run(parsed: argparse.Namespace) -> int:
     return OK
 
 
-def verb(name: str) -> Callable[[argparse.Namespace], int]:
-    """Return what does a verb, loaded when it is asked for."""
-    act: Callable[[argparse.Namespace], int] = import_module(f".{name}", __package__).act
+def _verb(name: str) -> Callable[[argparse.Namespace], int]:
+    """Return what does a verb; its module is loaded when it is asked for."""
+
+    def act(parsed: argparse.Namespace) -> int:
+        code: int = import_module(f".{name}", __package__).act(parsed)
+        return code
+
     return act
 
 
