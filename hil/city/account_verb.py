@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from . import markup
 from .databases import opened
@@ -35,10 +35,6 @@ HEAD = (
 
 def act(parsed: argparse.Namespace) -> int:
     """Draw the account up; return 0, or 1 where a number is missing."""
-    try:
-        ZoneInfo(parsed.timezone)
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise ValueError(f"{parsed.timezone}: no such time zone") from exc
     day = date.fromisoformat(parsed.day) if parsed.day else yesterday(parsed.timezone)
     span = local_day(day, parsed.timezone, time.time())
     with opened(parsed.database, read_only=True) as store:

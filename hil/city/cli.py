@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from zoneinfo import ZoneInfoNotFoundError
 
 import structlog
 
@@ -36,11 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_run(verbs.add_parser("run", help="take what gateways send into the database"))
     _add_account(verbs.add_parser("account", help="a day of every stream: what came, what did not"))
+    _add_export(verbs.add_parser("export", help="to FIWARE, or as open data"))
     parsed = parser.parse_args(arguments)
     logs.configure(getattr(parsed, "log_level", "warning"))
     act: Callable[[argparse.Namespace], int] = parsed.act
     try:
         return act(parsed)
+    except ZoneInfoNotFoundError as exc:
+        print(f"yukimi-city: {exc.args[0]}", file=sys.stderr)
+        return USAGE
     except ValueError as exc:
         print(f"yukimi-city: {exc}", file=sys.stderr)
         return USAGE
@@ -95,6 +100,32 @@ def _add_account(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gateway", metavar="ID", help="only this one")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page, besides")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
+    csv = formats.add_parser("csv", help="a month's files: people, snow, roads")
+    csv.add_argument("--month", required=True, metavar="YYYY-MM")
+    csv.add_argument("--out", type=Path, default=Path(), metavar="DIR")
+    fiware = formats.add_parser("fiware", help="each sensor's newest record, or a day")
+    fiware.add_argument(
+        "--to",
+        required=True,
+        metavar="URL",
+        help="http(s)://… a context broker (NGSI-LD); mqtt://… an IoT Agent for JSON",
+    )
+    fiware.add_argument("--day", metavar="YYYY-MM-DD", help="all records of a day, in order")
+    fiware.add_argument("--follow", action="store_true", help="go on, until stopped")
+    fiware.add_argument("--every-s", type=_count, default=10)
+    fiware.add_argument("--api-key", default="yukimi", help="of the IoT Agent's service group")
+    fiware.add_argument("--tenant", help="NGSILD-Tenant")
+    fiware.add_argument("--username")
+    fiware.add_argument("--token-file", type=Path, help="bearer token, or MQTT password")
+    for each in (csv, fiware):
+        each.set_defaults(act=_verb("export_verb"))
+        _add_database(each)
+        each.add_argument("--timezone", default="Asia/Tokyo")
+        each.add_argument("--gateway", metavar="ID", help="only this one")
 
 
 def _count(text: str) -> int:

@@ -14,6 +14,8 @@ import queue
 import ssl
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -233,6 +235,37 @@ class Link:
         self, _client: Any, _user: Any, mid: int, reason: Any, _properties: Any
     ) -> None:
         self.answers.put((mid, reason.value))
+
+
+class Publisher:
+    """Publishes messages, QoS 1, and returns when the broker has acknowledged them."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._settings = settings
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        if settings.username is not None:
+            self._client.username_pw_set(settings.username, settings.password)
+        if settings.url.startswith("mqtts:"):
+            self._client.tls_set_context(settings.tls or ssl.create_default_context())
+
+    def open(self) -> None:
+        """Connect; a connection that is lost is made again. Raises OSError."""
+        self._client.connect(*self._settings.address, KEEPALIVE_S)
+        self._client.loop_start()
+
+    def publish(self, messages: Iterable[tuple[str, str]]) -> None:
+        """Publish topics and payloads. Raises OSError where the broker does not take them."""
+        sent = [self._client.publish(topic, payload, qos=1) for topic, payload in messages]
+        for info in sent:
+            with suppress(RuntimeError):  # while it is not connected
+                info.wait_for_publish(CONNECT_S)
+            if not info.is_published():
+                raise OSError(f"{self._settings.url}: the broker does not acknowledge")
+
+    def close(self) -> None:
+        """Say goodbye."""
+        self._client.disconnect()
+        self._client.loop_stop()
 
 
 def utc_now() -> str:

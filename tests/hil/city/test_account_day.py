@@ -141,7 +141,7 @@ def test_the_verb_says_yes_of_a_whole_day_and_no_of_a_hole(
     ("more", "code", "said"),
     [
         (["--day", "15.1.2026"], 2, "Invalid isoformat"),
-        (["--timezone", "Mars/Olympus"], 2, "no such time zone"),
+        (["--timezone", "Mars/Olympus"], 2, "No time zone found"),
         (["--gateway", "nobody"], 2, "nothing ever came"),
     ],
 )
