@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_run(verbs.add_parser("run", help="take what gateways send into the database"))
     _add_account(verbs.add_parser("account", help="a day of every stream: what came, what did not"))
     _add_export(verbs.add_parser("export", help="to FIWARE, or as open data"))
+    _add_serve(verbs.add_parser("serve", help="a page for people, read only"))
     parsed = parser.parse_args(arguments)
     logs.configure(getattr(parsed, "log_level", "warning"))
     act: Callable[[argparse.Namespace], int] = parsed.act
@@ -126,6 +127,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         _add_database(each)
         each.add_argument("--timezone", default="Asia/Tokyo")
         each.add_argument("--gateway", metavar="ID", help="only this one")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(act=_verb("serve_verb"))
+    _add_database(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="it asks nobody who they are")
+    parser.add_argument("--port", type=_count, default=8086)
+    parser.add_argument("--timezone", default="Asia/Tokyo")
 
 
 def _count(text: str) -> int:

@@ -49,11 +49,17 @@ def table(head: Sequence[Part], rows: Iterable[Sequence[Part]]) -> Markup:
         "div",
         tag(
             "table",
-            tag("thead", tag("tr", *(tag("th", part) for part in head))),
+            tag("thead", tag("tr", *(_head(part) for part in head))),
             tag("tbody", *body),
         ),
         class_="wide",
     )
+
+
+def _head(part: Part) -> Markup:
+    if isinstance(part, Markup) and part.html.startswith("<th"):
+        return part
+    return tag("th", part)
 
 
 def _cell(part: Part) -> Markup:
@@ -76,10 +82,10 @@ def page(title: str, *parts: Part, language: str = "ja", refresh_s: int | None =
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#17202a;--soft:#5d6d7e;--line:#d5dbe1;--paper:#fff;
---band:#f4f7f9;--bad:#b03a2e;--warn:#9a6700;--good:#1e7b4f;--plot:#1f618d;--fill:#d4e6f1}
+--band:#f4f7f9;--bad:#b03a2e;--warn:#9a6700;--good:#1e7b4f;--plot:#1f618d;--second:#b9770e}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa7b4;--line:#30363d;
 --paper:#0f1419;--band:#171d24;--bad:#ff8a80;--warn:#e3b341;--good:#56d394;--plot:#79b8e8;
---fill:#1d3b53}}
+--second:#e8b45a}}
 *{box-sizing:border-box}
 body{font:15px/1.55 system-ui,"Noto Sans CJK JP","Noto Sans JP",sans-serif;color:var(--ink);
 background:var(--paper);margin:0 auto;padding:1.2rem;max-width:76rem}
@@ -89,7 +95,7 @@ p{margin:.4rem 0}a{color:var(--plot)}small,.soft{color:var(--soft)}
 th,td{padding:.34rem .6rem;border-bottom:1px solid var(--line);text-align:left;
 vertical-align:top;white-space:nowrap}
 th{background:var(--band);font-weight:600;white-space:normal}
-td.n{text-align:right;font-variant-numeric:tabular-nums}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 td.text{white-space:normal;min-width:14rem}
 .bad{color:var(--bad);font-weight:600}.warn{color:var(--warn)}.good{color:var(--good)}
 .sums{display:flex;flex-wrap:wrap;gap:.7rem;margin:.8rem 0}
@@ -98,4 +104,9 @@ td.text{white-space:normal;min-width:14rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1rem}
 figure{margin:0;background:var(--band);border-radius:.5rem;padding:.7rem .8rem}
 figcaption{font-weight:600;margin-bottom:.3rem}svg{width:100%;height:auto;display:block}
+.grid{stroke:var(--line);stroke-width:1}.line{fill:none;stroke-width:1.6;stroke-linejoin:round}
+.band{opacity:.18}.tick{font-size:10px;fill:var(--soft)}.end{text-anchor:end}
+.middle{text-anchor:middle}.legend{display:flex;gap:1rem;font-size:.86rem;margin:.2rem 0 0;
+font-variant-numeric:tabular-nums}.key0{color:var(--plot)}.key1{color:var(--second)}
+.corner{float:right;margin:.2rem 0}
 """

@@ -191,8 +191,9 @@ FROM sums;
 
 MIGRATIONS = (_FIRST,)  # the first makes version 1
 
-# How far each stream is held without a hole, from where it was held before: a step is one look
-# into an index, so the cost goes with what is new and not with what is there.
+# How far each stream is held without a hole, from where it was held before. A step takes as many
+# records as follow each other, at most 1,000, or a gap: never a step for each record, since a
+# database that knows nothing of its tables yet may look through all of a stream for one of them.
 WALK = """
 WITH RECURSIVE owed AS (
     SELECT gateway, run, stream, through, touched FROM stream
@@ -201,10 +202,16 @@ WITH RECURSIVE owed AS (
     SELECT gateway, run, stream, touched, through FROM owed
     UNION ALL
     SELECT w.gateway, w.run, w.stream, w.touched, coalesce(
-        (SELECT r.seq FROM record AS r WHERE r.gateway = w.gateway AND r.run = w.run
-            AND r.stream = w.stream AND r.seq = w.through + 1),
-        (SELECT a.seq FROM alert AS a WHERE w.stream = 'alerts' AND a.gateway = w.gateway
-            AND a.run = w.run AND a.seq = w.through + 1),
+        (SELECT max(i.seq) FROM (
+            SELECT r.seq, r.seq - row_number() OVER (ORDER BY r.seq) AS base FROM record AS r
+            WHERE r.gateway = w.gateway AND r.run = w.run AND r.stream = w.stream
+            AND r.seq > w.through AND r.seq <= w.through + 1000
+        ) AS i WHERE i.base = w.through),
+        (SELECT max(i.seq) FROM (
+            SELECT a.seq, a.seq - row_number() OVER (ORDER BY a.seq) AS base FROM alert AS a
+            WHERE w.stream = 'alerts' AND a.gateway = w.gateway AND a.run = w.run
+            AND a.seq > w.through AND a.seq <= w.through + 1000
+        ) AS i WHERE i.base = w.through),
         (SELECT max(g.seq) FROM gap AS g WHERE g.gateway = w.gateway AND g.run = w.run
             AND g.stream = w.stream AND g.first <= w.through + 1 AND g.seq > w.through),
         (SELECT max(j.seq) FROM rejected AS j WHERE j.gateway = w.gateway
