@@ -1,8 +1,7 @@
 """How fast the city's consumer writes what a broker holds for it.
 
 Deflated batches of 200 records of eight sensors wait in Mosquitto, in the sessions of the
-consumers; then these start. From the first commit that is seen to the last record in the table,
-the mean: what it costs is what a backlog costs after the city was away. `--processes 2` shares the
+consumers; then these start. From the connection to the last record in the table, the mean: what it costs is what a backlog costs after the city was away. `--processes 2` shares the
 same load. Needs Mosquitto, and PostgreSQL for its part.
 """
 
@@ -13,9 +12,11 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -34,9 +35,10 @@ from .site import CONFIG_ID, windows
 
 BATCH_RECORDS = 200
 GATEWAYS = 20
+END_NS = 1_800_000_000 * 10**9
 WINDOW = 100  # messages in flight to the broker
 DRAIN_S = 600.0
-LOOK_S = 0.5
+LOOK_S = 0.25
 BROKER_OPTIONS = (
     "log_type none",
     "max_queued_messages 0",
@@ -48,9 +50,13 @@ FIGURES = (
     Figure("postgres_records_per_s", "one process", 10_000, at_least=True),
     Figure("postgres_two_records_per_s", "two processes"),
     Figure("postgres_two_share", "of the smaller of the two", 0.3, at_least=True),
+    Figure("postgres_live_messages_per_s", "one or two records each, plain"),
     Figure("sqlite_records_per_s", "one process", 20_000, at_least=True),
+    Figure("sqlite_live_messages_per_s", "one or two records each, plain"),
     Figure("sqlite_cpu_us_per_record", "of the consumer, database and all"),
     Figure("postgres_cpu_us_per_record", "of the consumer, without the server"),
+    Figure("sqlite_b_per_record", "the whole file"),
+    Figure("postgres_b_per_record", "of the table, with its indexes"),
     Figure("rss_mb", "of one process at its end", 200),
 )
 
@@ -64,27 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure; print the table; 1 where a target is missed."""
     say = (lambda _: None) if arguments.json else print
-    values: dict[str, float] = {}
     try:
-        records = arguments.records // GATEWAYS * GATEWAYS
-        messages = list(_messages(records))
-        with tempfile.TemporaryDirectory(prefix="yukimi-bench-") as folder:
-            rate, _, spent = _drain(f"sqlite:{folder}/city.db", messages, records, processes=1)
-            values |= {"sqlite_records_per_s": rate, "rss_mb": spent["rss_mb"]}
-            values["sqlite_cpu_us_per_record"] = spent["cpu_us_per_record"]
-            say(f"SQLite: {rate:,.0f} records/s")
-        if binaries() is not None:
-            for processes in (1, 2):
-                with Postgres() as postgres:
-                    rate, share, spent = _drain(
-                        postgres.url, messages, records, processes=processes
-                    )
-                say(f"PostgreSQL, {processes} processes: {rate:,.0f} records/s")
-                if processes == 1:
-                    values["postgres_records_per_s"] = rate
-                    values["postgres_cpu_us_per_record"] = spent["cpu_us_per_record"]
-                else:
-                    values |= {"postgres_two_records_per_s": rate, "postgres_two_share": share}
+        values = measure(arguments.records, say)
     except BenchError as exc:
         print(f"bench city: {exc}", file=sys.stderr)
         return 69
@@ -96,10 +83,64 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
-def _messages(records: int) -> Iterator[tuple[str, bytes]]:
+def measure(records: int, say: Callable[[str], None]) -> dict[str, float]:
+    """Return the figures. Raises BenchError."""
+    values: dict[str, float] = {}
+    backlog = _Load(list(_backlog(records // GATEWAYS)), records // GATEWAYS * GATEWAYS)
+    live = _Load(list(_live(records // 8)), records // 8)
+
+    def note(name: str, drained: _Drained) -> None:
+        say(f"{name}: {drained.records_per_s:,.0f} records/s")
+        values[f"{name}_records_per_s"] = drained.records_per_s
+        if name.endswith("_two"):
+            values[f"{name}_share"] = drained.share
+        elif not name.endswith("_live"):
+            values[f"{name}_cpu_us_per_record"] = drained.cpu_us_per_record
+            values[f"{name}_b_per_record"] = drained.b_per_record
+            values["rss_mb"] = max(drained.rss_mb, values.get("rss_mb", 0.0))
+        else:
+            values[f"{name}_messages_per_s"] = (
+                drained.records_per_s * len(live.messages) / live.records
+            )
+
+    with tempfile.TemporaryDirectory(prefix="yukimi-bench-") as folder:
+        note("sqlite", _drain(f"sqlite:{folder}/a.db", backlog, processes=1))
+        note("sqlite_live", _drain(f"sqlite:{folder}/b.db", live, processes=1))
+    if binaries() is None:
+        say("no PostgreSQL: apt install postgresql")
+        return values
+    for name, load, processes in (
+        ("postgres", backlog, 1),
+        ("postgres_live", live, 1),
+        ("postgres_two", backlog, 2),
+    ):
+        with Postgres() as postgres:
+            note(name, _drain(postgres.url, load, processes=processes))
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Messages, and how many records are in them."""
+
+    messages: list[tuple[str, bytes]]
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Drained:
+    """What it took to write a load."""
+
+    records_per_s: float
+    share: float  # of the smaller process
+    rss_mb: float
+    cpu_us_per_record: float
+    b_per_record: float  # in the database, indexes and all
+
+
+def _backlog(records: int) -> Iterator[tuple[str, bytes]]:
     """Yield batches as gateways send them after an outage, many gateways in turn."""
-    each = records // GATEWAYS
-    made: list[Record] = list(windows(each, end_ns=1_800_000_000 * 10**9))
+    made: list[Record] = list(windows(records, end_ns=END_NS))
     by_stream = sorted(made, key=lambda one: one.stream)
     bodies: dict[tuple[str, str], list[str]] = {}
     for (stream, kind), group in groupby(by_stream, key=lambda one: (one.stream, one.kind)):
@@ -115,10 +156,21 @@ def _messages(records: int) -> Iterator[tuple[str, bytes]]:
                     yield f"yukimi/v1/{gateway}/backlog/{kind}", record.deflated(payload)
 
 
-def _drain(
-    database: str, messages: list[tuple[str, bytes]], records: int, *, processes: int
-) -> tuple[float, float, dict[str, float]]:
-    """Return records per second, the smaller process's share of them, and what a process spent."""
+def _live(records: int) -> Iterator[tuple[str, bytes]]:
+    """Yield a window after the other as a gateway sends them: plain, a message for each kind."""
+    life, seqs = secrets.token_hex(8), dict[str, int]()
+    for _, window in groupby(windows(records, end_ns=END_NS), key=lambda one: one.end_ns):
+        for kind, group in groupby(sorted(window, key=lambda one: one.kind), lambda one: one.kind):
+            bodies = []
+            for one in group:
+                seqs[one.stream] = seqs.get(one.stream, 0) + 1
+                bodies.append(one.body(seqs[one.stream]))
+            payload = record.batch("gw-live", life, kind, CONFIG_ID, bodies)
+            yield f"yukimi/v1/gw-live/live/{kind}", payload
+
+
+def _drain(database: str, load: _Load, *, processes: int) -> _Drained:
+    """Let messages wait for processes that are away; then let these write them."""
     with ExitStack() as stack:
         broker = stack.enter_context(Mosquitto(extra=BROKER_OPTIONS))
         url = f"mqtt://{broker.host}:{broker.port}"
@@ -129,19 +181,25 @@ def _drain(
         for end in ends:  # from now on the broker keeps what comes
             end.wait_connected()
             end.stop()
-        _publish(broker, messages)
+        _publish(broker, load.messages)
         with opened(database, read_only=True) as store:
             for end in ends:
                 end.start()
-            rate = _watch(store, ends, records)
-            spent = {
-                "rss_mb": memory_kb(ends[0].pid, "Rss") / 1024,
-                "cpu_us_per_record": counters(ends[0].pid)["cpu_s"] * 1e6 / records,
-            }
+            rate = _watch(store, ends, load.records)
+            rss_mb = memory_kb(ends[0].pid, "Rss") / 1024
+            cpu_us = counters(ends[0].pid)["cpu_s"] * 1e6 / load.records
+            b_per_record = _size_bytes(store, database) / load.records
         for end in ends:
             end.stop()
         written = [int(end.log.rpartition(" new=")[2].split()[0]) for end in ends]
-        return rate, min(written) / sum(written), spent
+        return _Drained(rate, min(written) / sum(written), rss_mb, cpu_us, b_per_record)
+
+
+def _size_bytes(store: Store, database: str) -> int:
+    if database.startswith("sqlite:"):
+        return Path(database.removeprefix("sqlite:")).stat().st_size
+    size: int = store.query("SELECT pg_total_relation_size('record')")[0][0]
+    return size
 
 
 def _publish(broker: Mosquitto, messages: list[tuple[str, bytes]]) -> None:
@@ -157,20 +215,14 @@ def _publish(broker: Mosquitto, messages: list[tuple[str, bytes]]) -> None:
 
 
 def _watch(store: Store, ends: list[FarEnd], records: int) -> float:
-    """Return the mean rate from the first commit that is seen to the last."""
-    first: tuple[float, int] | None = None
-    deadline_s = time.monotonic() + DRAIN_S
-    while time.monotonic() < deadline_s:
+    """Return the mean rate from the moment the first process is connected to the last record."""
+    ends[0].wait_connected()
+    began_s = time.monotonic()
+    while time.monotonic() < began_s + DRAIN_S:
         for end in ends:
             end.check()
-        count = _count(store)
-        now_s = time.monotonic()
-        if count and first is None:
-            first = (now_s, count)
-        if count >= records:
-            if first is None or first[1] == count:
-                raise BenchError("too few records to measure with")
-            return (count - first[1]) / (now_s - first[0])
+        if _count(store) >= records:
+            return records / (time.monotonic() - began_s)
         time.sleep(LOOK_S)
     raise BenchError("the consumers did not end")
 

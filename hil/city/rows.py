@@ -58,7 +58,10 @@ class Rows:
 
     def told(self, key: StreamKey) -> Told:
         """Return what is said of a stream."""
-        return self.streams.setdefault(key, Told())
+        page = self.streams.get(key)
+        if page is None:
+            page = self.streams[key] = Told()
+        return page
 
     def run(self, gateway: str, run: str) -> dict[str, Any]:
         """Return what is said of a run."""
