@@ -1,8 +1,9 @@
 """How fast the city's consumer writes what a broker holds for it.
 
 Deflated batches of 200 records of eight sensors wait in Mosquitto, in the sessions of the
-consumers; then these start. From the connection to the last record in the table, the mean: what it costs is what a backlog costs after the city was away. `--processes 2` shares the
-same load. Needs Mosquitto, and PostgreSQL for its part.
+consumers; then these start. From the connection to the last record in the table, the mean: it is
+what a backlog costs after the city was away. Live messages are plain, a window of one kind each.
+Two processes share one load. Needs Mosquitto, and PostgreSQL for its part.
 """
 
 from __future__ import annotations
