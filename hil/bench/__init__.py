@@ -19,4 +19,5 @@ BENCHES = {
     "privacy": "what leaves about people: is epsilon kept, and does nothing else tell of them",
     "quality": "what it costs to judge and to summarise a window",
     "snow": "recorded winters below simulated snow gauges: what the city is told of them",
+    "truth": "fifty gateways and the city, struck at random: does the database equal the truth",
 }

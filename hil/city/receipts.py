@@ -23,6 +23,7 @@ AT_ONCE = 1000
 KEPT_S = 30 * 86400.0  # after a run is complete its receipts stay for so long
 CLEAN_S = 60.0
 REFUSED_S = 60.0
+PUBACK_S = 30.0  # what the broker has not acknowledged by then is written again
 
 
 class Receipts:
@@ -41,6 +42,7 @@ class Receipts:
         self._link: Link | None = None
         self._flying: dict[int, Owed | StreamKey] = {}
         self._taken: list[Owed | StreamKey] = []
+        self._flown_s = 0.0
         self._next_s = 0.0
         self._clean_s = 0.0
         self.published = 0
@@ -52,8 +54,12 @@ class Receipts:
             self._flying.clear()
         self._collect(link)
         now_s = time.time()
-        if self._flying or not self._next_s <= now_s or not self._store.lead():
+        if self._flying and now_s < self._flown_s + PUBACK_S:
             return
+        self._flying.clear()
+        if now_s < self._next_s or not self._store.lead():
+            return
+        self._flown_s = now_s
         self._next_s = now_s + INTERVAL_S
         if now_s >= self._clean_s:
             self._clean(link, now_s)

@@ -137,6 +137,7 @@ def hold(
     *,
     seed: int,
     strikes: int,
+    settle_s: float = SETTLE_S,
     mishaps: Sequence[Callable[[], None]] = (),
 ) -> list[str]:
     """Let the fleet live while the city is struck; return what is wrong in the end."""
@@ -158,12 +159,12 @@ def hold(
     found = [] if fleet.join(END_S) else ["not every gateway could deliver"]
     found += fleet.failures
     with opened(database, read_only=True) as store:
-        return found + _settled(fleet, store)
+        return found + _settled(fleet, store, settle_s)
 
 
-def _settled(fleet: Fleet, store: Store) -> list[str]:
+def _settled(fleet: Fleet, store: Store, settle_s: float) -> list[str]:
     """Return what is wrong once nothing is on its way any more."""
-    until_s = time.monotonic() + SETTLE_S
+    until_s = time.monotonic() + settle_s
     while True:
         found = [
             problem for one in fleet.senders for problem in problems(store, one.gateway, one.truth)

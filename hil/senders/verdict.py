@@ -10,10 +10,13 @@ from .gateway import Key, Truth
 
 SHOWN = 5
 
+Gap = tuple[str, str, int, int, str]  # run, stream, first, last, reason
+
 
 def problems(store: Store, gateway: str, truth: Truth) -> list[str]:
     """Return what differs between a gateway's rows and its truth; nothing, where all is well."""
     found = records_in(store, gateway)
+    gaps = _gaps(store, gateway)
     owed = set(truth.bodies) - truth.given_up
     wrong: dict[str, set[Any]] = {
         "are missing": owed - set(found),
@@ -23,12 +26,9 @@ def problems(store: Store, gateway: str, truth: Truth) -> list[str]:
             for key, row in found.items()
             if key in truth.bodies and row != json.loads(truth.bodies[key])
         },
-        "are gaps that nobody told": _gaps(store, gateway) - truth.gaps,
-        # Of numbers that had come after all a receipt may be there before their gap.
+        "are gaps that nobody told": gaps - truth.gaps,
         "are gaps that are missing": {
-            gap
-            for gap in truth.gaps - _gaps(store, gateway)
-            if any((*gap[:2], number) not in found for number in range(gap[2], gap[3] + 1))
+            gap for gap in truth.gaps - gaps if not _is_known(gap, set(found), gaps)
         },
         "are not accounted for": _unaccounted(store, gateway, truth, found),
     }
@@ -39,9 +39,21 @@ def problems(store: Store, gateway: str, truth: Truth) -> list[str]:
     ]
 
 
-def _gaps(store: Store, gateway: str) -> set[Any]:
+def _is_known(gap: Gap, found: set[Key], gaps: set[Gap]) -> bool:
+    """Whether all numbers of a gap are there in another way: a receipt may then come before it."""
+    run, stream, first, last, _ = gap
+    named = {
+        (run, stream, number)
+        for other in gaps
+        if other[:2] == (run, stream)
+        for number in range(other[2], other[3] + 1)
+    }
+    return all((run, stream, number) in found | named for number in range(first, last + 1))
+
+
+def _gaps(store: Store, gateway: str) -> set[Gap]:
     sql = "SELECT run, stream, first, seq, reason FROM gap WHERE gateway = ?"
-    return set(store.query(sql, (gateway,)))
+    return {(row[0], row[1], row[2], row[3], row[4]) for row in store.query(sql, (gateway,))}
 
 
 def _unaccounted(

@@ -13,6 +13,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from hil.broker import Mosquitto
+from hil.city import cli
 from hil.city.databases import opened
 from hil.city.store import Store
 from hil.far_end import FarEnd
@@ -389,8 +390,16 @@ def test_a_second_process_on_one_sqlite_file_says_no(broker: Mosquitto, tmp_path
 
 
 def test_a_stop_says_how_much_it_has_written(broker: Mosquitto, city: FarEnd) -> None:
-    one = sender(broker)
+    one = sender(broker, confirm="receipt")
     one.measure(3)
     deliver(one, city)
     assert city.stop() == 0
     assert f"new={len(one.truth.bodies)} " in city.log
+
+
+@pytest.mark.parametrize("url", ["http://broker", "mqtt://", "broker:1883"])
+def test_a_broker_that_is_none_is_told(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "--broker", url, "--database", f"sqlite:{tmp_path}/c.db"]) == 2
+    assert "not mqtt://HOST" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ from hil.city.store import RowsRefusedError, Store, StoreAwayError
 from hil.senders.gateway import Sender
 from tests.hil.city.conftest import count, hold_against
 
+PAGE = (Path(__file__).resolve().parents[3] / "docs/city.md").read_text(encoding="utf-8")
 NOW = "2027-01-15T00:20:00.000Z"
 LIVE = "gw/live/snow"
 _runs = itertools.count()
@@ -240,6 +242,27 @@ def test_a_gateways_truth_is_in_either_database(store: Store) -> None:
     prefix = len("yukimi/v1/")
     store.write(rows_of(*((topic[prefix:], payload) for topic, payload, _ in one.messages())))
     hold_against(store, "gw", one.truth)
+
+
+def test_the_page_of_the_tables_names_all_of_them_and_its_questions_can_be_asked(
+    store: Store,
+) -> None:
+    one = Sender("gw", "nowhere", 1)
+    one.begin_run()
+    one.measure(60)
+    prefix = len("yukimi/v1/")
+    store.write(rows_of(*((topic[prefix:], payload) for topic, payload, _ in one.messages())))
+    named = set(re.findall(r"^\| `(\w+)`", PAGE, re.MULTILINE))
+    if store.dialect == "sqlite":
+        found = store.query("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    else:
+        found = store.query(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        )
+        (block,) = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+        snow, hours, missing = (store.query(sql) for sql in block.split(";\n") if sql.strip())
+        assert (len(snow), len(hours), missing) == (1, 1, [])
+    assert {row[0] for row in found} - {"schema_version"} == named
 
 
 @given(st.text(max_size=20), st.binary(max_size=60))
