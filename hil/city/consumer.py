@@ -13,6 +13,7 @@ import queue
 import random
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import structlog
@@ -26,7 +27,7 @@ from .wire import LOOK_S, QUEUE_MESSAGES, BrokerSettings, Incoming, Link
 log = structlog.get_logger(part="city")
 
 BATCH_MESSAGES = 100
-BATCH_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 32 * 1024 * 1024  # of one transaction, inflated
 BACKOFF_S = (0.2, 15.0)  # first and longest
 QUIET_S = 3.0  # without a message for so long, a queue that retires is empty
 TELL_S = 60.0
@@ -149,30 +150,39 @@ class Consumer:
     def _gather(self) -> list[Incoming]:
         """Take what is there, up to a transaction's worth; wait a little for the first."""
         messages: list[Incoming] = []
-        size_bytes = 0
         try:
-            while len(messages) < BATCH_MESSAGES and size_bytes < BATCH_BYTES:
+            while len(messages) < BATCH_MESSAGES:
                 message = self._inbox.get(timeout=0.0 if messages else LOOK_S)
                 if message.link is self._link:
                     messages.append(message)
-                    size_bytes += len(message.payload)
         except queue.Empty:
             pass
         return messages
 
     def _keep(self, messages: list[Incoming]) -> None:
         """Write messages, however long that takes, and acknowledge them."""
-        rows = Rows()
+        for portion, rows in self._portions(messages):
+            try:
+                is_written = self._write(rows)
+            except RowsRefusedError as exc:
+                self._divide(portion, exc)
+            else:
+                if not is_written:
+                    return
+                self._acknowledge(portion)
+
+    def _portions(self, messages: list[Incoming]) -> Iterator[tuple[list[Incoming], Rows]]:
+        """Turn messages into rows, as many at a time as memory should hold inflated."""
+        portion, rows = list[Incoming](), Rows()
         for message in messages:
             below = message.topic.removeprefix(self._prefix)
             take(rows, message.topic, below, message.payload, message.received_utc)
-        try:
-            if not self._write(rows):
-                return
-        except RowsRefusedError as exc:
-            self._divide(messages, exc)
-            return
-        self._acknowledge(messages)
+            portion.append(message)
+            if rows.size_bytes > BATCH_BYTES:
+                yield portion, rows
+                portion, rows = [], Rows()
+        if portion:
+            yield portion, rows
 
     def _divide(self, messages: list[Incoming], exc: RowsRefusedError) -> None:
         """Find the message that the database refuses, and keep it among the rejected."""

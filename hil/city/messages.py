@@ -63,6 +63,7 @@ class _Message:
 
     def batch(self, lane: str, rest: list[str]) -> None:
         plain = payloads.inflate(self.payload)
+        self.rows.size_bytes += len(plain)
         batch = payloads.parse(plain)
         records = payloads.batch_head(self.gateway, lane, rest, batch)
         run, config = _name(batch, "run"), _name(batch, "config")

@@ -55,6 +55,7 @@ class Rows:
     health: dict[str, Row] = field(default_factory=dict)  # the newest of each gateway
     runs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     streams: dict[StreamKey, Told] = field(default_factory=dict)
+    size_bytes: int = 0  # of the payloads, inflated
 
     def told(self, key: StreamKey) -> Told:
         """Return what is said of a stream."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from hil.bench.process import memory_kb
 from hil.broker import Mosquitto
 from hil.city import cli
 from hil.city.databases import opened
@@ -140,9 +143,47 @@ def test_a_kill_while_the_database_cannot_write_loses_nothing(
                 hold_against(reader, "gw-1", one.truth)
 
 
-def test_while_the_database_is_away_the_broker_keeps_what_comes(
-    broker: Mosquitto, postgres: Postgres, tmp_path: Path
+@pytest.mark.parametrize(("receive_maximum", "is_bounded"), [(5, True), (400, False)])
+def test_memory_is_bounded_by_the_receive_maximum_while_the_database_cannot_write(
+    broker: Mosquitto, tmp_path: Path, receive_maximum: int, is_bounded: bool
 ) -> None:
+    """And without that bound it would not be."""
+    path = tmp_path / "city.db"
+    more = ("--receive-maximum", str(receive_maximum))
+    with FarEnd(url_of(broker), f"sqlite:{path}", more=more) as city:
+        city.wait_connected()
+        with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+            blocker.execute("BEGIN IMMEDIATE")
+            publish(broker, "yukimi/v1/gw-1/live/snow", b"first")
+            city.wait_log("the database cannot write")
+            before_kb = memory_kb(city.pid, "Rss")
+            for _ in range(300):  # garbage, so that it costs the database little later
+                publish(broker, "yukimi/v1/gw-1/live/snow", b"{" + os.urandom(200_000))
+            grown_mb = (memory_kb(city.pid, "Rss") - before_kb) / 1024
+        assert (grown_mb < 20) is is_bounded, grown_mb
+        with opened(f"sqlite:{path}", read_only=True) as reader:
+            wait_until(lambda: count(reader, "rejected") == 301, "all of it", city)
+
+
+def test_a_database_that_starts_after_the_city_is_waited_for(broker: Mosquitto) -> None:
+    with (
+        Postgres(options=("fsync=off",)) as server,
+        FarEnd(url_of(broker), server.url) as city,
+    ):
+        city.wait_connected()
+        city.stop()
+        server.stop()
+        one = sender(broker)
+        deliver(one)
+        city.start()
+        city.wait_log("no database; trying on")
+        server.start()
+        city.wait_connected()
+        with opened(server.url, read_only=True) as reader:
+            wait_until(lambda: count(reader) == 1, "the record", city)
+
+
+def test_while_the_database_is_away_the_broker_keeps_what_comes(broker: Mosquitto) -> None:
     with (
         Postgres(options=("fsync=off",)) as server,
         FarEnd(url_of(broker), server.url, more=("--receive-maximum", "5")) as city,
