@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify powercut chaos fuzz clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fuzz clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -27,13 +27,16 @@ schemas: $(VENV)/.dev ## write docs/schemas, docs/asyncapi.yaml and docs/drivers
 	$(BIN)/python -m agent.schemas docs
 
 footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of a running gateway
-	$(BIN)/python -m hil.footprint
+	$(SUDO) $(BIN)/python -m hil.footprint
 
 bench: $(VENV)/.dev $(VENV)/.tools ## a million waiting records: how fast they leave, what they cost, what a kill loses
 	$(SUDO) $(BIN)/python -m hil bench delivery
 
 certify: $(VENV)/.hil ## the promise about people: a million windows in, epsilon measured from what comes out
 	$(BIN)/python -m hil bench privacy
+
+canary: $(VENV)/.dev $(VENV)/.tools ## the same from the other side: a known crowd, then every byte of disk, log and wire is searched
+	$(BIN)/python -m hil bench canary
 
 powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is lost; without syncs, something is
 	$(SUDO) $(BIN)/python -m hil.powercut --cuts 500
@@ -71,6 +74,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/.hil
 
 $(VENV)/.tools: | $(BIN)/python
-	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs; }
+	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
+	    command -v chromium && test -d /usr/share/fonts/opentype/noto || \
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk; }
 	touch $@

@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from config.load import Problem
 from config.model import Text
 from drivers.base import Direction, Driver, HearsTemperature
@@ -24,28 +22,40 @@ from drivers.buses import UNSTICK_CLOCKS, LinuxI2c, LinuxSerial, Openable, Paire
 from drivers.files import LinuxFiles
 from drivers.gpio import GpiozeroPins, OpenDrain
 
-from . import __version__, kernel
+from . import __version__, commissioned, kernel
 from .alerts import AlertBook
+from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import Clock, rtc_witness
 from .collector import Collected, Collector, Station
+from .control import Control
+from .departures import Departures
+from .ear import Ear
 from .health import Health
+from .history import History
+from .lamp import Lamp
+from .latest import Latest
+from .logs import logger
 from .memory import Memory, digest_of
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
 from .phenomena.weather import OF_THE_AIR, Surroundings
 from .pipeline import HearTemperature, Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
+from .privacy.ledger import Terms
 from .record import GATEWAY_STREAM, utc_text
+from .replies import Replies
 from .rules import Rules, Subject
+from .snapshot import Identity, Parts, Seen, Snapshot
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
+from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
 
 if TYPE_CHECKING:
     from config.model import Location
 
-log = structlog.get_logger(part="gateway")
+log = logger("gateway")
 
 ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
 QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway
@@ -55,9 +65,17 @@ class Gateway:
     """One life of the daemon, wired and not yet started."""
 
     def __init__(
-        self, plan: Plan, *, needs_disk: bool = False, without_power: frozenset[str] = frozenset()
+        self,
+        plan: Plan,
+        *,
+        needs_disk: bool = False,
+        without_power: frozenset[str] = frozenset(),
+        control: Control | None = None,
+        history: History | None = None,
     ) -> None:
         """Open the spool and build everything; `without_power`: who saw the mains go before.
+
+        `control` is where it can be asked, and `history` what is remembered of the last day.
 
         Raises SpoolError where another gateway has the spool, and with `needs_disk` where the disk
         does not work; else the spool then lives in memory until it does.
@@ -68,6 +86,8 @@ class Gateway:
         self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
         self._started_s = kernel.boot_s()
         self._without_power = without_power
+        self._control = control
+        self._history = History(self._started_s) if history is None else history
         self.lost_power: frozenset[str] = frozenset()  # who saw the mains go: this life ends by it
         self._wake: threading.Event | None = None  # of whoever runs us
         self.health = Health()
@@ -81,6 +101,7 @@ class Gateway:
                 boot_id=kernel.boot_id(),
                 gateway=config.gateway.id,
                 pack_records=min(PACK_RECORDS, config.uplink.batch_records),
+                terms=Terms(plan.policy, config.gateway.timezone, __version__),
             )
         except BaseException:
             self._claim.close()
@@ -106,12 +127,14 @@ class Gateway:
         collectors_stopping = threading.Event()
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
+        self._ears: dict[str, Ear] = {}  # of sensors whose bytes tell of nobody
         collectors = [
             self._collector(bus, inbox, collectors_stopping)
             for bus in plan.buses
             if any(sensor.bus is bus for sensor in plan.sensors)
         ]
         expiring = config.alerts.certificate_expiring
+        self._departures = Departures(self._wake_control)
         self._uplink = Uplink(
             config.uplink,
             gateway_id=config.gateway.id,
@@ -130,6 +153,8 @@ class Gateway:
             alert=self._alert,
             expiry_days=expiring.days if expiring.enabled else None,
             is_time_known=lambda: self._clock.known,
+            outages=self._history.outages,
+            left=self._departures.left,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(
@@ -138,8 +163,23 @@ class Gateway:
             {sensor.table.id: kind_of(driver) for sensor, driver in pairs},
         )
         digests = {s.table.id: digest_of(s.table.driver, s.table.options) for s in plan.sensors}
-        self._memory = Memory(Path(config.spool.path), digests)
+        spool = Path(config.spool.path)
+        self._memory = Memory(spool, digests)
+        self._commissioned = {
+            name: commissioned.birth_of(name, digest, spool) for name, digest in digests.items()
+        }
         self._surroundings = Surroundings()
+        self._latest = {
+            name: Latest()
+            for name, (sensor, _) in self._drivers.items()
+            if not sensor.counts_people
+        }
+        self._history.begin(
+            {sensor.table.id: kind_of(driver) for sensor, driver in pairs},
+            self.spool.alarms(),
+            offset_s=offset_s(config.gateway.id, config.uplink.offset_s),
+            utc_ns=self._clock.utc_ns,
+        )
         self._pipeline = Pipeline(
             {name: self._channel(*pair) for name, pair in self._drivers.items()},
             inbox,
@@ -168,7 +208,11 @@ class Gateway:
                 for sensor, driver in pairs
                 if kind_of(driver) in ("weather", "road") and OF_THE_AIR & driver.quantities.keys()
             },
+            latest=self._latest,
+            wrote=lambda records: self._history.wrote(records, kernel.boot_s()),
         )
+        led = config.gateway.led
+        self._lamp = None if led is None else Lamp(led, self._vitals)
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
@@ -179,6 +223,57 @@ class Gateway:
             boot_s=kernel.boot_s,
             drain_s=config.uplink.drain_s,
         )
+        self.answers = Replies(
+            self._snapshot(),
+            self._history,
+            self._departures,
+            latest=self._latest,
+            ears=self._ears,
+            boot_s=kernel.boot_s,
+            utc=lambda boot_ns: utc_text(self._clock.utc_ns(round(boot_ns))),
+        ).answers
+        self._spool_answers = SpoolAnswers(
+            self.spool, gateway=config.gateway.id, max_bytes=config.spool.max_bytes
+        )
+        for name, answer in self._spool_answers.by_name().items():
+            self.answers.add(name, answer)
+
+    def _snapshot(self) -> Snapshot:
+        config = self._config
+        return Snapshot(
+            Parts(
+                Identity(
+                    config.gateway.id,
+                    _text(config.gateway.label),
+                    self.spool.run,
+                    self._plan.loaded.config_id,
+                    self._plan.policy.sha256,
+                    self._started_s,
+                ),
+                [_seen(*pair) for pair in self._drivers.values()],
+                lambda: [str(problem) for problem in self.refused],
+                self.health,
+                self._clock,
+                self._pipeline,
+                self._supervisor,
+                self._uplink,
+                self.spool,
+                config.spool.max_bytes,
+                self._history,
+                self._latest,
+                self._control_document,
+            )
+        )
+
+    def _wake_control(self) -> None:
+        if self._control is not None:
+            self._control.wake()
+
+    def _control_document(self) -> dict[str, object]:
+        control = self._control
+        if control is None:
+            return {"socket": None, "clients": 0}
+        return {"socket": str(control.path), "clients": control.clients}
 
     def run(
         self,
@@ -208,6 +303,10 @@ class Gateway:
                 sensors=len(self._plan.sensors),
             )
             started()
+            if self._lamp is not None:
+                self._lamp.start()
+            if self._control is not None:
+                self._control.attach(self.answers)
             self._supervisor.watch(wake)
             wake.clear()  # before it is asked: what comes after the answer wakes again
             while not self.lost_power and goes_on():
@@ -216,7 +315,12 @@ class Gateway:
             self._supervisor.stop(in_haste=bool(self.lost_power))
             clean = True
         finally:
+            if self._control is not None:
+                self._control.detach()
             self._checker_stopping.set()
+            if self._lamp is not None:
+                self._lamp.stop()
+            self._spool_answers.stop()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
                 waiting = sum(self.spool.waiting_by_run().values())
@@ -280,6 +384,15 @@ class Gateway:
             "alerts": self._book.ids(without_kind="people"),
         }
 
+    def _vitals(self) -> Vitals:
+        return Vitals(
+            disk_works=not (self.spool.is_volatile or self._pipeline.is_failing),
+            sensors=list(self.health.states().values()),
+            is_connected=self.health.uplink.broker is not None,
+            time_is_known=self._clock.known,
+            at_s=kernel.boot_s(),
+        )
+
     def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
         self._pipeline.tell(name, values)
 
@@ -309,7 +422,7 @@ class Gateway:
         stations = []
         for sensor in sensors:
             build: Any = sensor.driver  # the protocol has no constructor; base.Driver names it
-            driver: Driver = build(wire_for(sensor), sensor.options, kernel.boot_ns)
+            driver: Driver = build(self._wire_of(sensor, wire_for), sensor.options, kernel.boot_ns)
             self._drivers[sensor.table.id] = (sensor, driver)
             health = self.health.sensor(sensor.table.id)
             stations.append(Station(sensor.table.id, driver, sensor.table.on_error, health))
@@ -323,6 +436,15 @@ class Gateway:
             stopping=stopping,
         )
 
+    def _wire_of(self, sensor: PlannedSensor, wire_for: Callable[[PlannedSensor], object]) -> Any:
+        """Return what a sensor's driver talks through; where bytes pass, one can listen in."""
+        spec = sensor.driver.spec
+        if sensor.counts_people or spec.bus == "gpio":
+            return wire_for(sensor)
+        ear = Ear(wire_for(sensor), spec, sensor.options, kernel.boot_ns)
+        self._ears[sensor.table.id] = ear
+        return ear.wire
+
     def _channel(self, sensor: PlannedSensor, driver: Driver) -> Channel[Any]:
         name, in_maintenance = sensor.table.id, sensor.table.maintenance
         moves = any(each.driver.spec.kind == "position" for each in self._plan.sensors)
@@ -332,6 +454,7 @@ class Gateway:
                 policy=self._plan.policy,
                 directions=directions_of(driver),
                 now_ns=self._utc_ns(),
+                now_boot_ns=kernel.boot_ns(),
                 moves=moves,
                 in_maintenance=in_maintenance,
             )
@@ -363,8 +486,7 @@ class Gateway:
 
     def _sensor_birth(self, sensor: PlannedSensor, driver: Driver) -> dict[str, object]:
         table, directions = sensor.table, directions_of(driver)
-        units = {name: q.unit for name, q in driver.quantities.items()}
-        units |= dict.fromkeys(directions, "{person}")
+        units = _units(driver)
         birth: dict[str, object] = {
             "id": table.id,
             "driver": table.driver,
@@ -375,9 +497,10 @@ class Gateway:
             "label": _text(table.label),
         }
         if directions:
-            birth["directions"] = {
-                name: _text(getattr(table.directions, name, None)) for name in directions
-            }
+            birth["directions"] = _directions(sensor, driver)
+        test = self._commissioned[table.id]
+        if test is not None:
+            birth["commissioned"] = test
         return birth
 
     def _clock_wait_over(self) -> bool:
@@ -389,6 +512,32 @@ class Gateway:
 
     def _utc_text(self, at_boot_s: float) -> str:
         return utc_text(self._clock.utc_ns(round(at_boot_s * 1e9)))
+
+
+def _seen(sensor: PlannedSensor, driver: Driver) -> Seen:
+    table = sensor.table
+    return Seen(
+        table.id,
+        table.driver,
+        kind_of(driver),
+        sensor.bus.name,
+        sensor.window_s,
+        _text(table.label),
+        _directions(sensor, driver),
+        _units(driver),
+        driver.rate_hz,
+    )
+
+
+def _directions(sensor: PlannedSensor, driver: Driver) -> dict[str, dict[str, str] | None]:
+    return {
+        name: _text(getattr(sensor.table.directions, name, None)) for name in directions_of(driver)
+    }
+
+
+def _units(driver: Driver) -> dict[str, str]:
+    units = {name: q.unit for name, q in driver.quantities.items()}
+    return units | dict.fromkeys(directions_of(driver), "{person}")
 
 
 def _subject(sensor: PlannedSensor, driver: Driver) -> Subject:

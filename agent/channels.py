@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from drivers.base import Direction, Limits, Quantity, Reason
@@ -18,7 +17,9 @@ from .aggregate import Measured
 from .clock import Clock
 from .phenomena.closed import NO_FACTS, Closed, Facts, Phenomenon
 from .phenomena.people import Counted
+from .privacy.ledger import Claim
 from .privacy.policy import Policy
+from .privacy.release import Sealed
 from .qc import Judge
 from .quality import Quality, doubted, grade, grade_people, overall
 from .record import Record, location
@@ -51,36 +52,40 @@ class Channel(ABC, Generic[T]):
         """Return what the next life must know of it; empty where there is nothing."""
         return {}
 
-    def advance(self, now_ns: int, clock: Clock) -> list[Record]:
-        """Return the records of windows that ended."""
+    def advance(self, now_ns: int, clock: Clock) -> list[Record | Sealed]:
+        """Return what windows that ended became."""
         return self._records(self._windower.advance(now_ns), clock)
 
-    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record]:
-        """Return the records of everything open."""
+    def flush(self, now_ns: int, clock: Clock, reason: Reason) -> list[Record | Sealed]:
+        """Return what everything open becomes."""
         return self._records(self._windower.flush(now_ns, reason), clock)
 
     def step(
         self, now_ns: int, moved_ns: int, clock: Clock, covered_to_ns: int | None
-    ) -> list[Record]:
-        """Return the records of everything open when UTC moves; `clock` still has the old time.
+    ) -> list[Record | Sealed]:
+        """Return what everything open becomes when UTC moves; `clock` still has the old time.
 
         `covered_to_ns` is given when the time becomes known: what earlier runs covered.
         """
         windows = self._windower.step(
             now_ns, moved_ns, known=clock.known, covered_to_ns=covered_to_ns
         )
-        records = self._records(windows, clock)
-        return [replace(each, clock=each.clock.doubted(moved_ns)) for each in records]
+        return self._records(windows, clock, moved_ns)
 
-    def _records(self, windows: list[Window[T]], clock: Clock) -> list[Record]:
+    def _records(
+        self, windows: list[Window[T]], clock: Clock, moved_ns: int = 0
+    ) -> list[Record | Sealed]:
         if self._in_maintenance:
             for window in windows:
                 window.reasons.add("maintenance")
-        return [self._record(window, clock) for window in windows]
+        return [self._record(window, clock, moved_ns) for window in windows]
 
     @abstractmethod
-    def _record(self, window: Window[T], clock: Clock) -> Record:
-        """Turn a closed window into its record."""
+    def _record(self, window: Window[T], clock: Clock, moved_ns: int) -> Record | Sealed:
+        """Turn a closed window into its record, or into what its release needs.
+
+        `moved_ns` is how far UTC is about to step, which puts the record's time in doubt.
+        """
 
 
 class MeasuredChannel(Channel[Measured]):
@@ -135,7 +140,7 @@ class MeasuredChannel(Channel[Measured]):
         self._newest = tally
         return tally
 
-    def _record(self, window: Window[Measured], clock: Clock) -> Record:
+    def _record(self, window: Window[Measured], clock: Clock, moved_ns: int) -> Record:
         tally = window.tally
         tally.sift(self._judges)
         expected = math.floor(self._rate_hz * window.length_s + 1e-6)
@@ -170,7 +175,7 @@ class MeasuredChannel(Channel[Measured]):
                 value |= {"flag": own.flag, "reasons": list(own.reasons)}
             values[name] = value
         values |= derived
-        return _record(self._stream, self._kind, window, clock, quality.json(), values)
+        return _record(self._stream, self._kind, window, clock, moved_ns, quality.json(), values)
 
     def _derived(
         self,
@@ -194,7 +199,7 @@ class MeasuredChannel(Channel[Measured]):
 
 
 class PeopleChannel(Channel[Counted]):
-    """A sensor that counts people: nothing but the released figures comes out of it."""
+    """A sensor that counts people: its windows come out sealed, to be released once."""
 
     def __init__(
         self,
@@ -203,32 +208,53 @@ class PeopleChannel(Channel[Counted]):
         policy: Policy,
         directions: tuple[Direction, ...],
         now_ns: int,
+        now_boot_ns: int = 0,
         moves: bool = False,
         in_maintenance: bool = False,
     ) -> None:
+        """It begins now, by UTC and by the boot-time clock."""
         self._stream = stream
         self._policy = policy
         self._directions = directions
+        self._reached_boot_ns = now_boot_ns
         super().__init__(
             Windower(policy.window_s, lambda: Counted(directions), now_ns=now_ns),
             moves=moves,
             in_maintenance=in_maintenance,
         )
 
-    def _record(self, window: Window[Counted], clock: Clock) -> Record:
+    def _record(self, window: Window[Counted], clock: Clock, moved_ns: int) -> Record | Sealed:
         tally = window.tally
         expected = math.floor(window.length_s + 1e-6)
         alive_s = min(tally.alive_s, expected)
         quality = grade_people(alive_s, expected, tally.troubles, window.reasons)
-        # Whether the sensor worked depends on the sensor, so to withhold a count tells of nobody.
-        values = (
-            self._policy.release(tally.take())
-            if tally.alive_s  # in a window of less than a second too
-            else self._policy.withheld(self._directions)
-        )
+        values = self._policy.withheld(self._directions)
         if self.moves:  # the gateway's place, which is no part of the release
             values = {**values, "location": location(tally.fix)}
-        return _record(self._stream, "people", window, clock, quality.json(), values)
+        record = _record(self._stream, "people", window, clock, moved_ns, quality.json(), values)
+        # Whether the sensor worked depends on the sensor, so to withhold a count tells of nobody.
+        if not tally.alive_s:  # in a window of less than a second too
+            return record
+        return Sealed(self._claim(record, expected), record, tally, self._policy)
+
+    def _claim(self, record: Record, expected: int) -> Claim:
+        """Name the window. On the boot-time clock it begins where the one before it ended.
+
+        UTC may be slewed between the two, which would let them overlap by as much.
+        """
+        start_boot_ns = max(record.boot_start_ns, self._reached_boot_ns)
+        end_boot_ns = self._reached_boot_ns = max(record.boot_end_ns, start_boot_ns)
+        return Claim(
+            self._stream,
+            record.start_ns,
+            record.end_ns,
+            start_boot_ns,
+            end_boot_ns,
+            record.clock,
+            str(self._policy.epsilon),
+            self._directions,
+            expected,
+        )
 
 
 def _record(
@@ -236,6 +262,7 @@ def _record(
     kind: str,
     window: Window[Measured] | Window[Counted],
     clock: Clock,
+    moved_ns: int,
     quality: dict[str, object],
     values: dict[str, object],
 ) -> Record:
@@ -247,7 +274,7 @@ def _record(
         window.end_ns,
         boot_start_ns,
         clock.boot_ns(window.end_ns),
-        clock.stamp(boot_start_ns),
+        clock.stamp(boot_start_ns).doubted(moved_ns),
         quality,
         values,
     )

@@ -109,6 +109,7 @@ class Clock:
         self._known = False
         self._offset_ns = self._system_ns = first.utc_ns - first.boot_ns
         self._error_s: float | None = None  # when somebody last vouched
+        self.source: str | None = None  # who last vouched: kernel, system, rtc, gnss
         self._vouched_ns = first.boot_ns
         self._errors: deque[tuple[int, float | None]] = deque(maxlen=LOOKS_REMEMBERED)
         self.accept(first)
@@ -142,6 +143,7 @@ class Clock:
             self._known = True
             self._offset_ns, self._error_s = told
             self._vouched_ns = look.boot_ns
+            self.source = self._who(look)
             self._system_ns = look.utc_ns - look.boot_ns
         elif not self._known and self.judge(look):
             self._offset_ns = look.utc_ns - look.boot_ns
@@ -171,10 +173,13 @@ class Clock:
         """
         if not self._known:
             return Stamp("estimated", None)
+        if since_boot_ns is None:  # other threads ask only this
+            newest_s = self._errors[-1][1]
+            return Stamp("synced", None if newest_s is None else _whole_ms(newest_s))
         worst_s: float | None = 0.0
         for boot_ns, error_s in reversed(self._errors):
             worst_s = None if error_s is None or worst_s is None else max(worst_s, error_s)
-            if since_boot_ns is None or boot_ns <= since_boot_ns:
+            if boot_ns <= since_boot_ns:
                 break
         return Stamp("synced", None if worst_s is None else _whole_ms(worst_s))
 
@@ -190,6 +195,12 @@ class Clock:
         if self._error_s is None:
             return None
         return self._error_s + DRIFT * abs(boot_ns - self._vouched_ns) / 1e9
+
+    def _who(self, look: Look) -> str:
+        """Name who vouches."""
+        if look.synchronised:
+            return "kernel"
+        return "system" if self._trust_system or self._heard is None else self._heard.source
 
     def _told(self, look: Look) -> tuple[int, float | None] | None:
         """Return the offset that somebody vouches for, and its error."""

@@ -13,18 +13,27 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-import structlog
-
-from drivers.base import BusError, Driver, FrameError, Observation, Reading, Trouble
+from drivers.base import (
+    BusError,
+    Driver,
+    DriverError,
+    FrameError,
+    NoGlimpseError,
+    Observation,
+    Reading,
+    Trouble,
+    Withheld,
+    glimpses,
+)
 from drivers.buses import BusGoneError, Openable
 
-from .health import Health, SensorHealth
-from .logs import place_of
+from .health import Health, SensorError, SensorHealth
+from .logs import logger, place_of, words_of
 
-log = structlog.get_logger(part="collector")
+log = logger("collector")
 
 QUICK_RETRIES = 2  # until a sensor counts as silent
 QUICK_RETRY_S = 0.2
@@ -33,13 +42,14 @@ RETRY_CAP_S = 30.0
 IGNORE_AFTER_FAILURES = 10
 REOPEN_AFTER_FRAME_ERRORS = 10  # in a row: the device may have lost its configuration
 TROUBLES_PER_POLL = 10  # a burst of garbage is told this often, not once a byte
+HAND_ON_S = 0.5  # a window waits 2 s for what is late: the poll, the debouncing and this
 TOLERANCE = 0.1  # of its interval, by which a poll may be late
 TAKES_FADES = 0.8  # a poll, of how long the longest lately took
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What one poll of one sensor brought."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Collected(Withheld):
+    """What one poll of one sensor brought; how much that is, too, may tell of persons."""
 
     sensor_id: str
     observations: Sequence[Observation]
@@ -63,7 +73,14 @@ class Station:
     errors_told: int = 0  # of the driver's frame errors
     has_bug: bool = False  # and it was told
     identity: str | None = None  # as it was told
+    held: list[Observation] = field(default_factory=list)  # of people, not yet handed on
+    handed_on: int = -1  # the last turn at which it was
     ignored: bool = False
+
+    @property
+    def counts_people(self) -> bool:
+        """Whether what it says, and when, may tell of persons."""
+        return self.driver.spec.kind == "people"
 
     @property
     def is_silent(self) -> bool:
@@ -115,6 +132,10 @@ class Collector:
                 else:
                     self._stopping.wait(None if at_s is None else at_s - now_s)
         finally:
+            for station in self._stations:
+                if station.counts_people:
+                    self._put(station, station.held)
+                    station.held = []
             self._close_bus()
 
     def _poll(self, station: Station) -> None:
@@ -132,15 +153,20 @@ class Collector:
                 station.is_open = True
                 self._tell_identity(station)
             observations = driver.poll()
+            if station.counts_people:
+                observations = glimpses(observations)
         except (BusError, FrameError) as exc:
-            observations = self._failed(station, exc, str(exc), started_s)
+            observations = self._failed(
+                station, exc, words_of(exc, of_people=station.counts_people), started_s
+            )
         except Exception as exc:  # noqa: BLE001  (whatever it is, its neighbours go on)
-            place = place_of(exc)
+            # Not any message: a driver may hold people.
+            is_known = isinstance(exc, NoGlimpseError)
+            what = words_of(exc, of_people=True) if is_known else place_of(exc)
             if not station.has_bug:
                 station.has_bug = True
-                # Not the message: a driver may hold people.
-                log.error("bug in a driver", sensor=station.sensor_id, error=place)
-            observations = self._failed(station, exc, f"bug in its driver: {place}", started_s)
+                log.error("bug in a driver", sensor=station.sensor_id, error=what)
+            observations = self._failed(station, exc, f"bug in its driver: {what}", started_s)
         else:
             self._answered(station, observations)
             station.due_s += driver.interval_s
@@ -162,7 +188,8 @@ class Collector:
             return  # a stream between two frames; the driver knows how long that may last
         lost, station.lost_polls = station.lost_polls, 0
         station.failures = station.garbled = 0
-        station.has_bug = False
+        if not station.counts_people:  # else it may be somebody who brings it about each time
+            station.has_bug = False
         if not self._bus_has_answered:
             self._bus_has_answered = True
             self._look_for_the_others()
@@ -192,6 +219,10 @@ class Collector:
         station.failures += 1
         station.lost_polls += 1
         station.health.failed_polls += 1
+        kind: Literal["bus_error", "frame_error", "bug"] = "bug"
+        if isinstance(error, DriverError):
+            kind = "frame_error" if isinstance(error, FrameError) else "bus_error"
+        station.health.error = SensorError(started_s, kind, why)
         is_garbled = isinstance(error, FrameError)
         station.garbled = station.garbled + 1 if is_garbled else 0
         if not is_garbled or station.garbled % REOPEN_AFTER_FRAME_ERRORS == 0:
@@ -248,8 +279,24 @@ class Collector:
             station.health.frame_errors += new_errors
             trouble = Trouble("frame_error", self._boot_ns())
             observations = [*observations, *[trouble] * min(new_errors, TROUBLES_PER_POLL)]
-        if not observations:
-            return
+        if station.counts_people:
+            self._hold(station, observations)
+        elif observations:
+            self._put(station, observations)
+
+    def _hold(self, station: Station, observations: Sequence[Observation]) -> None:
+        """Hand on what a people sensor says at fixed times, whether that is anything or not.
+
+        Any user of this machine can see in /proc how often the pipeline's thread was woken.
+        """
+        station.held += observations
+        turn = int(self._now_s() / HAND_ON_S)
+        if turn != station.handed_on or station.failures:  # its next poll may be long
+            station.handed_on = turn
+            observations, station.held = station.held, []
+            self._put(station, observations)
+
+    def _put(self, station: Station, observations: Sequence[Observation]) -> None:
         try:
             self._out.put_nowait(Collected(station.sensor_id, observations))
             self._queue_was_full = False

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError, read
+from config.text import Text
 from drivers.base import Options
 
 from .plan import Plan, plan_of
 
+LEFT_ALONE = Text(
+    "{problem}; buses it names are left alone as a whole",
+    "{problem}。設定にあるバスは全体を調べません",
+)
 EVERY_ADDRESS = range(0x80)
 _ADDRESS = re.compile(r"i2c address (0x[0-9a-f]{2})")
 
@@ -41,7 +46,7 @@ def configured_by(path: Path) -> Configured:
         plan = plan_of(document, path, origins)
     except ConfigError as exc:
         _as_written(document, found)
-        found.warning = f"{exc.problems[0]}; buses it names are left alone as a whole"
+        found.warning = LEFT_ALONE.filled(problem=exc.problems[0].text)
     else:
         _as_planned(plan, found)
     return found

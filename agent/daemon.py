@@ -23,15 +23,63 @@ from pathlib import Path
 from typing import Protocol
 
 from config.load import ConfigError, Problem
+from config.places import control_socket
+from config.text import Text
 
-from . import lastgood, memory, relocate
+from . import commissioned, kernel, lastgood, memory, relocate
 from .app import Gateway
+from .control import Control
+from .history import History
 from .lastgood import LastGood, spool_path
 from .notify import notify
 from .plan import Plan, load_plan
 from .spool import SpoolError
 
 POWER_REST_S = 30.0
+
+# What is said to the person who looks after the gateway.
+REFUSED_LAST = Text(
+    "configuration refused, the last good one runs:\n{problems}",
+    "設定に誤りがあるため、直前の正しい設定で運転します:\n{problems}",
+)
+REFUSED_OLD = Text(
+    "configuration refused, the old one goes on:\n{problems}",
+    "設定に誤りがあるため、これまでの設定で運転を続けます:\n{problems}",
+)
+RELOAD_REFUSED = Text(
+    "reload refused, the old configuration goes on:\n{problems}",
+    "再読み込みした設定に誤りがあるため、これまでの設定で運転を続けます:\n{problems}",
+)
+REFUSED = Text(
+    "configuration {config} refused:\n{problems}", "設定 {config} では運転できません:\n{problems}"
+)
+REFUSED_NEXT = Text(
+    "configuration {config} refused, the next one is tried:\n{problems}",
+    "設定 {config} では運転できないため、次の設定を試します:\n{problems}",
+)
+WARNING = Text("warning: {what}", "注意: {what}")
+RESTING = Text(
+    "mains power has failed: resting for {seconds:.0f} s",
+    "商用電源が停止しました。{seconds:.0f}秒間待機します",
+)
+STAY = Text("records stay at {place}: {error}", "記録は {place} に残ります: {error}")
+MOVED = Text("the records at {place} were moved to {here}", "{place} の記録を {here} に移しました")
+NOT_KEPT = Text(
+    "{file}: the last good configuration cannot be kept: {error}",
+    "{file}: 正しい設定の控えを保存できません: {error}",
+)
+NEW_ID = Text(
+    "warning: {count} records measured as {old} leave under {new}",
+    "注意: {old} として測定した{count}件の記録は、{new} として送信されます",
+)
+USELESS = Text("the last good one is no use either", "直前の正しい設定の控えも使えません")
+NOT_CHECKED = Text(
+    "cannot be checked: {error} in {where}; this is a bug",
+    "検査できません: {error}（{where}）。プログラムの不具合です",
+)
+NOT_STARTED = Text(
+    "cannot be started: {error} in {where}", "運転を始められません: {error}（{where}）"
+)
 
 
 class Orders(Protocol):
@@ -63,12 +111,17 @@ class Daemon:
         self._files: set[Path] = set()  # in which it is kept
         self._next: list[_Attempt] = []
         self._without_power: frozenset[str] = frozenset()  # sensors that saw the mains go
+        self._control = Control(kernel.boot_s)
+        self._history = History(kernel.boot_s())
 
     def run(self) -> None:
         """Run until told to stop. Raises ConfigError, SpoolError, ThreadDiedError."""
-        attempts = self._first()
-        while attempts and not self._orders.must_stop:
-            attempts = self._live(attempts)
+        try:
+            attempts = self._first()
+            while attempts and not self._orders.must_stop:
+                attempts = self._live(attempts)
+        finally:
+            self._control.stop()
 
     def _first(self) -> list[_Attempt]:
         wrong = good = None
@@ -84,13 +137,13 @@ class Daemon:
                 good = _checked(file, self._kept.plan)
             except ConfigError as exc:
                 if wrong is not None:
-                    useless = Problem(str(file), "", "the last good one is no use either")
+                    useless = Problem(str(file), "", USELESS)
                     raise ConfigError([*wrong.problems, useless, *exc.problems]) from exc
         if wrong is None:
             return self._attempts(wanted, good)
         if good is None:
             raise wrong
-        self._say(f"configuration refused, the last good one runs:\n{wrong}")
+        self._say(REFUSED_LAST.filled(problems=wrong))
         return [_Attempt(replace(good, refused=wrong.problems), must_gather=False)]
 
     def _attempts(self, wanted: Plan, good: Plan | None) -> list[_Attempt]:
@@ -111,7 +164,7 @@ class Daemon:
                 return []
             plan = replace(attempt.plan, refused=[*attempt.plan.refused, *refused])
             for warning in plan.warnings:
-                self._say(f"warning: {warning}")
+                self._say(WARNING.filled(what=warning.text))
             self._next, self._gateway, self._has_started = [], None, False
             try:
                 self._gather(attempt)
@@ -119,7 +172,15 @@ class Daemon:
                 others = (spool_path(each.plan) for each in attempts[attempts.index(attempt) + 1 :])
                 is_better = any(other != spool_path(plan) for other in others)
                 self._gateway = Gateway(
-                    plan, needs_disk=is_better, without_power=self._without_power
+                    plan,
+                    needs_disk=is_better,
+                    without_power=self._without_power,
+                    control=self._control,
+                    history=self._history,
+                )
+                # Not before the spool is ours: another gateway may run with this configuration.
+                self._control.serve(
+                    control_socket(plan.loaded.config.control.socket, plan.loaded.path)
                 )
                 self._gateway.run(self._orders.wake, self._goes_on, partial(self._started, plan))
             except Exception as exc:
@@ -127,8 +188,9 @@ class Daemon:
                     raise
                 failures.append(exc)
                 refused.append(_why_not(plan, exc))
-                more = ", the next one is tried" if attempt is not attempts[-1] else ""
-                self._say(f"configuration {plan.loaded.config_id} refused{more}:\n{refused[-1]}")
+                told = REFUSED_NEXT if attempt is not attempts[-1] else REFUSED
+                problem = refused[-1].text
+                self._say(told.filled(config=plan.loaded.config_id, problems=problem))
             else:
                 self._without_power = self._gateway.lost_power
                 return self._wait_for_power(attempt) if self._without_power else self._next
@@ -139,7 +201,7 @@ class Daemon:
 
         Nothing waits in memory and nothing is open, so that the power may go at any instant.
         """
-        self._say(f"mains power has failed: resting for {POWER_REST_S:.0f} s")
+        self._say(RESTING.filled(seconds=POWER_REST_S))
         until_s = time.monotonic() + POWER_REST_S
         while time.monotonic() < until_s and not self._orders.must_stop:
             notify("WATCHDOG=1")
@@ -148,7 +210,7 @@ class Daemon:
         try:
             return self._first()
         except ConfigError as exc:
-            self._say(f"configuration refused, the old one goes on:\n{exc}")
+            self._say(REFUSED_OLD.filled(problems=exc))
             return [replace(attempt, must_gather=False)]
 
     def _goes_on(self) -> bool:
@@ -160,7 +222,7 @@ class Daemon:
             wanted = self._load()
             self._refuse_clash(wanted)
         except ConfigError as exc:
-            self._say(f"reload refused, the old configuration goes on:\n{exc}")
+            self._say(RELOAD_REFUSED.filled(problems=exc))
             if self._gateway is not None:
                 self._gateway.config_refused(exc.problems)
             return True
@@ -201,12 +263,13 @@ class Daemon:
             try:
                 relocate.move(place, here)
                 memory.follow(place, here)
+                commissioned.follow(place, here)
             except SpoolError as exc:
                 if attempt.must_gather:
                     raise
-                self._say(f"records stay at {place}: {exc}")
+                self._say(STAY.filled(place=place, error=exc))
             else:
-                self._say(f"the records at {place} were moved to {here}")
+                self._say(MOVED.filled(place=place, here=here))
 
     def _started(self, plan: Plan) -> None:
         """Note that a plan is good: it runs."""
@@ -225,7 +288,7 @@ class Daemon:
         try:
             lastgood.store(kept, file)
         except OSError as exc:
-            self._say(f"{file}: the last good configuration cannot be kept: {exc}")
+            self._say(NOT_KEPT.filled(file=file, error=exc))
             return False
         return True
 
@@ -240,7 +303,7 @@ class Daemon:
         with suppress(SpoolError):
             waiting = sum(n for run, n in spool.waiting_by_run().items() if run != spool.run)
         if waiting:
-            self._say(f"warning: {waiting} records measured as {old_id} leave under {new_id}")
+            self._say(NEW_ID.filled(count=waiting, old=old_id, new=new_id))
 
 
 def _checked(file: Path, load: Callable[[], Plan]) -> Plan:
@@ -250,14 +313,14 @@ def _checked(file: Path, load: Callable[[], Plan]) -> Plan:
     except ConfigError:
         raise
     except Exception as exc:  # a driver's bug must not cost the gateway
-        what = f"cannot be checked: {exc!r} in {_place(exc)}; this is a bug"
+        what = NOT_CHECKED.filled(error=repr(exc), where=_place(exc))
         raise ConfigError([Problem(str(file), "", what)]) from exc
 
 
 def _why_not(plan: Plan, exc: Exception) -> Problem:
     if isinstance(exc, SpoolError):
         return plan.loaded.problem(("spool", "path"), str(exc))
-    what = f"cannot be started: {exc!r} in {_place(exc)}"
+    what = NOT_STARTED.filled(error=repr(exc), where=_place(exc))
     return Problem(str(plan.loaded.path), "", what)
 
 

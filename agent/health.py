@@ -5,10 +5,20 @@ Nothing here depends on people's events: a people sensor has a state and trouble
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 SensorState = Literal["starting", "warmup", "ok", "silent", "ignored"]
+
+
+@dataclass(frozen=True, slots=True)
+class SensorError:
+    """Why a poll failed."""
+
+    at_s: float  # boot-time clock
+    kind: Literal["bus_error", "frame_error", "bug"]
+    text: str
 
 
 @dataclass(slots=True)
@@ -19,6 +29,7 @@ class SensorHealth:
     since_s: float = 0.0  # boot-time clock
     failed_polls: int = 0
     frame_errors: int = 0
+    error: SensorError | None = None  # the last one
 
 
 @dataclass(slots=True)
@@ -29,6 +40,12 @@ class UplinkHealth:
     connected_since_s: float | None = None  # boot-time clock
     first_connected_s: float | None = None  # in this life of the daemon
     reconnects: int = -1  # the first connection is none
+    protocol: str | None = None  # of the connection
+    failure: tuple[float, str, str] | None = None  # the last one: when, which broker, why
+    next_attempt_s: float | None = None  # while not connected
+    acknowledged_s: float | None = None  # when the broker last took records
+    muted: Mapping[str, Sequence[str]] = field(default_factory=dict)  # topics on hold, by reason
+    clash_s: float | None = None  # when somebody else was last seen to use our id
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from .clock import Look
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MIB = 2**20
 # linux/timex.h
 _STA_UNSYNC = 0x0040  # the clock is not synchronised
 _STA_NANO = 0x2000  # `offset` is in nanoseconds, not microseconds
@@ -77,8 +78,12 @@ def boot_id() -> str:
 
 
 def rss_bytes() -> int:
-    """Return this process's resident memory, 0 where the kernel does not say."""
+    """Return this process's resident memory, rounded up to 1 MiB; 0 where the kernel does not say.
+
+    No finer: a page more or less, at the minute in which it came, may be somebody who passed.
+    """
     try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
         return 0
+    return -(-pages * PAGE_BYTES // MIB) * MIB

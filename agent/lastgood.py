@@ -25,15 +25,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from config.load import ConfigError, Toml, Where, read
 from config.model import SpoolTable
 
+from .logs import logger
 from .plan import Plan, plan_of
 from .replacing import replace_file
 
-log = structlog.get_logger(part="last good")
+log = logger("last good")
 
 SCHEMA = "yukimi.last-good/1"
 NOT_OURS = (AttributeError, LookupError, TypeError, ValueError)  # JSON of some other shape

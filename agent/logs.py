@@ -1,19 +1,69 @@
-"""Logs for people and journals: one line an event, key=value, on stderr."""
+"""Logs for people and journals: one line an event, key=value, on stderr.
+
+What was seen of people must not get there. A line holds plain values only, whatever it is given.
+Of a crash or a warning it says where in the code, never the message; and libraries and drivers of
+others, whose words nobody has looked at, say nothing.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
+import traceback
+import warnings
+from collections.abc import MutableMapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol
 
-import structlog
+from config.text import Text, text_of
+
+from .lean import without_extras
+
+# `yukimi run` comes here before anything else can import it.
+with without_extras():
+    import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+PLAIN = (str, Text, int, float, bool, type(None))
+OUR_PACKAGES = ("agent", "drivers", "hil")
+DEEPEST = 12  # of a trace: the innermost places
+
+Said = str | int | float | bool | None | Sequence[str]
+
+
+class Log(Protocol):
+    """What a part of the gateway says. Only plain values: the type checker knows that too."""
+
+    def debug(self, event: str, **said: Said) -> object:
+        """Say what is of use to who looks for a mistake."""
+        ...
+
+    def info(self, event: str, **said: Said) -> object:
+        """Say what goes well."""
+        ...
+
+    def warning(self, event: str, **said: Said) -> object:
+        """Say what somebody may have to look after."""
+        ...
+
+    def error(self, event: str, **said: Said) -> object:
+        """Say what is wrong."""
+        ...
+
+
+def logger(part: str) -> Log:
+    """Return the log of a part of the gateway."""
+    log: Log = structlog.get_logger(part=part)
+    return log
 
 
 def configure(level: str = "info") -> None:
     """Send log lines from `level` upwards to stderr."""
     structlog.configure(
         processors=[
+            only_plain,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.LogfmtRenderer(
@@ -26,12 +76,97 @@ def configure(level: str = "info") -> None:
     )
 
 
+def only_plain(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep everything but plain values out of a line: not even how many there are is told."""
+    for name, value in line.items():
+        if type(value) in PLAIN:
+            continue
+        if type(value) is list and all(type(each) is str for each in value):
+            continue
+        line[name] = f"{type(value).__name__}(withheld)"
+    return line
+
+
+def hush() -> None:
+    """Let crashes and warnings say where they come from and no more, and others say nothing.
+
+    For the daemon: it takes hold of the whole process.
+    """
+    sys.excepthook = _crashed
+    threading.excepthook = _thread_crashed
+    sys.unraisablehook = _unraisable
+    warnings.showwarning = _warned
+    logging.disable()
+    # What a driver was left to print goes nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def place_of(exc: BaseException) -> str:
     """Name an exception's type and where it came from; its message may hold what was measured."""
-    place = exc.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
+    place = _innermost(exc)
     if place is None:
         return type(exc).__name__
     code = place.tb_frame.f_code
     return f"{type(exc).__name__} in {code.co_filename}:{place.tb_lineno} ({code.co_qualname})"
+
+
+def words_of(exc: BaseException, *, of_people: bool) -> Text:
+    """Return what may be said of an error of a sensor: of people only in words that are known.
+
+    Those are the gateway's own. A driver of others may quote in its message what its device saw:
+    of that the place is told.
+    """
+    place = _innermost(exc)
+    module = "" if place is None else str(place.tb_frame.f_globals.get("__name__", ""))
+    is_ours = module.partition(".")[0] in OUR_PACKAGES
+    return text_of(exc if is_ours or not of_people else place_of(exc))
+
+
+def _innermost(exc: BaseException) -> TracebackType | None:
+    place = exc.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place
+
+
+def _crashed(
+    kind: type[BaseException], exc: BaseException | None, trace: TracebackType | None
+) -> None:
+    _bug("main", kind, exc, trace)
+
+
+def _thread_crashed(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_type is SystemExit:  # it just ends
+        return
+    name = "?" if crash.thread is None else crash.thread.name
+    _bug(name, crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _unraisable(crash: Any) -> None:
+    _bug("?", crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _bug(
+    thread: str,
+    kind: type[BaseException],
+    exc: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    frames = traceback.extract_tb(trace)[-DEEPEST:]
+    logger("crash").error(
+        "bug in a thread",
+        thread=thread,
+        error=kind.__name__ if exc is None else place_of(exc),
+        through=[f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)],
+    )
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    logger("code").warning("warning", kind=category.__name__, place=f"{filename}:{lineno}")

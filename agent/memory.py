@@ -16,11 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
-
+from .logs import logger
 from .replacing import replace_file
 
-log = structlog.get_logger(part="memory")
+log = logger("memory")
 
 SCHEMA = "yukimi.memory/1"
 

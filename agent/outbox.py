@@ -17,11 +17,11 @@ connection begins from it.
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Literal, get_args
 
 from .receipts import Receipts
 from .record import ALERTS_STREAM, BEFORE_ALL, Entry, Page, Parcel
@@ -75,6 +75,7 @@ class Answer:
     rejected: int | None = None  # the id of an entry that the broker takes not even alone
     held: bool = False  # the topic is put on hold
     edge: bool = False  # and was not before; or it flows again
+    left: Send | None = None  # what the broker has taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +252,10 @@ class Outbox:
             edge = send.topic in self._muted
             self._muted.discard(send.topic)
             if not self._receipts.wanted:
-                return Answer(send.topic, done=parcel.ids, records=parcel.records, edge=edge)
-            done, records = self._receipts.wait_for(parcel, now_s)
-            return Answer(send.topic, done=done, records=records, edge=edge)
+                done, records = parcel.ids, parcel.records
+            else:
+                done, records = self._receipts.wait_for(parcel, now_s)
+            return Answer(send.topic, done=done, records=records, edge=edge, left=send)
         if code == PAYLOAD_FORMAT_INVALID:
             return self._rejected(send)
         self._put_back(send)
@@ -354,6 +356,18 @@ class Outbox:
     def told_to(self) -> int | None:
         """Up to which id all that is committed was told of; None while it does not matter."""
         return self._horizon if self._connected else None
+
+    def lanes(self) -> dict[Lane, tuple[int, int]]:
+        """Return messages in flight and records waiting in memory by lane; any thread may ask.
+
+        What waits in the spool for the backlog lane is not among them.
+        """
+        flying = Counter(flight.send.lane for flight in list(self._flights.values()))
+        waiting: Counter[Lane] = Counter()
+        for topic, items in list(self._prompt.items()):
+            waiting["alert" if topic.startswith("alert/") else "live"] += len(items)
+        lanes: tuple[Lane, ...] = get_args(Lane)
+        return {lane: (flying[lane], waiting[lane]) for lane in lanes}
 
     # How it decides
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
-
-import structlog
 
 from drivers.base import AIR_TEMPERATURE, Fix, Observation, Reading
 
@@ -23,14 +21,19 @@ from .alerts import AlertBook
 from .channels import Channel
 from .clock import Change, Clock, GnssTime, Look, estimate
 from .collector import Collected
+from .latest import Latest
+from .logs import logger
 from .memory import State
+from .phenomena.closed import NO_FACTS, Facts
 from .phenomena.weather import Surroundings
-from .record import GATEWAY_STREAM, AlertRecord, Entry, Record
+from .privacy.ledger import Claim
+from .privacy.release import Sealed, burned_before, release
+from .record import GATEWAY_STREAM, AlertRecord, Entry, Record, utc_text
 from .rules import POWER, TOLD_AT_ONCE, Finding, Rules
 from .spool import PreviousRun, Spool, SpoolError
 from .writer import Writer
 
-log = structlog.get_logger(part="pipeline")
+log = logger("pipeline")
 
 CLOCK_LOOK_S = 5.0
 STEP_TOLD_S = 1.0  # leap seconds are no trouble
@@ -85,15 +88,19 @@ class Pipeline:
         listeners: Mapping[str, Sequence[HearTemperature]] = MappingProxyType({}),
         surroundings: Surroundings | None = None,
         of_the_air: Collection[str] = (),
+        latest: Mapping[str, Latest] = MappingProxyType({}),
+        wrote: Callable[[list[Record | AlertRecord]], None] = lambda _records: None,
     ) -> None:
         """Wire it up. Raises SpoolError.
 
         `listeners` are told each sensor's air temperature, `surroundings` all that those
         `of_the_air` say, `remember` what the next life must know of the sensors, and `power_failed`
-        which of them saw the mains go; those `without_power` had said so before.
+        which of them saw the mains go; those `without_power` had said so before. For who looks
+        on, `latest` hears what sensors say, and `wrote` what was committed.
         """
         self._channels = channels
         self._listeners = listeners
+        self._latest = latest
         self._inbox = inbox
         self._spool = spool
         self._clock = clock
@@ -114,6 +121,7 @@ class Pipeline:
         self._receivers: dict[str, GnssTime] = {}
         self._version = version
         self._trouble: str | None = None
+        self.last_step: tuple[float, Change] | None = None  # of the clock: when, on the boot's
         self._steady_at_ns = 0
         self._covered_to_ns = spool.ends()
         if clock.known:
@@ -123,11 +131,19 @@ class Pipeline:
         self._notices: queue.SimpleQueue[tuple[str, Mapping[str, object] | None]]
         self._notices = queue.SimpleQueue()
         self._told_previous: PreviousRun | None = None
-        self._writer = Writer(spool, config_id, committed=committed, rewind=rewind, tell=self._note)
+        self._burned: set[Claim] = set()  # of earlier lives
+        self._writer = Writer(
+            spool, config_id, committed=committed, rewind=rewind, tell=self._note, wrote=wrote
+        )
         self._next_look_ns = 0
         self._close_at_ns = 0
         self._tick_at_ns = 0
         self.beat_s = look().boot_ns / 1e9
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing can be committed just now."""
+        return self._writer.is_failing
 
     def run(self) -> None:
         """Work until told to stop; then close every window and commit what there is."""
@@ -135,9 +151,11 @@ class Pipeline:
             self._step()
         self._take_all()
         now_ns = self._clock.utc_ns(self._look().boot_ns)
+        closed: list[Record | Sealed] = []
         for channel in self._channels.values():
-            self._writer.add(channel.advance(now_ns, self._clock))
-            self._writer.add(channel.flush(now_ns, self._clock, "partial"))
+            closed += channel.advance(now_ns, self._clock)
+            closed += channel.flush(now_ns, self._clock, "partial")
+        self._writer.add(release(closed, self._spool))
         self._tick_at_ns = 0
         self._writer.add(self._news(now_ns, self._look().boot_ns))
         self._writer.commit(self._look().boot_ns, hold=self._hold, at_once=True)
@@ -149,6 +167,16 @@ class Pipeline:
         with suppress(queue.Full):  # full, so it is awake
             self._inbox.put_nowait(None)
 
+    @property
+    def clock_trouble(self) -> str | None:
+        """Why the clock is not to be trusted; None while it is."""
+        return self._trouble
+
+    @property
+    def damages(self) -> int:
+        """How often the spool's file was found damaged in this run."""
+        return self._writer.damages
+
     def tell(self, name: str, values: Mapping[str, object] | None) -> None:
         """Say, from any thread, what a person should know; values of None mean that it is over."""
         self._note(name, values)
@@ -159,11 +187,13 @@ class Pipeline:
         self._notices.put((name, values))
 
     def announce(self, still: Collection[str] = ()) -> None:
-        """Begin the run: its first record, and alerts of an earlier life that may be over.
+        """Begin the run: its first record, and what an earlier life left open.
 
-        `still` names those of the gateway itself that are known not to be.
+        These are windows of people that were reserved, and alerts that may be over; `still` names
+        those of the gateway itself that are known not to be.
         """
         self._announce()
+        self._burn_unsettled()
         now_ns = self._clock.utc_ns(self._look().boot_ns)
         for sensor, name in self._book.active:
             if sensor != GATEWAY_STREAM and not self._rules.may_speak_of(sensor, name):
@@ -192,6 +222,31 @@ class Pipeline:
         self._writer.add([Record(*names, *times, self._clock.stamp(), quality, values)])
         self._writer.commit(look.boot_ns, hold=self._hold)
 
+    def _burn_unsettled(self) -> None:
+        """Begin this life's ledger, and say what an earlier life was about to release.
+
+        Whether it drew the noise nobody knows; so the window is burned.
+        """
+        look = self._look()
+        try:
+            self._spool.begin_ledger(self._clock.utc_ns(look.boot_ns))
+            claims = self._spool.unsettled()
+        except SpoolError as exc:
+            log.error("the ledger cannot be read: people's windows wait for it", error=str(exc))
+            return
+        for claim in claims:
+            if claim in self._burned:  # and waits for the disk
+                continue
+            self._burned.add(claim)
+            record = burned_before(claim, self._clock, self._boot_id)
+            log.warning(
+                "window of people burned", sensor=claim.sensor, start=utc_text(claim.start_ns)
+            )
+            self._writer.add([record])
+            if claim.sensor in self._channels and record.clock.state != "estimated":
+                self._channels[claim.sensor].cover(record.end_ns)
+        self._writer.commit(look.boot_ns, hold=self._hold)
+
     def _step(self) -> None:
         try:
             first = self._inbox.get(timeout=self._wait_s())
@@ -205,13 +260,13 @@ class Pipeline:
             self._next_look_ns = look.boot_ns + round(CLOCK_LOOK_S * 1e9)
             self._tend_clock(look)
             self._plan_closing()  # a clock that was set moves every window
-            if self._writer.tend(look.boot_ns) and self._told_previous != self._spool.previous:
-                self._announce()  # what the run before had produced is known only now
+            if self._writer.tend(look.boot_ns):
+                if self._told_previous != self._spool.previous:
+                    self._announce()  # what the run before had produced is known only now
+                self._burn_unsettled()
         now_ns = self._clock.utc_ns(look.boot_ns)
         if now_ns >= self._close_at_ns:
-            for channel in self._channels.values():
-                if channel.next_close_ns() <= now_ns:
-                    self._close(channel, now_ns)
+            self._close(now_ns)
             self._plan_closing()
         self._writer.add(self._news(now_ns, look.boot_ns))
         self._writer.commit(look.boot_ns, hold=self._hold)
@@ -219,11 +274,24 @@ class Pipeline:
             self._remember_at_ns = look.boot_ns + round(REMEMBER_S * 1e9)
             self._keep_in_mind()
 
-    def _close(self, channel: Channel[Any], now_ns: int) -> None:
-        """Take the windows that ended, and what they tell."""
-        for record in channel.advance(now_ns, self._clock):
+    def _close(self, now_ns: int) -> None:
+        """Take the windows that ended, and what they tell; people's are released together."""
+        people: list[Record | Sealed] = []
+        for channel in self._channels.values():
+            if channel.next_close_ns() > now_ns:
+                continue
+            closed = channel.advance(now_ns, self._clock)
+            if any(isinstance(each, Sealed) for each in closed):
+                people += closed
+            else:
+                self._keep(release(closed, self._spool), channel.facts, now_ns)
+        self._keep(release(people, self._spool), NO_FACTS, now_ns)
+
+    def _keep(self, records: Iterable[Record], facts: Facts, now_ns: int) -> None:
+        """Hand records on, and look at what they tell."""
+        for record in records:
             self._writer.add([record])
-            for finding in self._rules.look(record, channel.facts):
+            for finding in self._rules.look(record, facts):
                 self._tell_finding(finding, now_ns)
 
     def _tell_finding(self, finding: Finding, now_ns: int) -> None:
@@ -270,6 +338,8 @@ class Pipeline:
                     self._take_fix(collected.sensor_id, observation, at_ns, now_ns)
                 case Reading(quantity=name) if name in TOLD_AT_ONCE:
                     self._take_at_once(collected.sensor_id, observation, now_ns)
+        if latest := self._latest.get(collected.sensor_id):
+            latest.hear(collected.observations)
         if listeners := self._listeners.get(collected.sensor_id):
             _tell_temperature(collected.observations, listeners)
 
@@ -342,11 +412,14 @@ class Pipeline:
         if change.event == "synced":
             self._hold = True  # what was measured until now can be put right at once
         now_ns = self._clock.utc_ns(look.boot_ns)
+        closed: list[Record | Sealed] = []
         for stream, channel in self._channels.items():
             covered_to_ns = self._covered_to_ns.get(stream) if change.event == "synced" else None
-            self._writer.add(channel.step(now_ns, change.moved_ns, self._clock, covered_to_ns))
+            closed += channel.step(now_ns, change.moved_ns, self._clock, covered_to_ns)
+        self._writer.add(release(closed, self._spool))
         self._writer.commit(look.boot_ns, hold=self._hold)
         self._book.moved(change.moved_ns)
+        self.last_step = (look.boot_ns / 1e9, change)
         log.warning("the clock was set", why=change.event, moved_s=round(change.moved_ns / 1e9, 3))
 
     def _tell_trouble(self, look: Look) -> None:

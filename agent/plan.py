@@ -28,14 +28,15 @@ from config.load import (
     validate,
 )
 from config.model import BusTable, LimitsTable, SensorTable
+from config.text import Text, text_of
 from drivers import nodes
 from drivers.base import AIR_TEMPERATURE, Driver, Limits, LineSettings, Options, Quantity, Spec
 
-from .privacy.policy import Policy
+from .option_words import worded
+from .privacy.policy import DAY_LIMIT, Policy
 
 DEFAULT_WINDOW_S = 60
 LEAST_PEOPLE_WINDOW_S = 900
-DAY_LIMIT = Fraction(3, 8)  # of epsilon, for one crossing and all that is published of it
 
 BusKind = Literal["serial", "i2c", "gpio", "w1", "system", "simulated"]
 
@@ -70,6 +71,11 @@ class PlannedSensor:
     def counts_people(self) -> bool:
         """Whether it counts people, and so falls under the privacy policy."""
         return self.driver.spec.kind == "people"
+
+    @property
+    def counts_real_people(self) -> bool:
+        """Whether these are people: nobody is on a simulated bus."""
+        return self.counts_people and self.bus.kind != "simulated"
 
     def believed(self, quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
         """Return a built driver's quantities with the limits that the configuration wants."""
@@ -130,8 +136,27 @@ def plan_of(document: Toml, path: Path, origins: Mapping[Where, str]) -> Plan:
     loaded = validate(document, path, origins, check_sensors, lambda valid: _lay_out(valid)[2])
     sensors, buses, _ = _lay_out(loaded)
     flow = loaded.config.privacy.flow
-    policy = Policy(flow.window_s, Fraction(flow.epsilon))
+    epsilon, limit = Fraction(flow.epsilon), Fraction(loaded.config.privacy.day_limit)
+    if not any(sensor.counts_real_people for sensor in sensors):
+        limit = max(limit, epsilon)
+    policy = Policy(flow.window_s, epsilon, limit)
     return Plan(loaded, sensors, buses, policy, list(_warnings(loaded, sensors)))
+
+
+UNKNOWN_DRIVER = Text('unknown driver "{name}"', "「{name}」というドライバーはありません")
+NO_LIBRARY = Text(
+    'driver "{name}" needs a library that is missing: {error}',
+    "ドライバー「{name}」に必要なライブラリーがありません: {error}",
+)
+NOT_JUDGED = Text(
+    "a people sensor counts, and what it counts is not judged; remove this table",
+    "通行者数センサーの値は品質判定の対象外です。このテーブルを削除してください",
+)
+NO_LIMITS = Text(
+    "{name} is a class, and limits are for numbers; remove this table",
+    "{name} は分類値で、限界値は数値にのみ設定できます。このテーブルを削除してください",
+)
+UNKNOWN_QUANTITY = Text('unknown quantity "{name}"', "「{name}」という測定量はありません")
 
 
 def check_sensors(document: Toml) -> Iterator[Finding]:
@@ -145,10 +170,11 @@ def check_sensors(document: Toml) -> Iterator[Finding]:
         try:
             driver = drivers.load(name)
         except KeyError:
-            yield (*where, "driver"), f'unknown driver "{name}"' + nearest(name, drivers.names())
+            what: str = UNKNOWN_DRIVER.filled(name=name) + nearest(name, drivers.names())
+            yield (*where, "driver"), what
             continue
         except ImportError as exc:
-            yield (*where, "driver"), f'driver "{name}" needs a library that is missing: {exc}'
+            yield (*where, "driver"), NO_LIBRARY.filled(name=name, error=exc)
             continue
         options = sensor.get("options", {})
         for name, what in _unlimited(driver.spec, options, sensor.get("quality")):
@@ -159,10 +185,10 @@ def check_sensors(document: Toml) -> Iterator[Finding]:
             parsed = driver.Options.model_validate(options)
         except ValidationError as exc:
             for inner, what in explain(exc, driver.Options):
-                yield (*where, "options", *inner), what
+                yield (*where, "options", *inner), worded(what)
         else:
             for what in parsed.missing_to_measure():
-                yield (*where, "options"), what
+                yield (*where, "options"), worded(what)
 
 
 def _unlimited(spec: Spec, options: object, quality: object) -> Iterator[tuple[str, str]]:
@@ -170,16 +196,13 @@ def _unlimited(spec: Spec, options: object, quality: object) -> Iterator[tuple[s
     known = {quantity.name: quantity for quantity in spec.quantities}
     for name in quality if isinstance(quality, dict) else ():
         if spec.kind == "people":
-            yield (
-                name,
-                "a people sensor counts, and what it counts is not judged; remove this table",
-            )
+            yield name, NOT_JUDGED
         elif name in known and known[name].is_class:
-            yield name, f"{name} is a class, and limits are for numbers; remove this table"
+            yield name, NO_LIMITS.filled(name=name)
         elif name not in known and not _names(options, name):
             numbers = [each.name for each in spec.quantities if not each.is_class]
             numbers += _named_in(options)
-            yield name, f'unknown quantity "{name}"' + nearest(name, numbers)
+            yield name, UNKNOWN_QUANTITY.filled(name=name) + nearest(name, numbers)
 
 
 def _named_in(value: object) -> Iterator[str]:
@@ -193,6 +216,12 @@ def _named_in(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _named_in(each)
+
+
+NO_WINDOW = Text(
+    "people sensors take [privacy.flow] window_s; remove this line",
+    "通行者数センサーには [privacy.flow] の window_s が使われます。この行を削除してください",
+)
 
 
 def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], list[Problem]]:
@@ -209,12 +238,11 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
             bus = _bus_for(table, tables, buses)
             _fit(bus, driver, options, tables)
         except ValueError as exc:
-            problems.append(loaded.problem(("sensors", index, "bus"), str(exc)))
+            problems.append(loaded.problem(("sensors", index, "bus"), text_of(exc)))
             continue
         people = driver.spec.kind == "people"
         if people and table.window_s is not None:
-            what = "people sensors take [privacy.flow] window_s; remove this line"
-            problems.append(loaded.problem(("sensors", index, "window_s"), what))
+            problems.append(loaded.problem(("sensors", index, "window_s"), NO_WINDOW))
         window_s = config.privacy.flow.window_s if people else table.window_s or DEFAULT_WINDOW_S
         sensors.append(PlannedSensor(table, driver, options, bus, window_s))
     if not problems:
@@ -225,19 +253,40 @@ def _lay_out(loaded: Loaded) -> tuple[list[PlannedSensor], list[PlannedBus], lis
     return sensors, list(buses.values()), problems
 
 
+TOO_SHORT = Text(
+    "must be at least {least}, not {value}: less is for simulated buses only, and {sensor} counts "
+    "people on a real one",
+    "{least}以上でなければなりません（現在の値: {value}）。それより小さい値は模擬バス専用ですが、"
+    "{sensor} は実際の通行者を数えます",
+)
+TOO_EXACT = Text(
+    "must be at most {most}, not {value}: more is for simulated buses only, and {sensor} counts "
+    "people on a real one",
+    "{most}以下でなければなりません（現在の値: {value}）。それより大きい値は模擬バス専用ですが、"
+    "{sensor} は実際の通行者を数えます",
+)
+
+
 def _promise(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
     """Hold what is published about people to what was promised, except where nobody is real."""
     flow = loaded.config.privacy.flow
-    real = [s.table.id for s in sensors if s.counts_people and s.bus.kind != "simulated"]
+    real = [sensor.table.id for sensor in sensors if sensor.counts_real_people]
     if not real:
         return
-    why = f"is for simulated buses only, and {real[0]} counts people on a real one"
     if flow.window_s < LEAST_PEOPLE_WINDOW_S:
-        what = f"must be at least {LEAST_PEOPLE_WINDOW_S}, not {flow.window_s}: less {why}"
+        what = TOO_SHORT.filled(least=LEAST_PEOPLE_WINDOW_S, value=flow.window_s, sensor=real[0])
         yield loaded.problem(("privacy", "flow", "window_s"), what)
-    if Fraction(flow.epsilon) > DAY_LIMIT:
-        what = f"must be at most {DAY_LIMIT}, not {flow.epsilon}: more {why}"
-        yield loaded.problem(("privacy", "flow", "epsilon"), what)
+    limit = min(Fraction(loaded.config.privacy.day_limit), DAY_LIMIT)
+    for where, value in (
+        (("privacy", "day_limit"), loaded.config.privacy.day_limit),
+        (("privacy", "flow", "epsilon"), flow.epsilon),
+    ):
+        if Fraction(value) > limit:
+            yield loaded.problem(where, TOO_EXACT.filled(most=limit, value=value, sensor=real[0]))
+
+
+NO_AIR = Text('"{name}" does not measure {quantity}', "「{name}」は {quantity} を測定しません")
+NO_SENSOR = Text('there is no sensor "{name}"', "「{name}」というセンサーはありません")
 
 
 def _unheard(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
@@ -248,9 +297,9 @@ def _unheard(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
         source = sensor.options.listens_to()
         if source is None or source in able:
             continue
-        what = f'"{source}" does not measure {AIR_TEMPERATURE}'
-        if source not in names:
-            what = f'there is no sensor "{source}"'
+        what = (NO_AIR if source in names else NO_SENSOR).filled(
+            name=source, quantity=AIR_TEMPERATURE
+        )
         where: Where = ("sensors", index, "options", "temperature_from")
         yield loaded.problem(where, what + nearest(source, able))
 
@@ -281,6 +330,22 @@ def _names(value: object, name: str) -> bool:
     return value == name
 
 
+UNKNOWN_BUS = Text('unknown bus "{name}"', "「{name}」というバスはありません")
+WRONG_BUS = Text(
+    "{driver} sits on a {wanted} bus, and {bus} is {kind}",
+    "{driver} は {wanted} に接続する機器ですが、{bus} は {kind} です",
+)
+NO_BENCH = Text(
+    "simulated buses need the extra `hil`: {error}",
+    "模擬バスには追加機能 `hil` が必要です: {error}",
+)
+NOT_EMULATED = Text("no device is emulated for {driver}", "{driver} の模擬機器はありません")
+TWO_SPEEDS = Text(
+    "{bus} is already set to {line} by another sensor, and this one needs {wanted}",
+    "{bus} は別のセンサーが {line} で使用していますが、このセンサーには {wanted} が必要です",
+)
+
+
 def _bus_for(
     table: SensorTable, tables: dict[str, BusTable], buses: dict[str, PlannedBus]
 ) -> PlannedBus:
@@ -303,9 +368,8 @@ def _bus_for(
     elif name.startswith("/"):
         kind, path = "serial", name
     else:
-        raise ValueError(
-            f'unknown bus "{name}"' + nearest(name, [*tables, "gpio", "w1", "system", "/dev/..."])
-        )
+        known = [*tables, "gpio", "w1", "system", "/dev/..."]
+        raise ValueError(UNKNOWN_BUS.filled(name=name) + nearest(name, known))
     # Two names of one device are one bus; what is not there now can only be told by its name.
     key = _node(name) if kind in ("serial", "i2c") else name
     bus = buses.setdefault(key, PlannedBus(name, kind, path))
@@ -323,14 +387,16 @@ def _fit(
     """Check that a driver can live on a bus, and set the line as it needs it."""
     spec = driver.spec
     if bus.kind not in (spec.bus, "simulated"):
-        raise ValueError(f"{spec.name} sits on a {spec.bus} bus, and {bus.name} is {bus.kind}")
+        raise ValueError(
+            WRONG_BUS.filled(driver=spec.name, wanted=spec.bus, bus=bus.name, kind=bus.kind)
+        )
     if bus.kind == "simulated":
         try:
             from hil.emulation import emulated  # the bench is loaded only where it is named
         except ImportError as exc:
-            raise ValueError(f"simulated buses need the extra `hil`: {exc}") from exc
+            raise ValueError(NO_BENCH.filled(error=exc)) from exc
         if spec.name not in emulated():
-            raise ValueError(f"no device is emulated for {spec.name}")
+            raise ValueError(NOT_EMULATED.filled(driver=spec.name))
     if spec.line is None:
         return
     node = _node(bus.path)
@@ -342,10 +408,7 @@ def _fit(
         bus.line = line
         return
     if bus.line is not None and bus.line != line:
-        raise ValueError(
-            f"{bus.name} is already set to {_said(bus.line)} by another sensor, "
-            f"and this one needs {_said(line)}"
-        )
+        raise ValueError(TWO_SPEEDS.filled(bus=bus.name, line=_said(bus.line), wanted=_said(line)))
     bus.line = line
     bus.second_path = bus.second_path or options.second_port()
 
@@ -354,9 +417,28 @@ def _said(line: LineSettings) -> str:
     return f"{line.baud} baud {line.data_bits}{line.parity}{line.stop_bits}"
 
 
+IN_USE = Text(
+    "{claim} on {bus} is already used by {owner}", "{bus} の {claim} は {owner} が使用しています"
+)
+CLOCK_OF = Text("the clock of {bus}", "{bus} のクロック")
+NOT_SHARED = Text(
+    "{path} is already used by {owner}, and they cannot share it",
+    "{path} は {owner} が使用しており、共用できません",
+)
+PASSING = Text(
+    "{port} is whichever adapter comes first, another one after a re-plug: {instead}",
+    "{port} は接続の順序で変わる名前で、差し直すと別の機器を指すことがあります。{instead}",
+)
+USE_NAME = Text('use "{name}"', "「{name}」を使ってください")
+SEE_NAMES = Text(
+    "plug it in and see `ls -l /dev/serial/by-id`",
+    "機器を接続し、`ls -l /dev/serial/by-id` でご確認ください",
+)
+
+
 def _clashes(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
     owners: dict[tuple[str, str], str] = {
-        ("gpio", f"pin {bus.scl_pin}"): f"the clock of {bus.name}"
+        ("gpio", f"pin {bus.scl_pin}"): CLOCK_OF.filled(bus=bus.name)
         for bus in (sensor.bus for sensor in sensors)
         if bus.scl_pin is not None
     }
@@ -364,7 +446,7 @@ def _clashes(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
         for claim in sensor.options.claims():
             owner = owners.setdefault((sensor.bus.name, claim), sensor.table.id)
             if owner != sensor.table.id:
-                what = f"{claim} on {sensor.bus.name} is already used by {owner}"
+                what = IN_USE.filled(claim=claim, bus=sensor.bus.name, owner=owner)
                 yield loaded.problem(("sensors", index, "options"), what)
 
 
@@ -383,7 +465,7 @@ def _line_clashes(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Prob
             if node not in owners:
                 owners[node] = sensor.table.id, shares
             elif not (shares and owners[node][1]):
-                what = f"{path} is already used by {owners[node][0]}, and they cannot share it"
+                what = NOT_SHARED.filled(path=path, owner=owners[node][0])
                 yield loaded.problem(("sensors", index, key), what)
 
 
@@ -403,19 +485,23 @@ def _passing_names(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Pro
         if port is None or not nodes.is_passing(port):
             continue
         name = nodes.lasting_name(port)
-        instead = f'use "{name}"' if name else "plug it in and see `ls -l /dev/serial/by-id`"
-        what = f"{port} is whichever adapter comes first, another one after a re-plug: {instead}"
-        yield loaded.problem(where, what)
+        instead = USE_NAME.filled(name=name) if name else SEE_NAMES
+        yield loaded.problem(where, PASSING.filled(port=port, instead=instead))
+
+
+NO_EFFECT = Text(
+    "has no effect: {what} are not part of this version",
+    "効果はありません。この版は{what}に対応していません",
+)
 
 
 def _warnings(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
     """Name what is accepted and does not act in this version, or not for long."""
     config = loaded.config
     silent: list[tuple[Where, bool, str]] = [
-        (("commands", "allow"), bool(config.commands.allow), "remote commands"),
-        (("control",), "control" in loaded.document, "the control socket"),
+        (("commands", "allow"), bool(config.commands.allow), Text("remote commands", "遠隔操作")),
     ]
     for where, present, what in silent:
         if present:
-            yield loaded.problem(where, f"has no effect: {what} are not part of this version")
+            yield loaded.problem(where, NO_EFFECT.filled(what=what))
     yield from _passing_names(loaded, sensors)

@@ -11,11 +11,14 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from drivers.base import Fix
 
 from .clock import Stamp
+
+if TYPE_CHECKING:
+    from .privacy.ledger import Claim
 
 GATEWAY_STREAM = "gateway"
 ALERTS_STREAM = "alerts"
@@ -42,6 +45,13 @@ class Record:
     clock: Stamp
     quality: Mapping[str, object]
     values: Mapping[str, object]
+    settles: Claim | None = None  # the window of people that it releases, or says is burned
+
+    @property
+    def is_burned(self) -> bool:
+        """Whether it tells that its window is never released."""
+        reasons = self.quality.get("reasons", ())
+        return isinstance(reasons, list | tuple) and "burned" in reasons
 
     def body(self, seq: int) -> str:
         """Return the contract's JSON for this record under number `seq`."""

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 import drivers
 from config.load import explain, nearest, toml_path
+from config.text import Text, joined
 from drivers.base import (
     BusError,
     BusKind,
@@ -31,6 +32,7 @@ from drivers.base import (
 )
 from drivers.gpio import Edge
 
+from .option_words import worded
 from .record import location
 from .recorded import Answered, RecordedFiles, RecordedI2c, RecordedPins, Script
 
@@ -40,6 +42,49 @@ LOOK_S = 1.0  # how often a driver of pins looks where nothing moves
 
 class RecordingError(Exception):
     """The file is no recording, or not one for this driver; says the line."""
+
+
+NO_DRIVER = Text(
+    "the recording names no driver: name one with --driver",
+    "記録にドライバー名がありません。--driver で指定してください",
+)
+UNKNOWN_DRIVER = Text('unknown driver "{name}"', "「{name}」というドライバーはありません")
+OTHER_BUS = Text(
+    "{name} sits on a {wanted} bus, and this is a recording of a {bus} bus",
+    "{name} は {wanted} の機器ですが、これは {bus} の記録です",
+)
+NOT_SERIAL = Text(
+    "{name} cannot be replayed from serial bytes", "{name} はシリアル通信の記録から再生できません"
+)
+LINE = Text("line {number}: ", "{number}行目: ")
+NO_RECORDING = Text(
+    'not a recording: it must begin with {"yukimi": "recording/1", ...}',
+    '通信の記録ではありません。{"yukimi": "recording/1", ...} で始まる必要があります',
+)
+WRONG_BUS = Text(
+    "bus must be {known}, not {bus}", "bus は {known} のいずれかです（現在の値: {bus}）"
+)
+WRONG_OPTIONS = Text("options must be an object", "options はオブジェクトでなければなりません")
+WRONG_TIME = Text("t_s must be a number of seconds", "t_s は秒数でなければなりません")
+NO_PORT = Text("{name} has no such port", "{name} にそのポートはありません")
+NEEDS_PIN = Text("needs pin, and level 0 or 1", "pin と、0または1の level が必要です")
+NOT_JSON = Text("is not JSON: {error}", "JSONではありません: {error}")
+NO_OBJECT = Text("must be a JSON object", "JSONのオブジェクトでなければなりません")
+NO_BYTES = Text(
+    "{key} must be bytes in hexadecimal", "{key} は16進数のバイト列でなければなりません"
+)
+WRONG_ADDRESS = Text("address must be 0 to 127", "address は0～127でなければなりません")
+NEEDS_PATH = Text(
+    "needs path, and text, names or error", "path と、text・names・error のいずれかが必要です"
+)
+NEEDS_TEXT = Text(
+    "needs text, a list of names, or error", "text・names のリスト・error のいずれかが必要です"
+)
+
+
+def _wrong(number: int, what: Text, **fields: object) -> RecordingError:
+    told = what.filled(**fields) if fields else what
+    return RecordingError(LINE.filled(number=number) + told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +165,23 @@ class Replay:
         header = self._header()
         name = driver_name or header.driver
         if name is None:
-            raise RecordingError("the recording names no driver: name one with --driver")
+            raise RecordingError(NO_DRIVER)
         try:
             driver_class: Any = drivers.load(name)
         except KeyError:
             known = nearest(name, drivers.names())
-            raise RecordingError(f'unknown driver "{name}"{known}') from None
+            raise RecordingError(UNKNOWN_DRIVER.filled(name=name) + known) from None
         if driver_class.spec.bus != header.bus:
-            raise RecordingError(
-                f"{name} sits on a {driver_class.spec.bus} bus, and this is a recording of a"
-                f" {header.bus} bus"
-            )
+            wanted = driver_class.spec.bus
+            raise RecordingError(OTHER_BUS.filled(name=name, wanted=wanted, bus=header.bus))
         try:
             chosen = driver_class.Options.model_validate({**header.options, **options})
         except ValidationError as exc:
             found = explain(exc, driver_class.Options)
             raise RecordingError(
-                "; ".join(f"option {toml_path(where)}: {what}" for where, what in found)
+                joined(
+                    "; ", (f"option {toml_path(where)}: " + worded(what) for where, what in found)
+                )
             ) from exc
         self.kind = driver_class.spec.kind
         self._bus_kind = header.bus
@@ -171,16 +216,14 @@ class Replay:
         number, text = next(self._lines, (0, ""))
         header = _json_line(number, text) if text else {}
         if header.get("yukimi") != "recording/1":
-            raise RecordingError(
-                'line 1: not a recording: it must begin with {"yukimi": "recording/1", ...}'
-            )
+            raise _wrong(1, NO_RECORDING)
         bus: Any = header.get("bus")
         options = header.get("options", {})
         if bus not in BUSES:
             known = ", ".join(f'"{each}"' for each in BUSES[:-1]) + f' or "{BUSES[-1]}"'
-            raise RecordingError(f"line 1: bus must be {known}, not {bus!r}")
+            raise _wrong(1, WRONG_BUS, known=known, bus=repr(bus))
         if not isinstance(options, dict):
-            raise RecordingError("line 1: options must be an object")
+            raise _wrong(1, WRONG_OPTIONS)
         return Header(bus, header.get("driver"), options)
 
     def _entries(self) -> Iterator[tuple[int, float, dict[str, Any]]]:
@@ -190,20 +233,20 @@ class Replay:
             entry = _json_line(number, text)
             t_s = entry.get("t_s")
             if not isinstance(t_s, int | float) or isinstance(t_s, bool) or not isfinite(t_s):
-                raise RecordingError(f"line {number}: t_s must be a number of seconds")
+                raise _wrong(number, WRONG_TIME)
             yield number, float(t_s), entry
 
     def _serial(self) -> Iterator[Played]:
         driver = self._driver
         if not isinstance(driver, SerialDriver):
-            raise RecordingError(f"{driver.spec.name} cannot be replayed from serial bytes")
+            raise RecordingError(NOT_SERIAL.filled(name=driver.spec.name))
         ports = {"a": driver.feed, "b": getattr(driver, "feed_b", None)}
         for number, t_s, entry in self._entries():
             if "rx" not in entry:
                 continue  # what was asked is for people to read
             feed = ports.get(entry.get("port", "a"))
             if feed is None:
-                raise RecordingError(f"line {number}: {driver.spec.name} has no such port")
+                raise _wrong(number, NO_PORT, name=driver.spec.name)
             self._now_ns = round(t_s * 1e9)
             yield Played(t_s, feed(_bytes(number, entry, "rx"), self._now_ns))
 
@@ -237,7 +280,7 @@ class Replay:
         for number, t_s, entry in self._entries():
             pin, level = entry.get("pin"), entry.get("level")
             if not isinstance(pin, int) or level not in (0, 1):
-                raise RecordingError(f"line {number}: needs pin, and level 0 or 1")
+                raise _wrong(number, NEEDS_PIN)
             if entry.get("edge") is False:  # how the pins stood when the driver took them
                 if t_s != found_s:
                     self._close()
@@ -286,9 +329,9 @@ def _json_line(number: int, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as exc:
-        raise RecordingError(f"line {number}: is not JSON: {exc}") from exc
+        raise _wrong(number, NOT_JSON, error=exc) from exc
     if not isinstance(value, dict):
-        raise RecordingError(f"line {number}: must be a JSON object")
+        raise _wrong(number, NO_OBJECT)
     return value
 
 
@@ -296,7 +339,7 @@ def _bytes(number: int, entry: Mapping[str, Any], key: str) -> bytes:
     try:
         return bytes.fromhex(entry[key])
     except (KeyError, TypeError, ValueError) as exc:
-        raise RecordingError(f"line {number}: {key} must be bytes in hexadecimal") from exc
+        raise _wrong(number, NO_BYTES, key=key) from exc
 
 
 def _i2c_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> Answered | None:
@@ -304,7 +347,7 @@ def _i2c_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> Answered | 
         return None
     address = entry["address"]
     if not isinstance(address, int) or not 0 <= address <= 0x7F:
-        raise RecordingError(f"line {number}: address must be 0 to 127")
+        raise _wrong(number, WRONG_ADDRESS)
     write = _bytes(number, entry, "write") if "write" in entry else b""
     if "error" in entry:
         return Answered(t_s, address, ("error", write), None, str(entry["error"]) or "EIO")
@@ -316,7 +359,7 @@ def _i2c_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> Answered | 
 def _file_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> Answered | None:
     path = entry.get("path")
     if not isinstance(path, str):
-        raise RecordingError(f"line {number}: needs path, and text, names or error")
+        raise _wrong(number, NEEDS_PATH)
     if "error" in entry:
         return Answered(t_s, path, "error", None, str(entry["error"]) or "EIO")
     text, names = entry.get("text"), entry.get("names")
@@ -324,4 +367,4 @@ def _file_entry(number: int, t_s: float, entry: Mapping[str, Any]) -> Answered |
         return Answered(t_s, path, "text", text)
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return Answered(t_s, path, "names", names)
-    raise RecordingError(f"line {number}: needs text, a list of names, or error")
+    raise _wrong(number, NEEDS_TEXT)

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sqlite3
-from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .numbers import Numbers
 from .record import ALERTS_STREAM, BEFORE_ALL, gap_body
 from .spoolfile import (
     INSERT_RECORD,
@@ -41,6 +41,7 @@ from .spoolfile import (
 
 # After so many places that cannot be read the rest is left: each costs some reads.
 HOPS_LIMIT = 10_000
+STUMBLES = 3  # of the disk, until a table counts as unreadable
 
 # What an index can say where its table cannot be read.
 INDEXES = {
@@ -50,7 +51,7 @@ INDEXES = {
 
 NUMBER_LIMIT = 2**62  # no number, id or time is larger
 
-Numbers = tuple[str, int, int]  # a stream, its first and last number
+Span = tuple[str, int, int]  # a stream, its first and last number
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ class _Salvage:
         self._runs: set[int] = set()
         self._series: dict[int, tuple[int, str, str, str]] = {}  # run, stream, kind, config
         self._highest: dict[tuple[int, str], int] = defaultdict(int)
-        self._have: dict[tuple[int, str], _Taken] = defaultdict(_Taken)
+        self._have: dict[tuple[int, str], Numbers] = defaultdict(Numbers)
         self.is_complete = True
         self.salvaged = 0
 
@@ -218,7 +219,10 @@ class _Salvage:
             with suppress(ValueError, TypeError):
                 json.loads(body)
                 self._put("alarm", (sensor, alert, body))
-        for row in self._records(source):
+        for n, day, line, body in self._rows_in_order(source, "ledger", TABLES["ledger"], "n"):
+            if _is_number(n) and isinstance(line, str) and isinstance(body, str):
+                self._put("ledger", (n, day if isinstance(day, str) else None, line, body))
+        for row in self._rows_in_order(source, "record", RECORD, "id"):
             self._put_record(Row(*row))
 
     def _put_run(self, row_id: Any, name: Any, boot_id: Any, clean: Any, known_ns: Any) -> None:
@@ -283,7 +287,7 @@ class _Salvage:
         ).fetchone()[0]
         lost, at = 0, lowest + 1 if lowest else BEFORE_ALL // 2
         for (run, stream), highest in sorted(self._highest.items()):
-            for first, last in self._have[run, stream].holes(highest):
+            for first, last in self._have[run, stream].missing(1, highest):
                 self._put_gap(at, run, stream, first, last)
                 lost += last - first + 1
                 at += 1
@@ -332,14 +336,16 @@ class _Salvage:
             except READ_ERRORS:
                 self.is_complete = False
 
-    def _records(self, source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of `record` that can be read, hopping over what cannot."""
+    def _rows_in_order(
+        self, source: sqlite3.Connection, table: str, wanted: str, key: str
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a table that can be read, by their key, hopping over what cannot."""
         after, hops = -(2**63), 0
-        select = ""
+        query = _Query(source, "", key)
         while hops < HOPS_LIMIT:
             try:
-                select = f"{_select(source, 'record', RECORD)} WHERE id > ? ORDER BY id"
-                for row in source.execute(select, (after,)):
+                query.select = _select(source, table, wanted)
+                for row in query.rows(after):
                     if isinstance(row[0], int):
                         yield row
                         after = max(after, row[0])  # a page that came from elsewhere goes back
@@ -347,43 +353,55 @@ class _Salvage:
             except READ_ERRORS:
                 self.is_complete = False
                 hops += 1
-                beyond = _readable_after(source, select, after) if select else None
+                if not query.select and hops < STUMBLES:
+                    continue
+                beyond = query.readable_after(after) if query.select else None
                 if beyond is None:
                     return
                 after = beyond
 
 
-class _Taken:
-    """The numbers of one stream that were found, as ranges."""
+@dataclass(slots=True)
+class _Query:
+    """The rows of a table from a key on."""
 
-    def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
+    source: sqlite3.Connection
+    select: str  # empty: not known yet
+    key: str
 
-    def overlaps(self, first: int, last: int) -> bool:
-        at = bisect_right(self._ranges, (first, NUMBER_LIMIT))
-        before, after = self._ranges[at - 1 : at], self._ranges[at : at + 1]
-        return any(own_last >= first for _, own_last in before) or any(
-            own_first <= last for own_first, _ in after
-        )
+    def rows(self, after: int, limit: str = "") -> sqlite3.Cursor:
+        """Return the rows whose key is above `after`."""
+        where = f"{self.select} WHERE {self.key} > ? ORDER BY {self.key}{limit}"
+        return self.source.execute(where, (after,))
 
-    def take(self, first: int, last: int) -> None:
-        at = bisect_right(self._ranges, (first, NUMBER_LIMIT))
-        if at and self._ranges[at - 1][1] + 1 == first:
-            self._ranges[at - 1] = (self._ranges[at - 1][0], last)
-        else:
-            insort(self._ranges, (first, last))
+    def readable_after(self, after: int) -> int | None:
+        """Return the lowest key from `after` on from which reading finds no damage at once."""
+        if self._can_read(after):  # the disk had stumbled
+            return after
+        step, bad = 1, after
+        while after + step < 2**63 - 1:
+            good = after + step
+            if self._can_read(good):
+                while good - bad > 1:
+                    middle = (good + bad) // 2
+                    if self._can_read(middle):
+                        good = middle
+                    else:
+                        bad = middle
+                return good
+            bad = good
+            step *= 2
+        return None
 
-    def holes(self, highest: int) -> Iterator[tuple[int, int]]:
-        expected = 1
-        for first, last in self._ranges:
-            if first > expected:
-                yield expected, first - 1
-            expected = max(expected, last + 1)
-        if expected <= highest:
-            yield expected, highest
+    def _can_read(self, after: int) -> bool:
+        try:
+            self.rows(after, " LIMIT 1").fetchone()
+        except READ_ERRORS:
+            return False
+        return True
 
 
-def _numbers(row: Any) -> list[Numbers] | None:
+def _numbers(row: Any) -> list[Span] | None:
     """Return the numbers in a row, as its bodies say; None where it makes no sense."""
     if not isinstance(row.body, str | bytes) or not isinstance(row.inside, str | None):
         return None
@@ -415,31 +433,3 @@ def _select(source: sqlite3.Connection, table: str, wanted: str) -> str:
     there = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
     columns = [name if name in there else "NULL" for name in wanted.split(", ")]
     return f"SELECT {', '.join(columns)} FROM {table}"
-
-
-def _readable_after(source: sqlite3.Connection, select: str, after: int) -> int | None:
-    """Return the lowest id from `after` on from which reading finds no damage at once."""
-    if _can_read(source, select, after):  # the disk had stumbled
-        return after
-    step, bad = 1, after
-    while after + step < 2**63 - 1:
-        good = after + step
-        if _can_read(source, select, good):
-            while good - bad > 1:
-                middle = (good + bad) // 2
-                if _can_read(source, select, middle):
-                    good = middle
-                else:
-                    bad = middle
-            return good
-        bad = good
-        step *= 2
-    return None
-
-
-def _can_read(source: sqlite3.Connection, select: str, after: int) -> bool:
-    try:
-        source.execute(f"{select} LIMIT 1", (after,)).fetchone()
-    except READ_ERRORS:
-        return False
-    return True

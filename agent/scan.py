@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 from pydantic import ValidationError
 
 import drivers
+from config.text import Text, joined
 from drivers import nodes
 from drivers.base import (
     BusError,
@@ -39,6 +40,24 @@ from drivers.buses import I2cBus, LinuxI2c, LinuxSerial, Openable, SerialPort
 
 from . import kernel
 from .configured import Configured
+from .findings import (
+    ALL_CONFIGURED,
+    ANSWERS,
+    CONFIGURED,
+    CONSOLE,
+    DRIVER_FAILED,
+    HANGS,
+    HEARD,
+    HELD,
+    HELD_LOW,
+    MAYBE,
+    NO_PERMISSION,
+    NO_TIME,
+    NOBODY,
+    PINS,
+    SILENT,
+    UNKNOWN,
+)
 from .logs import place_of
 from .tap import errno_name
 
@@ -169,9 +188,11 @@ def scan(
             continue
         owner = configured.ports.get(os.path.realpath(path))
         if not only and owner is not None:
-            report.places.append(Place("serial", path, "configured", f"configured as {owner}"))
+            report.places.append(
+                Place("serial", path, "configured", CONFIGURED.filled(owner=owner))
+            )
         elif not only and machine.is_console(path):
-            report.places.append(Place("serial", path, "in use", "the system's own console"))
+            report.places.append(Place("serial", path, "in use", CONSOLE))
         else:
             looks.append((path, _later(look_at_port, machine, path, until_ns, models)))
     for path in filter(_is_i2c, only or machine.i2c_buses()):
@@ -186,7 +207,7 @@ def scan(
             node = os.path.realpath(place.bus) if place.bus.startswith("/") else place.bus
             place.node = node if node != place.bus else ""
         if place.state == "failed":
-            report.problems.append(f"{place.bus}: {place.says}")
+            report.problems.append(joined(": ", (place.bus, place.says)))
     return report
 
 
@@ -224,7 +245,7 @@ def _side_by_side(
             results[path] = at()
         except Exception as exc:  # noqa: BLE001  (a driver's bug must not hide the other ports)
             # Not the message: a driver may hold people.
-            says = f"a driver failed, which is a bug: {place_of(exc)}"
+            says = DRIVER_FAILED.filled(where=place_of(exc))
             results[path] = [Place(_kind(path), path, "failed", says)]
 
     threads = [
@@ -236,7 +257,7 @@ def _side_by_side(
     until_s = kernel.boot_s() + patience_s
     for (path, _), thread in zip(looks, threads, strict=True):
         thread.join(max(0.0, until_s - kernel.boot_s()))
-        hung = Place(_kind(path), path, "failed", "it hangs: unplug it, or restart the machine")
+        hung = Place(_kind(path), path, "failed", HANGS)
         yield from results.get(path, [hung])
 
 
@@ -247,7 +268,7 @@ def look_at_port(
     machine: Machine, path: str, until_ns: int, models: Iterable[type[Driver]]
 ) -> list[Place]:
     """Listen on a port for devices that talk; where nobody does, ask the others who they are."""
-    place = Place("serial", path, "free", "nobody talks, and nobody answers")
+    place = Place("serial", path, "free", SILENT)
     serial = [model for model in models if model.spec.bus == "serial" and model.spec.line]
     now_ns = machine.now_ns()
     listen_until_ns = now_ns + round(LISTEN_SHARE * (until_ns - now_ns))
@@ -263,10 +284,7 @@ def look_at_port(
         place.state = "found"
     elif heard:
         place.state = "unknown"
-        place.says = (
-            f"{heard} bytes were heard that no known device sends at these speeds; "
-            "nothing was sent into the conversation"
-        )
+        place.says = HEARD.filled(count=heard)
     return [place]
 
 
@@ -428,9 +446,9 @@ def look_at_i2c(
     """Find who answers on a bus, and what he looks like; `spared` addresses are not touched."""
     if len(spared) > LAST_ADDRESS:
         owner = next(iter(spared.values()))
-        return [Place("i2c", path, "configured", f"configured as {owner}, all of it")]
+        return [Place("i2c", path, "configured", ALL_CONFIGURED.filled(owner=owner))]
     places = [
-        Place("i2c", path, "configured", f"configured as {owner}", address)
+        Place("i2c", path, "configured", CONFIGURED.filled(owner=owner), address)
         for address, owner in sorted(spared.items())
     ]
     bus = machine.open_i2c(path)
@@ -446,11 +464,11 @@ def look_at_i2c(
                 continue
             holder = nodes.kernel_driver(path, address)
             if holder is not None:
-                says = f"held by the kernel's driver {holder}"
+                says = HELD.filled(driver=holder)
                 places.append(Place("i2c", path, "kernel", says, address))
                 continue
             if machine.now_ns() >= until_ns:
-                says = f"not looked at from 0x{address:02x} on: the time was over"
+                says = NO_TIME.filled(address=address)
                 places.append(Place("i2c", path, "failed", says))
                 break
             try:
@@ -458,11 +476,7 @@ def look_at_i2c(
             except BusError:
                 timed_out += 1
                 if timed_out >= STUCK_AFTER:
-                    says = (
-                        "a device holds the bus low, or it has no pull-ups: "
-                        "switch the devices off and on, check SDA and SCL"
-                    )
-                    places.append(Place("i2c", path, "failed", says))
+                    places.append(Place("i2c", path, "failed", HELD_LOW))
                     break
                 continue
             timed_out = 0
@@ -473,7 +487,7 @@ def look_at_i2c(
     finally:
         bus.close()
     if not places:
-        return [Place("i2c", path, "free", "nobody answers")]
+        return [Place("i2c", path, "free", NOBODY)]
     return sorted(places, key=lambda place: -1 if place.address is None else place.address)
 
 
@@ -511,10 +525,10 @@ def _recognised(bus: I2cBus, path: str, address: int, models: Iterable[type[Driv
         if told is not None:
             found.append(Candidate(model.spec.name, told.what, dict(told.options)))
     if found:
-        return Place("i2c", path, "found", "answers", address, found=found)
-    says = "answers; none of the known devices"
+        return Place("i2c", path, "found", ANSWERS, address, found=found)
+    says = UNKNOWN
     if maybe:
-        says = f"answers; it could be {' or '.join(maybe)}, which cannot be told from outside"
+        says = MAYBE.filled(names=Text(" or ".join(maybe), " か ".join(maybe)))
     return Place("i2c", path, "unknown", says, address)
 
 
@@ -530,7 +544,9 @@ def look_at_thermometers(
     for name in machine.thermometers():
         owner = configured.w1.get(name) or configured.w1.get("")
         if owner is not None:
-            places.append(Place("w1", "w1", "configured", f"configured as {owner}", node=name))
+            places.append(
+                Place("w1", "w1", "configured", CONFIGURED.filled(owner=owner), node=name)
+            )
             continue
         found = [
             Candidate(model.spec.name, f"1-Wire family {name[:2]}", {"id": name})
@@ -538,7 +554,7 @@ def look_at_thermometers(
             if parsed(model, {"id": name}) is not None
         ]
         state: State = "found" if found else "unknown"
-        says = "answers" if found else "answers; none of the known devices"
+        says = ANSWERS if found else UNKNOWN
         places.append(Place("w1", "w1", state, says, node=name, found=found))
     return places
 
@@ -548,8 +564,9 @@ def look_at_pins(machine: Machine) -> list[Place]:
     places = []
     for path in machine.pin_chips():
         if os.access(path, os.R_OK | os.W_OK):
-            places.append(Place("gpio", "gpio", "free", "pins can be used", node=path))
+            places.append(Place("gpio", "gpio", "free", PINS, node=path))
         else:
-            says = f"{path}: no permission: add this user to the group gpio"
-            places.append(Place("gpio", "gpio", "failed", says, node=path))
+            places.append(
+                Place("gpio", "gpio", "failed", NO_PERMISSION.filled(path=path), node=path)
+            )
     return places

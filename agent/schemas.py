@@ -230,6 +230,16 @@ class Unit(Payload):
     unit: str
 
 
+class Commissioned(Payload):
+    """An acceptance test at the sensor, passed with its present driver and options."""
+
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="where the gateway is")
+    record: str = Field(
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of salt and canonical record, whose file is kept at the gateway",
+    )
+
+
 class SensorBirth(Payload):
     """A sensor as the birth certificate names it."""
 
@@ -241,6 +251,7 @@ class SensorBirth(Payload):
     directions: dict[Literal["towards", "away", "total"], Label | None] = {}
     location: Place | None
     label: Label | None
+    commissioned: Commissioned | None = None
 
 
 class StatusOnline(Payload):
@@ -445,8 +456,11 @@ def asyncapi() -> dict[str, Any]:
 
 def documents() -> dict[str, str]:
     """Return every generated file: path below docs/ -> text."""
+    from . import control_schemas  # which is made of these models
+
     files = {f"schemas/{name}.json": message_schema(name) for name in MESSAGES}
     files["schemas/config.json"] = config_schema()
+    files |= control_schemas.documents()
     # JSON is YAML too: the document needs no library, and stays exact.
     files["asyncapi.yaml"] = asyncapi()
     texts = {

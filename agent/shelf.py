@@ -104,12 +104,17 @@ class Shelf:
         gateway: str,
         pack_records: int,
         new_id: Callable[[], int],
+        moved: Callable[[], None],
     ) -> None:
-        """`gateway` is that of the messages that packs will be; `new_id` gives ids for gaps."""
+        """`gateway` is that of the messages that packs will be; `new_id` gives ids for gaps.
+
+        `moved` is told whenever entries take the place of others.
+        """
         self._db = database
         self._gateway = gateway
         self._pack_records = pack_records
         self._new_id = new_id
+        self._moved = moved
         self._packed_to = 0  # nothing up to this id is worth packing
         self._loose = pack_records  # new entries since that was looked at; or an earlier life's
         self._series: dict[tuple[int, str, str, str], int] = {}
@@ -356,6 +361,7 @@ class Shelf:
             return 0
         # By stream they deflate better; within a stream they keep their order.
         rows.sort(key=lambda row: (self.names(row.series).stream, row.id))
+        self._moved()
         run, _, kind, config_id = self.names(rows[0].series)
         bodies = (str(row.body) for row in rows)
         payload = deflated(batch(self._gateway, run, kind, config_id, bodies), PACK_LEVEL)
@@ -398,6 +404,7 @@ class Shelf:
             if checksum(row.body, row.inside) != row.crc:
                 self.give_up([row_id], "corrupt")
                 continue
+            self._moved()
             singles = self._singles(row)
             loose = self._loose
             self.delete([row_id])
@@ -482,6 +489,7 @@ class Shelf:
             (json.dumps(list(ids)),),
         )
         rows = [Row(*each) for each in found]
+        self._moved()
         pieces: dict[tuple[str, str], list[_Piece]] = defaultdict(list)
         for row in rows:
             for stream, piece in self._pieces(row):

@@ -12,7 +12,9 @@ Invariants:
 5. Bodies leave in the order in which they were committed.
 6. Nothing that is found in the file stops the gateway: what is damaged is set aside, what can be
    read of it goes on, and the rest is named in gaps (`salvage`).
-7. Database, log and shared memory together never take more than `max_bytes`, from 2 MiB on and
+7. A record that releases a window of people is committed together with the ledger's line about it,
+   and the window was reserved before (`reserve`): on the disk, or not at all.
+8. Database, log and shared memory together never take more than `max_bytes`, from 2 MiB on and
    for commits of up to 500 records.
 
 The tables are on a `Shelf`; here are the lock, the transactions, and the way from the disk into
@@ -34,12 +36,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .clock import HeldBoot, Stamp
 from .page import OpenPage
+from .privacy.book import Book
+from .privacy.ledger import Claim, Line, Terms
 from .record import BEFORE_ALL, AlertRecord, Entry, Lost, Page, Record, with_time
 from .salvage import Damage, finish_salvage, replace_damaged
 from .shelf import (
@@ -65,6 +70,7 @@ from .spoolfile import (
     check,
     checksum,
     claim,
+    connect,
     is_damage,
     open_file,
     open_memory,
@@ -94,11 +100,23 @@ PACK_LOG_BYTES = 2**17  # what a pack may take of the log
 
 MEMORY_BYTES = 8 * 2**20  # in memory, while the disk is gone
 
+T = TypeVar("T")
+
 _ENTRY = (
     "SELECT r.id, run.run, s.stream, s.kind, s.config, r.seq, r.end_ns, r.body,"
     " r.gap IS NOT NULL, r.crc"
     " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What waits, and how much room it takes."""
+
+    waiting_by_run: dict[str, int]
+    oldest_end_ns: int | None
+    used_bytes: int  # of `room_bytes`, beyond which the oldest are given up
+    room_bytes: int
 
 
 class Spool:
@@ -113,12 +131,14 @@ class Spool:
         boot_id: str,
         gateway: str = "",
         pack_records: int = PACK_RECORDS,
+        terms: Terms | None = None,
     ) -> None:
         """Open or create the file and begin `run`.
 
         Where the disk does not work, the spool lives in memory until `reopen` finds that it does.
         `gateway` and `pack_records` are those of the messages that packs will be; without a
-        gateway the spool is only looked at, and every pack is shown.
+        gateway the spool is only looked at, and every pack is shown. Without `terms` nothing can
+        be said about people.
         """
         self._path = path
         # The write-ahead log counts: a small spool has a small one, none more than 1 MiB.
@@ -128,6 +148,8 @@ class Spool:
         self._reclaim_pages = min(RECLAIM_AT_ONCE, reserve_bytes // 4 // PAGE_SIZE)
         self._gateway = gateway
         self._pack_records = pack_records
+        self._terms = terms
+        self._damaged = ""  # what happened to the ledger's file, until the ledger says so
         self._lock = threading.Lock()
         self._acked: set[int] = set()
         self._acked_records = 0
@@ -142,6 +164,7 @@ class Spool:
         self.previous: PreviousRun | None = None
         self.known_ns: int | None = None  # UTC that has certainly passed
         self._next_id = 0
+        self._moves = 0  # how often entries took the place of others
         self.ended_clean = True  # the life before
         try:
             self._open_and(self._begin)
@@ -162,6 +185,7 @@ class Spool:
                 rows, produced, ends = self._numbered(records, config_id, hold)
                 evicted = self._make_room(rows)
                 self._shelf.insert(rows)
+                self._settle(records, rows)
                 numbers = {record.stream: produced[record.stream] for record in records}
                 self._shelf.note_produced(self._run_id, numbers, self._next_id - 1)
                 self._shelf.note_ends(self._run_id, ends)
@@ -189,7 +213,7 @@ class Spool:
                 seq, gap = first + item.count - 1, item.why
             elif item.clock.state != "estimated":
                 ends.append((stream, end_of(item.end_ns, item.clock)))
-            elif hold and isinstance(item, Record):  # alerts do not wait
+            elif hold and isinstance(item, Record) and self._is_of_this_boot(item):
                 boot = (item.boot_start_ns, item.boot_end_ns)
             produced[stream] = seq
             series = self._shelf.series(self._run_id, stream, item.kind, config_id)
@@ -200,11 +224,58 @@ class Spool:
             rows.append(Row(*place, *boot, gap, KEEP.get(stream), checksum(body), None, body))
         return rows, produced, ends
 
+    def _is_of_this_boot(self, record: Record) -> bool:
+        """Whether this boot's clock can put it right: what an earlier life burned may be older."""
+        return record.settles is None or record.settles.boot_id in ("", self._boot_id)
+
     def _entry(self, row: Row) -> Entry:
         seq, body = row.seq or 0, str(row.body)
         return Entry(
             row.id, *self._shelf.names(row.series), seq, row.end_ns, body, row.gap is not None
         )
+
+    # People
+
+    def reserve(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Write down that these windows are about to be released; return them with their lines.
+
+        Raises SpoolError where that is not on the disk: then nothing may be released.
+        """
+        with self._lock, self._errors():
+            if self._terms is None:
+                raise SpoolError(f"{self._path}: opened without terms, nothing can be released")
+            if self.is_volatile:
+                raise SpoolError(f"{self._path}: no disk: {self.why_volatile}")
+            with self._transaction():
+                reserved = self._book.reserve(claims, self._damaged)
+            self._damaged = ""
+            return reserved
+
+    def _settle(self, records: Iterable[Record | AlertRecord | Lost], rows: Iterable[Row]) -> None:
+        if self._terms is None:
+            return
+        for item, row in zip(records, rows, strict=True):
+            if isinstance(item, Record) and item.settles is not None:
+                if self.is_volatile and not item.is_burned:
+                    raise SpoolError(f"{self._path}: no disk to release a window on")
+                values = None if item.is_burned else dict(item.values)
+                self._book.settle(item.settles, row.seq or 0, values)
+
+    def begin_ledger(self, at_ns: int) -> None:
+        """Write the first lines of this life at the UTC time `at_ns`. Raises SpoolError."""
+        with self._lock, self._errors():
+            if not self.is_volatile:  # else with the first window that can be reserved
+                with self._transaction():
+                    self._book.begin(at_ns, self._damaged)
+                self._damaged = ""
+
+    def unsettled(self) -> list[Claim]:
+        """Return what earlier lives reserved, and neither released nor burned. Raises SpoolError.
+
+        While there is no disk nobody knows, and nothing is returned.
+        """
+        with self._lock, self._errors():
+            return [] if self.is_volatile else self._book.unsettled()
 
     def peek(
         self,
@@ -279,6 +350,11 @@ class Spool:
         with self._lock, self._errors():
             rows = self._db.execute("SELECT body FROM alarm ORDER BY sensor, alert").fetchall()
             return [json.loads(row[0]) for row in rows]
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._path
 
     @property
     def last_id(self) -> int:
@@ -469,6 +545,53 @@ class Spool:
                 raise SpoolError(f"{file}: {exc.strerror}") from exc
         return total
 
+    def look(self, question: Callable[[sqlite3.Connection, Collection[int]], T]) -> tuple[T, int]:
+        """Ask for what waits; return the answer, and how often entries changed their places.
+
+        The question gets a connection that reads, and the ids of entries that are done and not yet
+        gone. It reads what is there now, however long that takes: nothing waits for it, but where
+        the spool is in memory. Raises SpoolError.
+        """
+        try:
+            with self._lock:
+                done, moves = frozenset(self._acked), self._moves
+                if self.is_volatile:
+                    return question(self._db, done), moves
+                reader = connect(self._path, "ro")
+                try:
+                    reader.execute("PRAGMA cache_size = -512")
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT 1 FROM run LIMIT 1").fetchone()  # this is "now"
+                except BaseException:
+                    reader.close()
+                    raise
+            with closing(reader):
+                return question(reader, done), moves
+        except (OSError, *READ_ERRORS) as exc:  # who only looks mends nothing
+            raise SpoolError(f"{self._path}: {exc}") from exc
+
+    def figures(self, patience_s: float) -> Figures | None:
+        """Return what there is to say at once; None if the lock is not free within `patience_s`.
+
+        Raises SpoolError.
+        """
+        if not self._lock.acquire(timeout=patience_s):
+            return None
+        try:
+            with self._errors():
+                oldest = self._db.execute(
+                    "SELECT end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
+                    " ORDER BY id LIMIT 1"
+                ).fetchone()
+                return Figures(
+                    self._shelf.waiting_by_run(self._acked),
+                    None if oldest is None else oldest[0],
+                    self._shelf.used_bytes(),
+                    MEMORY_BYTES if self.is_volatile else self._room_bytes,
+                )
+        finally:
+            self._lock.release()
+
     # The file
 
     def check(self, goes_on: Callable[[], bool]) -> bool:
@@ -529,6 +652,7 @@ class Spool:
         if self.previous is not None:
             known[self.previous.run] = self.previous.produced
         self.damages.append(replace_damaged(self._path, why, known))
+        self._damaged = why
 
     def _open_and(self, step: Callable[[], None]) -> None:
         """Open the file and take a step in it; if that shows that it is damaged, in a new one."""
@@ -545,7 +669,14 @@ class Spool:
 
     def _use(self, database: sqlite3.Connection) -> None:
         self._db = database
-        self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id)
+        self._moves += 1
+        self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id, self._moved)
+        self._book = Book(
+            database, self._terms, self._boot_id, self.run, room_bytes=self._room_bytes // 8
+        )
+
+    def _moved(self) -> None:
+        self._moves += 1
 
     def _begin(self) -> None:
         """Begin the run in a file just opened."""
@@ -609,11 +740,11 @@ class Spool:
     def _reopen(self) -> bool:
         if not self.is_volatile:
             return True
-        memory, shelf, run_id = self._db, self._shelf, self._run_id
+        memory, shelf, book, run_id = self._db, self._shelf, self._book, self._run_id
         try:
-            self._open_and(lambda: self._take_over(memory))
+            self._open_and(lambda: self._take_over(memory, book.lines()))
         except (OSError, DamagedError, *READ_ERRORS) as exc:
-            self._db, self._shelf, self._run_id = memory, shelf, run_id
+            self._db, self._shelf, self._book, self._run_id = memory, shelf, book, run_id
             self.why_volatile = str(exc)
             return False
         memory.close()
@@ -621,8 +752,8 @@ class Spool:
         self._forget_acked()
         return True
 
-    def _take_over(self, memory: sqlite3.Connection) -> None:
-        """Write down what is in memory."""
+    def _take_over(self, memory: sqlite3.Connection, lines: Sequence[Line]) -> None:
+        """Write down what is in memory; `lines` are of its ledger."""
         if not self._shelf.one("SELECT count(*) FROM run WHERE run = ?", self.run):
             self._find_previous()
         series = memory.execute("SELECT id, stream, kind, config FROM series").fetchall()
@@ -641,6 +772,7 @@ class Spool:
             self._shelf.note_produced(self._run_id, numbers, self._next_id - 1)
             ends = [(stream, (end, known)) for stream, _, end, known in produced if end is not None]
             self._shelf.note_ends(self._run_id, ends)
+            self._book.adopt(lines)
 
     def _make_room(self, rows: Iterable[Row]) -> int:
         """Make room for rows; return how many records were given up for it (invariant 3)."""
@@ -673,6 +805,7 @@ class Spool:
             self._db.execute("COMMIT")
         except BaseException:
             self._shelf.forget()
+            self._book.forget()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise

@@ -29,11 +29,18 @@ CREATE INDEX held ON record (id) WHERE boot_end_ns IS NOT NULL;
 CREATE INDEX kept ON record (keep, id) WHERE keep IS NOT NULL;
 CREATE TABLE alarm (sensor TEXT, alert TEXT, body TEXT, PRIMARY KEY (sensor, alert)) WITHOUT ROWID;
 """
+# What was said about people (privacy/ledger.py). It came later than the others, and an older
+# program lives without it: so the file's version stays.
+LEDGER = (
+    "CREATE TABLE IF NOT EXISTS ledger (n INTEGER PRIMARY KEY, day TEXT, line TEXT, body TEXT);"
+)
+SCHEMA += LEDGER
 TABLES = {
     "run": "id, run, boot_id, clean, known_ns",
     "produced": "run, stream, seq, end_ns, known_ns, last_id",
     "series": "id, run, stream, kind, config",
     "alarm": "sensor, alert, body",
+    "ledger": "n, day, line, body",
 }
 
 # Bytes of a page. A commit of a few records touches half a dozen; SQLite's own 4096 would double
@@ -171,6 +178,8 @@ def _prepare(database: sqlite3.Connection, log_bytes: int) -> None:
         )
     elif version != SCHEMA_VERSION:
         raise DamagedError(f"is of version {version}, and this program knows {SCHEMA_VERSION}")
+    else:
+        database.execute(LEDGER)
     for table, columns in TABLES.items():  # all of them are small, and needed at once
         database.execute(f"SELECT {columns} FROM {table}").fetchall()
     database.execute(f"SELECT {RECORD} FROM record ORDER BY id DESC LIMIT 1").fetchall()

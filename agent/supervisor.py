@@ -11,15 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from .collector import Collector
-from .logs import place_of
+from .logs import logger, place_of
 from .notify import notify
 from .pipeline import Pipeline
 from .uplink import Uplink
 
-log = structlog.get_logger(part="supervisor")
+log = logger("supervisor")
 
 LOOK_INTERVAL_S = 1.0
 WATCHDOG_INTERVAL_S = 10.0
@@ -113,6 +111,22 @@ class Supervisor:
                 log.error("no progress; the watchdog is not fed", threads=stalled)
             else:
                 notify("WATCHDOG=1")
+
+    def threads(self, now_s: float) -> list[dict[str, object]]:
+        """Return how each thread does: alive, seconds since its last step, how often restarted."""
+        beats_s = {"pipeline": self._pipeline.beat_s, "uplink": self._uplink.beat_s}
+        rows = [(name, thread, beats_s[name], 0) for name, thread in self._vital.items()]
+        for each in self._watched:
+            rows.append((each.thread.name, each.thread, each.collector.beat_s, each.restarts))
+        return [
+            {
+                "name": name,
+                "alive": thread.is_alive(),
+                "beat_age_s": round(max(0.0, now_s - beat_s), 1),
+                "restarts": restarts,
+            }
+            for name, thread, beat_s, restarts in rows
+        ]
 
     def stop(self, *, in_haste: bool = False) -> None:
         """Stop reading, close the windows, commit, send what can be sent; bounded in time.

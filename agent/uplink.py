@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
 from paho.mqtt import client as mqtt
 from paho.mqtt.properties import Properties
 
@@ -29,6 +28,7 @@ from config.model import UplinkTable
 from . import certificates, record
 from .alerts import alarm_topic
 from .health import UplinkHealth
+from .history import Outages
 from .link import (
     CLOSED,
     CONNECT_TIMEOUT_S,
@@ -42,12 +42,13 @@ from .link import (
     publish_properties,
     reason,
 )
-from .outbox import ALERT_LIMIT, Answer, Outbox, Send
+from .logs import logger
+from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
 from .record import ALERTS_STREAM, Entry
 from .route import Dialect, Protocol, Route
 from .spool import Spool, SpoolError
 
-log = structlog.get_logger(part="uplink")
+log = logger("uplink")
 
 CONNACK_TIMEOUT_S = 5.0
 HEALTH_INTERVAL_S = 60.0
@@ -99,10 +100,13 @@ class Uplink:
         alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
         expiry_days: int | None = None,
         is_time_known: Callable[[], bool] = lambda: True,
+        outages: Outages | None = None,
+        left: Callable[[Send], None] = lambda _send: None,
     ) -> None:
         """`alert` is told of what a person should know: a name and values, None when it is over.
 
-        A certificate that ends within `expiry_days` is such a thing.
+        A certificate that ends within `expiry_days` is such a thing. `left` is told of each message
+        that the broker has taken, and must neither raise nor wait.
         """
         self._settings = settings
         self._gateway_id = gateway_id
@@ -117,6 +121,8 @@ class Uplink:
         self._alert = alert
         self._expiry_days = expiry_days
         self._is_time_known = is_time_known
+        self._outages = Outages(boot_s()) if outages is None else outages
+        self._left = left
         self._find_file = find_file
         self._certificates_at_s = 0.0
         self._shown: list[certificates.Expiry] = []  # by the broker, at the last connection
@@ -180,6 +186,10 @@ class Uplink:
             self._drain_s = drain_s
         self._stopping.set()
         self._put(Event("stop"))
+
+    def lanes(self) -> dict[Lane, tuple[int, int]]:
+        """Return messages in flight and records waiting in memory, by lane."""
+        return self._outbox.lanes()
 
     # The thread
 
@@ -248,7 +258,7 @@ class Uplink:
         """Do what time alone asks for while connected."""
         self._show_alarms(now_s)
         if self._clashed_at_s is not None and now_s - self._clashed_at_s > ALONE_AFTER_S:
-            self._clashed_at_s = None
+            self._clashed_at_s = self._health.clash_s = None
             self._route.is_alone()
             self._alert("id_clash", None)
         if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
@@ -337,6 +347,9 @@ class Uplink:
         if self._health.first_connected_s is None:
             self._health.first_connected_s = now_s
         self._health.reconnects += 1
+        self._health.protocol = self._protocol
+        self._health.next_attempt_s = None
+        self._outages.end(now_s)
         self._health_at_s = now_s + 1.0
         if self._protocol != self._settings.protocol and url not in self._told_plain:
             self._told_plain.add(url)
@@ -397,6 +410,7 @@ class Uplink:
             self._drop_client()
             wait_s = self._route.clashed()
             self._attempt_at_s = now_s + wait_s
+            self._note_failure(now_s, broker, why)
             log.warning("connection lost", broker=broker, reason=why, again_in_s=round(wait_s, 1))
             if value == SESSION_TAKEN_OVER:  # what is only supposed must not prolong the suspicion
                 self._clashed()
@@ -406,7 +420,7 @@ class Uplink:
 
     def _clashed(self) -> None:
         """Say that somebody else connects under our id."""
-        self._clashed_at_s = self._boot_s()
+        self._clashed_at_s = self._health.clash_s = self._boot_s()
         log.warning(
             "another gateway uses our id: give each its own [gateway] id",
             id=self._gateway_id,
@@ -450,12 +464,21 @@ class Uplink:
             self._route.lasted()
         # A broker that held us is asked first again.
         self._attempt_at_s = now_s + self._route.failed(turn=not lasted)
+        self._note_failure(now_s, broker, why)
+
+    def _note_failure(self, now_s: float, broker: str, why: str) -> None:
+        """Note, for those who look, why there is no connection."""
+        self._health.failure = (now_s, broker, why)
+        self._health.next_attempt_s = self._attempt_at_s
+        self._outages.begin(now_s, why)
 
     def _drop_client(self) -> None:
         client, self._client = self._client, None
         self._online = False
         self._health.broker = None
         self._health.connected_since_s = None
+        self._health.protocol = None
+        self._outages.begin(self._boot_s(), "")
         self._mids.clear()
         self._outbox.lost()
         if client is not None:
@@ -541,6 +564,9 @@ class Uplink:
         answer = self._outbox.answered(sent[0], code, self._boot_s())
         if answer is not None:
             self._take_answer(answer, code)
+            if answer.left is not None:
+                self._health.acknowledged_s = self._boot_s()
+                self._left(answer.left)
 
     def _take_answer(self, answer: Answer, code: int) -> None:
         try:
@@ -580,6 +606,7 @@ class Uplink:
             if answer.held and name == ("no_subscriber" if code < 0x80 else "not_authorised"):
                 topics.add(answer.topic)
             if topics != before:
+                self._health.muted = {why: sorted(each) for why, each in self._muted.items()}
                 self._alert(name, {"topics": sorted(topics)} if topics else None)
 
     def _give_up(self, row_id: int) -> None:

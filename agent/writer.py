@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-import structlog
-
+from .logs import logger
+from .privacy.release import burned
 from .record import ALERTS_STREAM, GATEWAY_STREAM, AlertRecord, Entry, Lost, Record
 from .spool import Spool, SpoolError
 
-log = structlog.get_logger(part="writer")
+log = logger("writer")
 
 COMMIT_RETRY_S = 5.0
 COMMIT_RECORDS = 500  # in one transaction: its size is what the spool's bound leaves room for
@@ -31,7 +31,7 @@ class Writer:
     """Commits records; belongs to the pipeline's thread.
 
     `tell` is told of what a person should know: an alert's name and its values, None when it is
-    over.
+    over. `wrote` is told of all that was committed, what waits for the clock among it.
     """
 
     def __init__(
@@ -42,12 +42,14 @@ class Writer:
         committed: Callable[[list[Entry]], None],
         rewind: Callable[[], None],
         tell: Tell,
+        wrote: Callable[[list[Record | AlertRecord]], None] = lambda _records: None,
     ) -> None:
         self._spool = spool
         self._config_id = config_id
         self._committed = committed
         self._rewind = rewind
         self._tell = tell
+        self._wrote = wrote
         self._pending: deque[Record | AlertRecord] = deque()
         self._lost: dict[str, Lost] = {}
         self._failing_since_ns: int | None = None
@@ -55,6 +57,7 @@ class Writer:
         self._reopen_at_ns = 0
         self._told_volatile = False
         self._evicted_told = 0
+        self.damages = 0  # found in the spool's file in this run
         self.has_held = True  # records may wait for the clock; an earlier run may have left some
 
     @property
@@ -121,7 +124,15 @@ class Writer:
         self._rewind()
         return True
 
+    def _burn_pending(self) -> None:
+        """Take the figures back: they may not leave while the ledger cannot say so."""
+        for at, record in enumerate(self._pending):
+            if isinstance(record, Record) and record.settles is not None and not record.is_burned:
+                self._pending[at] = burned(record)
+
     def _commit_some(self, *, hold: bool) -> None:
+        if self._spool.is_volatile:
+            self._burn_pending()
         some = [self._pending[i] for i in range(min(COMMIT_RECORDS, len(self._pending)))]
         batch: list[Record | AlertRecord | Lost] = [*self._lost.values(), *some]
         entries = self._spool.append(batch, self._config_id, hold=hold)
@@ -130,6 +141,7 @@ class Writer:
             self._pending.popleft()
         self.has_held = self.has_held or len(entries) < len(batch)
         self._committed(entries)
+        self._wrote(some)
 
     def _failed(self, exc: SpoolError, boot_ns: int) -> None:
         if self._failing_since_ns is None:
@@ -149,10 +161,11 @@ class Writer:
             self._tell("spool_pressure", None)  # over when none is given up for its hold
             self._rewind()
 
-    def _taken_damages(self) -> list[dict[str, object]]:
-        damages = []
+    def _taken_damages(self) -> list[dict[str, str | int]]:
+        damages: list[dict[str, str | int]] = []
         while self._spool.damages:
             damage = self._spool.damages.pop(0)
+            self.damages += 1
             damages.append(
                 {
                     "why": damage.why,

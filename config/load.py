@@ -7,28 +7,29 @@ path, what is wrong and, for a misspelt name, the nearest valid one.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import tomllib
-import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
+from .explain import Finding as Finding
+from .explain import Where as Where
+from .explain import explain as explain
+from .explain import nearest as nearest
+from .explain import shown_value
 from .model import Config
+from .places import default_path as default_path  # the tools ask here for both
+from .text import Text, joined
 
-DEFAULT_PATH = Path("/etc/yukimi/gateway.toml")
 SECRET_PATHS = frozenset(("password_file", "key_file"))
 
 Toml = dict[str, Any]
-Where = tuple[str | int, ...]
-Finding = tuple[Where, str]
 Check = Callable[[Toml], Iterable[Finding]]
 Further = Callable[["Loaded"], Iterable["Problem"]]
 
@@ -39,12 +40,15 @@ class Problem:
 
     file: str
     path: str  # as in TOML: sensors[2].options.mount_height_cm
-    what: str
+    what: str  # a Text where it is known in Japanese too
 
     def __str__(self) -> str:
-        return (
-            f"{self.file}: {self.path}: {self.what}" if self.path else f"{self.file}: {self.what}"
-        )
+        return self.text.en
+
+    @property
+    def text(self) -> Text:
+        """Return it as one line for people."""
+        return joined(": ", filter(None, (self.file, self.path, self.what)))
 
 
 class ConfigError(Exception):
@@ -52,7 +56,7 @@ class ConfigError(Exception):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        super().__init__(joined("\n", (problem.text for problem in self.problems)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,14 @@ class Loaded:
         return self.path.parent / name
 
 
-def default_path() -> Path:
-    """Return where the configuration is when nobody says: $YUKIMI_CONFIG, else /etc."""
-    return Path(os.environ.get("YUKIMI_CONFIG") or DEFAULT_PATH)
+NO_FILE = Text(
+    "no such file; name one with --config or $YUKIMI_CONFIG",
+    "ファイルがありません。--config または $YUKIMI_CONFIG で指定してください",
+)
+UNREADABLE = Text("cannot be read: {why}", "読み込めません: {why}")
+NOT_UTF8 = Text("is not UTF-8 text: byte {byte}", "UTF-8のテキストではありません（{byte}バイト目）")
+NOT_TOML = Text("is not valid TOML: {why}", "TOMLとして正しくありません: {why}")
+TOO_DEEP = Text("lists or tables too deep", "リストまたはテーブルの入れ子が深すぎます")
 
 
 def load(path: Path, check: Check | None = None, further: Further | None = None) -> Loaded:
@@ -118,17 +127,15 @@ def read(path: Path) -> tuple[Toml, dict[Where, str]]:
         try:
             part = tomllib.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            problems.append(
-                Problem(str(file), "", "no such file; name one with --config or $YUKIMI_CONFIG")
-            )
+            problems.append(Problem(str(file), "", NO_FILE))
         except OSError as exc:
-            problems.append(Problem(str(file), "", f"cannot be read: {exc.strerror}"))
+            problems.append(Problem(str(file), "", UNREADABLE.filled(why=exc.strerror)))
         except UnicodeDecodeError as exc:
-            problems.append(Problem(str(file), "", f"is not UTF-8 text: byte {exc.start}"))
+            problems.append(Problem(str(file), "", NOT_UTF8.filled(byte=exc.start)))
         except tomllib.TOMLDecodeError as exc:
-            problems.append(Problem(str(file), "", f"is not valid TOML: {exc}"))
+            problems.append(Problem(str(file), "", NOT_TOML.filled(why=exc)))
         except RecursionError:
-            problems.append(Problem(str(file), "", "is not valid TOML: lists or tables too deep"))
+            problems.append(Problem(str(file), "", NOT_TOML.filled(why=TOO_DEEP)))
         else:
             problems += _merge(document, part, (), str(file), origins)
     if problems:
@@ -175,92 +182,6 @@ def toml_path(where: Where) -> str:
     return text
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say what was probably meant, or what there is: "; did you mean ...?"."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; known: {', '.join(names)}" if names else ""
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> list[Finding]:
-    """Turn pydantic's findings into (location, sentence) pairs."""
-    return [_sentence(detail, model) for detail in error.errors(include_url=False)]
-
-
-_WANTED = {
-    "string_type": "must be a text in quotes",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list in [ ]",
-    "dict_type": "must be a table",
-    "model_type": "must be a table",
-}
-
-
-def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> Finding:
-    where = tuple(step for step in detail["loc"] if not _is_type_tag(step))
-    kind, shown = detail["type"], _shown(detail["input"])
-    context = detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        name = str(where[-1])
-        if name in ("password", "key"):
-            return where, f'secrets are never in the file: name a file that holds it, "{name}_file"'
-        return where, f'unknown key "{name}"' + nearest(name, _keys(model, where[:-1]))
-    if kind == "missing":
-        return where, "is missing and has no default"
-    if kind == "literal_error":
-        allowed = str(context["expected"]).replace("'", '"')
-        return where, f"must be {allowed}, not {shown}"
-    if kind == "value_error":
-        return where, str(context["error"])
-    if kind in _WANTED:
-        return where, f"{_WANTED[kind]}, not {shown}"
-    if kind == "too_short":
-        return where, f"needs at least {context['min_length']} entry"
-    words = {"greater_than_equal": "at least", "greater_than": "more than"} | {
-        "less_than_equal": "at most",
-        "less_than": "less than",
-    }
-    if kind in words:
-        limit = next(value for key, value in context.items() if key in ("ge", "gt", "le", "lt"))
-        return where, f"must be {words[kind]} {limit}, not {shown}"
-    return where, f"{detail['msg']}, not {shown}"
-
-
-def _is_type_tag(step: str | int) -> bool:
-    # pydantic adds "function-after[...]" and the like to locations inside unions
-    return isinstance(step, str) and ("[" in step or step in ("str", "int", "float"))
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _keys(model: type[BaseModel], where: Where) -> list[str]:
-    current: type[BaseModel] | None = model
-    for step in where:
-        if isinstance(step, int) or current is None:
-            continue
-        info = current.model_fields.get(step)
-        if info is not None:  # else a name of the user's, above the model
-            current = _model_in(info.annotation)
-    fields = {} if current is None else current.model_fields
-    return [info.alias or name for name, info in fields.items()]
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (list, dict, Union, types.UnionType):
-        return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
-    return None
-
-
 def _beside(path: Path, problems: list[Problem]) -> list[Path]:
     """List gateway.d/*.toml in name order. (Path.glob passes over a folder that it cannot read.)"""
     folder = path.parent / "gateway.d"
@@ -270,10 +191,19 @@ def _beside(path: Path, problems: list[Problem]) -> list[Path]:
         return []
     except NotADirectoryError:
         if folder.exists():  # else the configuration file's own folder is none, and it is told of
-            problems.append(Problem(str(folder), "", "is no folder; move it away"))
+            problems.append(Problem(str(folder), "", NO_FOLDER))
     except OSError as exc:
-        problems.append(Problem(str(folder), "", f"cannot be read: {exc.strerror}"))
+        problems.append(Problem(str(folder), "", UNREADABLE.filled(why=exc.strerror)))
     return []
+
+
+NO_FOLDER = Text("is no folder; move it away", "フォルダーではありません。別の場所へ移してください")
+TWICE = Text(
+    "this table is already in {file}; each table is written in one file",
+    "このテーブルは {file} にもあります。1つのテーブルは1つのファイルに書いてください",
+)
+A_VALUE = Text("is a value in another file", "別のファイルでは値として書かれています")
+NO_LIST = Text("is no list in another file", "別のファイルではリストではありません")
 
 
 def _merge(
@@ -282,7 +212,7 @@ def _merge(
     problems = []
     plain = [key for key, value in part.items() if not _holds_tables(value)]
     if plain and where in origins and origins[where] != file:
-        what = f"this table is already in {origins[where]}; each table is written in one file"
+        what = TWICE.filled(file=origins[where])
         return [Problem(file, toml_path((*where, plain[0])), what)]
     if plain:
         origins[where] = file
@@ -293,11 +223,11 @@ def _merge(
             if isinstance(existing, dict):
                 problems += _merge(existing, value, here, file, origins)
             else:
-                problems.append(Problem(file, toml_path(here), "is a value in another file"))
+                problems.append(Problem(file, toml_path(here), A_VALUE))
         elif _holds_tables(value):
             items = into.setdefault(key, [])
             if not isinstance(items, list):
-                problems.append(Problem(file, toml_path(here), "is no list in another file"))
+                problems.append(Problem(file, toml_path(here), NO_LIST))
                 continue
             for item in value:
                 origins[(*here, len(items))] = file
@@ -321,13 +251,24 @@ def _file_of(where: Where, origins: Mapping[Where, str], default: Path) -> str:
     return str(default)
 
 
+TAKEN = Text(
+    '"{name}" is already the id of {path} in {file}',
+    "「{name}」は {path}（{file}）のIDとして使われています",
+)
+NO_SECRET_FILE = Text(
+    "{file} cannot be read: {why}; create it, or correct its mode",
+    "{file} を読み込めません: {why}。作成するか、許可属性を直してください",
+)
+NO_NAME = Text("{name} is no name of a file", "{name} はファイル名として使えません")
+
+
 def _duplicates(loaded: Loaded, table: str, ids: list[str]) -> list[Problem]:
     problems = []
     for index, name in enumerate(ids):
         first = ids.index(name)
         if first != index:
             earlier = loaded.problem((table, first), "")
-            what = f'"{name}" is already the id of {earlier.path} in {earlier.file}'
+            what = TAKEN.filled(name=name, path=earlier.path, file=earlier.file)
             problems.append(loaded.problem((table, index, "id"), what))
     return problems
 
@@ -349,10 +290,10 @@ def _missing_files(loaded: Loaded) -> list[Problem]:
             with file.open("rb"):
                 pass
         except OSError as exc:
-            what = f"{file} cannot be read: {exc.strerror}; create it, or correct its mode"
+            what = NO_SECRET_FILE.filled(file=file, why=exc.strerror)
             problems.append(loaded.problem(where, what))
         except ValueError:  # a NUL in the name
-            problems.append(loaded.problem(where, f"{_shown(name)} is no name of a file"))
+            problems.append(loaded.problem(where, NO_NAME.filled(name=shown_value(name))))
     return problems
 
 

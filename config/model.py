@@ -23,6 +23,9 @@ from pydantic import (
     model_validator,
 )
 
+from .places import CONTROL_SOCKET
+from .text import Text as Sentence  # Text, below, is a name in the configuration
+
 ID_PATTERN = re.compile(r"[a-z0-9-]{1,64}\Z")
 RESERVED_SENSOR_IDS = ("alerts", "gateway")
 
@@ -40,7 +43,12 @@ _SIZE_FACTORS = {
 
 def _identifier(text: str) -> str:
     if not ID_PATTERN.match(text):
-        raise ValueError("must be 1 to 64 characters of a-z, 0-9 and -")
+        raise ValueError(
+            Sentence(
+                "must be 1 to 64 characters of a-z, 0-9 and -",
+                "a-z、0-9、- の1～64文字でなければなりません",
+            )
+        )
     return text
 
 
@@ -48,14 +56,24 @@ def _size_bytes(value: object) -> object:
     if isinstance(value, str):
         match = _SIZE.match(value)
         if match is None:
-            raise ValueError('must be a number of bytes or a text such as "512MiB"')
+            raise ValueError(
+                Sentence(
+                    'must be a number of bytes or a text such as "512MiB"',
+                    'バイト数か、"512MiB" のような文字列でなければなりません',
+                )
+            )
         return int(float(match[1]) * _SIZE_FACTORS[match[2]])
     return value
 
 
 def _divides_an_hour(seconds: int) -> int:
     if 3600 % seconds:
-        raise ValueError(f"must divide 3600, so that windows meet at the hour, not {seconds}")
+        raise ValueError(
+            Sentence(
+                "must divide 3600, so that windows meet at the hour, not {seconds}",
+                "区間が毎正時にそろうよう、3600の約数でなければなりません（現在の値: {seconds}）",
+            ).filled(seconds=seconds)
+        )
     return seconds
 
 
@@ -63,9 +81,14 @@ def _positive_fraction(text: str) -> str:
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError) as exc:
-        raise ValueError('must be an exact fraction in quotes, such as "1/4"') from exc
+        raise ValueError(
+            Sentence(
+                'must be an exact fraction in quotes, such as "1/4"',
+                '"1/4" のように、引用符で囲んだ分数でなければなりません',
+            )
+        ) from exc
     if value <= 0:
-        raise ValueError("must be greater than 0")
+        raise ValueError(Sentence("must be greater than 0", "0より大きくなければなりません"))
     return text
 
 
@@ -74,27 +97,62 @@ def _broker_url(text: str) -> str:
     try:
         port = parts.port
     except ValueError as exc:
-        raise ValueError(f'"{text}": the port must be a number from 1 to 65535') from exc
+        raise ValueError(
+            Sentence(
+                '"{url}": the port must be a number from 1 to 65535',
+                "「{url}」のポート番号は1～65535でなければなりません",
+            ).filled(url=text)
+        ) from exc
     if parts.scheme not in ("mqtt", "mqtts"):
-        raise ValueError(f'"{text}" must start with mqtt:// or mqtts://')
+        raise ValueError(
+            Sentence(
+                '"{url}" must start with mqtt:// or mqtts://',
+                "「{url}」は mqtt:// または mqtts:// で始まらなければなりません",
+            ).filled(url=text)
+        )
     if not parts.hostname or port == 0:
-        raise ValueError(f'"{text}" must name a host, as in mqtts://broker.example:8883')
+        raise ValueError(
+            Sentence(
+                '"{url}" must name a host, as in mqtts://broker.example:8883',
+                "「{url}」にホスト名がありません。例: mqtts://broker.example:8883",
+            ).filled(url=text)
+        )
     if parts.username or parts.password:
-        raise ValueError("credentials do not belong in the URL: use username and password_file")
+        raise ValueError(
+            Sentence(
+                "credentials do not belong in the URL: use username and password_file",
+                "URLに認証情報は書けません。username と password_file を使ってください",
+            )
+        )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f'"{text}" must end after the port; topics go into topic_root')
+        raise ValueError(
+            Sentence(
+                '"{url}" must end after the port; topics go into topic_root',
+                "「{url}」はポート番号までです。トピックは topic_root に書いてください",
+            ).filled(url=text)
+        )
     return text
 
 
 def _topic_root(text: str) -> str:
     if not text or text.startswith(("/", "$")) or text.endswith("/") or re.search(r"[+#\0]", text):
-        raise ValueError('must be a topic without wildcards, such as "yukimi/v1"')
+        raise ValueError(
+            Sentence(
+                'must be a topic without wildcards, such as "yukimi/v1"',
+                '"yukimi/v1" のような、ワイルドカードを含まないトピックでなければなりません',
+            )
+        )
     return text
 
 
 def _file_path(text: str) -> str:
     if "\0" in text or text.endswith(("/", "/..")) or text in ("", ".", ".."):
-        raise ValueError("must name a file, such as /var/lib/yukimi/spool.db")
+        raise ValueError(
+            Sentence(
+                "must name a file, such as /var/lib/yukimi/spool.db",
+                "ファイル名でなければなりません。例: /var/lib/yukimi/spool.db",
+            )
+        )
     return text
 
 
@@ -104,7 +162,12 @@ def _timezone(text: str) -> str:
     try:
         zoneinfo.ZoneInfo(text)
     except (OSError, ValueError, KeyError) as exc:  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(f'"{text}" is no time zone; take one such as "Asia/Tokyo"') from exc
+        raise ValueError(
+            Sentence(
+                '"{zone}" is no time zone; take one such as "Asia/Tokyo"',
+                '「{zone}」という時間帯はありません。例: "Asia/Tokyo"',
+            ).filled(zone=text)
+        ) from exc
     return text
 
 
@@ -160,6 +223,10 @@ class Directions(Table):
     away: Text | None = None
 
 
+# A lamp that blinks what is wrong: "ACT" is the board's own; a number is a pin (BCM).
+Led = Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{1,64}$")] | Annotated[int, Field(ge=0, le=27)]
+
+
 class GatewayTable(Table):
     """Who and where this gateway is."""
 
@@ -169,6 +236,7 @@ class GatewayTable(Table):
     timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Tokyo"
     owner: str | None = None
     licence: str | None = None
+    led: Led | None = None
 
 
 class TlsTable(Table):
@@ -181,7 +249,12 @@ class TlsTable(Table):
     @model_validator(mode="after")
     def _pair(self) -> TlsTable:
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together: give both or neither")
+            raise ValueError(
+                Sentence(
+                    "cert_file and key_file go together: give both or neither",
+                    "cert_file と key_file は両方を指定するか、両方を省いてください",
+                )
+            )
         return self
 
 
@@ -207,7 +280,9 @@ class UplinkTable(Table):
     @model_validator(mode="after")
     def _password_needs_a_name(self) -> UplinkTable:
         if self.password_file is not None and self.username is None:
-            raise ValueError("password_file needs a username")
+            raise ValueError(
+                Sentence("password_file needs a username", "password_file には username が必要です")
+            )
         return self
 
 
@@ -226,9 +301,9 @@ class ClockTable(Table):
 
 
 class ControlTable(Table):
-    """The socket of the command line tools."""
+    """The socket of the command line tools; a relative path is beside the configuration file."""
 
-    socket: str = "/run/yukimi/control.sock"
+    socket: Annotated[str, AfterValidator(_file_path)] = CONTROL_SOCKET
 
 
 class FlowTable(Table):
@@ -239,9 +314,10 @@ class FlowTable(Table):
 
 
 class PrivacyTable(Table):
-    """The promise to citizens; see docs on privacy."""
+    """The promise to citizens: what is published, and what all of it may cost one crossing."""
 
     flow: FlowTable = FlowTable()
+    day_limit: Rational = "3/8"
 
 
 class RuleTable(Table):
@@ -354,17 +430,37 @@ class BusTable(Table):
     @model_validator(mode="after")
     def _port(self) -> BusTable:
         if self.kind in ("serial", "i2c") and not self.port:
-            raise ValueError(f'a bus of kind "{self.kind}" needs port, the path of its device')
+            raise ValueError(
+                Sentence(
+                    'a bus of kind "{kind}" needs port, the path of its device',
+                    "種別「{kind}」のバスには、機器のパスを示す port が必要です",
+                ).filled(kind=self.kind)
+            )
         if self.baud is not None and self.kind != "serial":
-            raise ValueError(f'baud belongs to serial buses, not to "{self.kind}"')
+            raise ValueError(
+                Sentence(
+                    'baud belongs to serial buses, not to "{kind}"',
+                    "baud はシリアルバス専用で、「{kind}」には使えません",
+                ).filled(kind=self.kind)
+            )
         if self.scl_pin is not None and self.kind != "i2c":
-            raise ValueError(f'scl_pin belongs to i2c buses, not to "{self.kind}"')
+            raise ValueError(
+                Sentence(
+                    'scl_pin belongs to i2c buses, not to "{kind}"',
+                    "scl_pin はI2Cバス専用で、「{kind}」には使えません",
+                ).filled(kind=self.kind)
+            )
         return self
 
 
 def _span(ends: list[float]) -> list[float]:
     if ends and not (len(ends) == 2 and ends[0] < ends[1]):
-        raise ValueError("must be [low, high] with low < high, or [] to switch the test off")
+        raise ValueError(
+            Sentence(
+                "must be [low, high] with low < high, or [] to switch the test off",
+                "[下限, 上限]（下限 < 上限）か、判定を行わない [] でなければなりません",
+            )
+        )
     return ends
 
 
@@ -390,14 +486,24 @@ class LimitsTable(Table):
         if self.range and self.suspect_range:
             low, high = self.range
             if not (low <= self.suspect_range[0] and self.suspect_range[1] <= high):
-                raise ValueError(f"suspect_range must lie within range, {low:g} to {high:g}")
+                raise ValueError(
+                    Sentence(
+                        "suspect_range must lie within range, {low:g} to {high:g}",
+                        "suspect_range は range（{low:g}～{high:g}）の内側でなければなりません",
+                    ).filled(low=low, high=high)
+                )
         pairs = (
             ("suspect_spike", self.suspect_spike, "spike", self.spike),
             ("suspect_flat_s", self.suspect_flat_s, "flat_s", self.flat_s),
         )
         for doubted, suspect, rejected, fail in pairs:
             if suspect and fail and suspect > fail:
-                raise ValueError(f"{doubted} must be at most {rejected}, {fail:g}")
+                raise ValueError(
+                    Sentence(
+                        "{doubted} must be at most {rejected}, {fail:g}",
+                        "{doubted} は {rejected}（{fail:g}）以下でなければなりません",
+                    ).filled(doubted=doubted, rejected=rejected, fail=fail)
+                )
         return self
 
 
@@ -419,7 +525,12 @@ class SensorTable(Table):
     @model_validator(mode="after")
     def _names(self) -> SensorTable:
         if self.id in RESERVED_SENSOR_IDS:
-            raise ValueError(f'id "{self.id}" is reserved for the gateway itself; take another')
+            raise ValueError(
+                Sentence(
+                    'id "{id}" is reserved for the gateway itself; take another',
+                    "「{id}」は装置自身のIDです。別のIDを使ってください",
+                ).filled(id=self.id)
+            )
         return self
 
 

@@ -7,9 +7,19 @@ sleeps long and never retries: the collector that owns the bus does. Nothing her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NoReturn, Protocol, get_args, runtime_checkable
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NoReturn,
+    Protocol,
+    TypeVar,
+    get_args,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel, ConfigDict
 
@@ -43,10 +53,12 @@ Reason = Literal[
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-# The others would tell of persons: a covered sensor, or one that sees nobody.
-PEOPLE_REASONS: frozenset[Reason] = frozenset(
-    ("bus_error", "frame_error", "warmup", "partial", "clock_step", "maintenance", "burned")
-)
+# Those of people sensors. The others would tell of persons: a covered sensor, or one that sees
+# nobody.
+PeopleReason = Literal[
+    "bus_error", "frame_error", "warmup", "partial", "clock_step", "maintenance", "burned"
+]
+PEOPLE_REASONS: frozenset[Reason] = frozenset(get_args(PeopleReason))
 
 AIR_TEMPERATURE = "air_temperature_c"  # the quantity that a HearsTemperature is told
 
@@ -72,13 +84,23 @@ class FrameError(DriverError):
     """The device answered nonsense. Counted and dropped; the next answer may be right."""
 
 
-class Withheld:
-    """What tells of persons: it says nothing when printed, and cannot be serialised.
+class NoGlimpseError(Exception):
+    """A people driver handed on what it may not: a bug of that driver. Says what kind of thing."""
 
-    So a log line, a crash trace or a record cannot carry it away by accident.
+
+class Withheld:
+    """What tells of persons: it prints nothing, and is never serialised, copied or hashed.
+
+    So a log line, a crash trace or a record cannot carry it away by accident. A people driver is
+    one itself, since it holds what it saw last.
     """
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Here, not once above: a frozen dataclass makes itself a hash unless its class says so.
+        cls.__hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(withheld)"
@@ -129,11 +151,14 @@ class Alive:
     at_boot_ns: int
 
 
+R = TypeVar("R", bound=Reason, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Generic[R]):
     """The device could not measure at this instant, for a reason that concerns all it measures."""
 
-    reason: Reason
+    reason: R
     at_boot_ns: int
 
 
@@ -149,7 +174,33 @@ class Fix:
     utc_ns: int | None = None
 
 
-Observation = Reading | Crossing | Alive | Trouble | Fix
+# All that a people driver may hand on. It has no place for a value, a picture or a track.
+Glimpse = Crossing | Alive | Trouble[PeopleReason]
+Observation = Reading | Crossing | Alive | Trouble[Reason] | Fix
+
+
+def glimpses(handed_on: Iterable[object]) -> list[Glimpse]:
+    """Return what a people driver handed on, if it may; the type checker has not seen all of them.
+
+    Raises NoGlimpseError.
+    """
+    found: list[Glimpse] = []
+    for seen in handed_on:
+        if type(seen) is Crossing or type(seen) is Alive:
+            found.append(seen)
+        elif type(seen) is not Trouble:
+            raise NoGlimpseError(
+                f"a people sensor handed on a {type(seen).__name__}: nothing but Crossing, Alive "
+                "and Trouble may leave it"
+            )
+        elif seen.reason not in PEOPLE_REASONS:
+            raise NoGlimpseError(
+                "a people sensor gave a reason that tells of persons: only "
+                f"{', '.join(sorted(PEOPLE_REASONS))} are allowed"
+            )
+        else:
+            found.append(seen)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +336,7 @@ class Driver(Protocol):
     def poll(self) -> Sequence[Observation]:
         """Measure once, or take what the device sent since the last poll.
 
+        A people driver returns `Sequence[Glimpse]`; whatever else it hands on is refused.
         Raises BusError or FrameError; what was decoded before the error is kept for the next poll.
         """
         ...

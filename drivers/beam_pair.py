@@ -17,7 +17,18 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from . import base
-from .base import Alive, BusError, Clock, Crossing, Direction, Observation, Quantity, Spec, Trouble
+from .base import (
+    Alive,
+    BusError,
+    Clock,
+    Crossing,
+    Direction,
+    Glimpse,
+    Quantity,
+    Spec,
+    Trouble,
+    Withheld,
+)
 from .debounce import LATENESS_NS, Debouncer
 from .gpio import Edge, PinBus, PinWatch, Pull
 
@@ -47,7 +58,7 @@ _PASSAGES: Mapping[tuple[Beams, ...], Direction] = {
 _LONGEST_PASSAGE = 3
 
 
-class BeamStateMachine:
+class BeamStateMachine(Withheld):
     """Follows the blocked beams through one passage after the other.
 
     A passage that takes longer than the time-out is void: a trolley was left in the beam, or
@@ -84,8 +95,8 @@ class BeamStateMachine:
             self.stuck += 1
 
 
-@dataclass(slots=True)
-class BeamCounter:
+@dataclass(slots=True, repr=False)
+class BeamCounter(Withheld):
     """From the edges of two pins to crossings."""
 
     pin_a: int
@@ -135,7 +146,7 @@ class BeamCounter:
         return crossings
 
 
-class BeamPair:
+class BeamPair(Withheld):
     """A pair of light beams on two pins."""
 
     class Options(base.Options):
@@ -248,7 +259,7 @@ class BeamPair:
         )
         self._warmup.restart(self._now_ns())
 
-    def poll(self) -> Sequence[Observation]:
+    def poll(self) -> Sequence[Glimpse]:
         """Take the edges since the last poll. Raises BusError.
 
         Besides crossings there is one sign of life for each second of the clock that is polled
@@ -260,7 +271,7 @@ class BeamPair:
         edges = self._watch.edges()
         self.frames += len(edges)
         crossings = self._counter.take(edges, now_ns)
-        seen: list[Observation] = []
+        seen: list[Glimpse] = []
         is_warm = self._warmup.is_over(now_ns)
         if now_ns // 1_000_000_000 != self._said_second:
             self._said_second = now_ns // 1_000_000_000

@@ -23,14 +23,15 @@ from .base import (
     Clock,
     Crossing,
     FrameError,
+    Glimpse,
     LineSettings,
-    Observation,
     Quantity,
     Scene,
     Spec,
     Stillness,
     Trouble,
     Warmup,
+    Withheld,
 )
 from .beam_pair import Beams, BeamStateMachine
 from .benewake_tf import (
@@ -57,7 +58,7 @@ OPEN_SHARE = 0.8  # of the model's range: what counts as far where nothing comes
 
 FRAMES_TO_BELIEVE = 2  # one sample at the edge of a sleeve is nothing
 FROZEN_S = 30.0
-LOST_NS = 1_000_000_000  # a beam that said nothing of use for so long does not count
+LOST_NS = 1_000_000_000  # a lidar that said nothing for so long does not work
 
 
 def way_cm(sample: Sample, model: Model) -> float | None:
@@ -77,13 +78,12 @@ def way_cm(sample: Sample, model: Model) -> float | None:
     return inf
 
 
-class Beam:
+class Beam(Withheld):
     """From one lidar's samples to the times at which its beam was broken and free again."""
 
     def __init__(self, model: Model, blocked_below_cm: float | None) -> None:
         self.is_blocked = False
-        self.last_ns = 0  # of the last sample
-        self.useful_ns: int | None = None  # of the last that said something
+        self.last_ns = 0  # of the last sample; 0 before there is one
         self._model = model
         self._given_cm = blocked_below_cm
         self._idle_cm: deque[float] = deque(maxlen=IDLE_SAMPLES)
@@ -99,7 +99,6 @@ class Beam:
             far_cm = way_cm(sample, self._model)
             if far_cm is None:
                 continue
-            self.useful_ns = at_ns
             self._learn(far_cm, at_ns)
             below_cm = self._blocked_below_cm
             if (below_cm is not None and far_cm < below_cm) == self.is_blocked:
@@ -165,7 +164,7 @@ class BenewakePairOptions(base.Options):
         return self.port_b
 
 
-class BenewakePair:
+class BenewakePair(Withheld):
     """Two lidars on two ports: `bus.a` is beam A, `bus.b` beam B.
 
     `feed` takes the stream of beam A, `feed_b` that of beam B.
@@ -194,6 +193,7 @@ class BenewakePair:
             "The distance to the wall is learnt over five minutes: what is parked in a beam is "
             "part of the wall after four.",
             "Two people abreast, or nose to tail, are one to a beam.",
+            "Blinded by the sun it counts nobody, and does not say so: that tells who shades it.",
         ),
         checksum="8-bit sum",
         evidence="vendor vectors",
@@ -240,7 +240,7 @@ class BenewakePair:
         self._machine = BeamStateMachine(round(options.timeout_s * 1e9))
         self._blocked = Beams.CLEAR
         self._changes: list[tuple[int, Beams, bool]] = []  # later than what both beams have told
-        self._waiting: list[Observation] = []
+        self._waiting: list[Glimpse] = []
 
     @property
     def quantities(self) -> Mapping[str, Quantity]:
@@ -259,7 +259,7 @@ class BenewakePair:
         self.identity = "; ".join(f"{b.name}: {port.identity}" for b, port in self._ports.items())
         self._warmup.restart(self._now_ns())
 
-    def poll(self) -> Sequence[Observation]:
+    def poll(self) -> Sequence[Glimpse]:
         """Take what both lidars said since the last poll.
 
         Raises BusError if one is silent, FrameError if one repeats itself; that one is restarted
@@ -281,20 +281,20 @@ class BenewakePair:
         seen, self._waiting = self._waiting, []
         return seen
 
-    def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+    def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
         """Decode what beam A said; while beam B is unknown nobody crosses."""
         return self._fed(Beams.A, chunk, at_boot_ns)
 
-    def feed_b(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+    def feed_b(self, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
         """Decode what beam B said."""
         return self._fed(Beams.B, chunk, at_boot_ns)
 
-    def _fed(self, beam: Beams, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
-        if all(each.useful_ns is None for each in self._beams.values()):
+    def _fed(self, beam: Beams, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
+        if not any(each.last_ns for each in self._beams.values()):
             self._warmup.restart(at_boot_ns)
         self._take(beam, self._ports[beam].decode(chunk), at_boot_ns)
         self._tell()
-        heard = [each for each in self._beams.values() if each.useful_ns is not None]
+        heard = [each for each in self._beams.values() if each.last_ns]
         return self._observe(at_boot_ns, heard or [self._beams[beam]])
 
     def picture(self) -> Scene | None:
@@ -333,24 +333,23 @@ class BenewakePair:
         else:
             self._stillness[beam].forget()
 
-    def _observe(self, now_ns: int, beams: Iterable[Beam]) -> list[Observation]:
+    def _observe(self, now_ns: int, beams: Iterable[Beam]) -> list[Glimpse]:
         crossings = self._cross()
-        seen: list[Observation] = []
+        seen: list[Glimpse] = []
         is_warm = self._warmup.is_over(now_ns)
         second = now_ns // 1_000_000_000
-        useful = all(
-            each.useful_ns is not None and now_ns - each.useful_ns <= LOST_NS for each in beams
-        )
-        if useful and self._frozen is None and second != self._alive_second:
+        # Not whether its samples were of use: whoever shades a beam from the sun makes them so.
+        talks = all(now_ns - each.last_ns <= LOST_NS for each in beams)
+        if talks and self._frozen is None and second != self._alive_second:
             self._alive_second = second
             seen.append(Alive(now_ns) if is_warm else Trouble("warmup", now_ns))
         return seen + (crossings if is_warm else [])
 
-    def _cross(self) -> list[Observation]:
+    def _cross(self) -> list[Glimpse]:
         """Follow the beams as far as both have told, in the order of time."""
         told_ns = min(beam.last_ns for beam in self._beams.values())
         self._changes.sort(key=lambda change: change[0])
-        crossings: list[Observation] = []
+        crossings: list[Glimpse] = []
         while self._changes and self._changes[0][0] <= told_ns:
             at_ns, beam, is_blocked = self._changes.pop(0)
             self._blocked = self._blocked | beam if is_blocked else self._blocked & ~beam

@@ -24,7 +24,7 @@ import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,7 @@ from .base import (
     Reason,
     Spec,
     Stillness,
+    Withheld,
 )
 from .buses import SerialPort
 from .depth import MountedOptions, Overhead, depth, distance
@@ -114,7 +115,8 @@ DISTANCE = distance(10.0, 2200.0, "distance to what the beam meets")
 DEPTH = depth(2200.0)
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Sample(Withheld):
     """What one frame says."""
 
     distance_cm: int  # as sent: -1, -2, -4 and 0 are codes

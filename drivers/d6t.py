@@ -32,12 +32,13 @@ from .base import (
     Crossing,
     Found,
     FrameError,
-    Observation,
+    Glimpse,
     Quantity,
     Scene,
     Spec,
     Trouble,
     Warmup,
+    Withheld,
 )
 from .buses import I2cBus
 from .checksums import crc8_smbus
@@ -183,7 +184,7 @@ class D6tOptions(base.Options):
         return [f"i2c address 0x{self.address:02x}"]
 
 
-class D6t:
+class D6t(Withheld):
     """The sensor on its bus. The column index increases "towards", after `rotate`."""
 
     spec: ClassVar[Spec] = Spec(
@@ -285,7 +286,7 @@ class D6t:
         self._start_afresh()
         self._warmup.restart(self._now_ns())
 
-    def poll(self) -> Sequence[Observation]:
+    def poll(self) -> Sequence[Glimpse]:
         """Read one frame. Raises BusError or FrameError.
 
         After three bad frames in a row, a frame that stood still, or a picture without any

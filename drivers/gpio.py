@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .base import BusError, Clock
+from .base import BusError, Clock, Withheld
 
 if TYPE_CHECKING:
     from gpiozero.pins import Factory, Pin
@@ -29,8 +29,8 @@ EDGES_LIMIT = 4096
 _PULLS = {"up": "up", "down": "down", "none": "floating"}
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+@dataclass(frozen=True, slots=True, repr=False)
+class Edge(Withheld):
     """A pin changed to the electrical level `level` (0 or 1) at `at_boot_ns`."""
 
     pin: int
@@ -137,6 +137,39 @@ class OpenDrain:
             if factory is not self._given:
                 with suppress(*_library_errors()):
                     factory.close()
+
+
+class OutputPin:
+    """One pin that is driven, high for on; `factory` as in GpiozeroPins."""
+
+    def __init__(self, number: int, factory: Factory | None = None) -> None:
+        """Take the pin (BCM number) and switch it off. Raises BusError."""
+        self._number = number
+        self._given = factory
+        self._factory = factory or _lgpio_factory()
+        self._pin: Pin | None = None
+        try:
+            self._pin = self._factory.pin(number)
+            self._pin.output_with_state(0)
+        except _library_errors() as exc:
+            self.close()
+            raise BusError(_advice(number, exc)) from exc
+
+    def set(self, on: bool) -> None:
+        """Switch it. Raises BusError."""
+        try:
+            if self._pin is not None:
+                self._pin.state = int(on)
+        except _library_errors() as exc:
+            raise BusError(_advice(self._number, exc)) from exc
+
+    def close(self) -> None:
+        """Let go of the pin."""
+        with suppress(*_library_errors()):
+            if self._pin is not None:
+                self._pin.close()
+            if self._factory is not self._given:
+                self._factory.close()
 
 
 class _Watch:

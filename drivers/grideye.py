@@ -28,13 +28,14 @@ from .base import (
     Crossing,
     Found,
     FrameError,
+    Glimpse,
     IdentityError,
-    Observation,
     Quantity,
     Scene,
     Spec,
     Trouble,
     Warmup,
+    Withheld,
 )
 from .buses import I2cBus
 from .thermal import PixelField, ThermalCounter
@@ -140,7 +141,7 @@ def is_clock(registers: bytes) -> bool:
     )
 
 
-class GridEye:
+class GridEye(Withheld):
     """The sensor on its bus. The column index increases "towards", after `rotate`."""
 
     spec: ClassVar[Spec] = Spec(
@@ -287,7 +288,7 @@ class GridEye:
         self._start_afresh()
         self._warmup.restart(self._now_ns())
 
-    def poll(self) -> Sequence[Observation]:
+    def poll(self) -> Sequence[Glimpse]:
         """Read one frame. Raises BusError or FrameError.
 
         After three bad frames in a row, or a frame that stood still, the next poll resets the

@@ -18,7 +18,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -31,12 +31,13 @@ from .base import (
     Crossing,
     Direction,
     FrameError,
+    Glimpse,
     IdentityError,
     LineSettings,
-    Observation,
     Quantity,
     Scene,
     Spec,
+    Withheld,
 )
 from .buses import SerialPort
 from .tracking import LineCounter, Passage, Point
@@ -86,7 +87,8 @@ X_LIMIT_MM, Y_LIMIT_MM = 7000, 8000
 FIELD_M = 6.0  # of which it tells something; as much across
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Target(Withheld):
     """One used slot."""
 
     x_mm: int  # to the radar's right is positive
@@ -95,7 +97,8 @@ class Target(NamedTuple):
     resolution_mm: int
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Frame(Withheld):
     """One frame, cut out of the stream: what is between its head and its tail."""
 
     is_data: bool
@@ -287,7 +290,7 @@ class Ld2450Options(base.Options):
         )
 
 
-class Ld2450:
+class Ld2450(Withheld):
     """The radar on its line: each poll takes the frames that it said since the last.
 
     What it needs is asked and set by `open`, which finds its speed first. A radar that is deaf to
@@ -366,7 +369,7 @@ class Ld2450:
         self.identity = ""
         self._baud = BAUDS[0]
         self._framer = RadarFramer()
-        self._waiting: list[Observation] = []  # decoded, and not handed out yet
+        self._waiting: list[Glimpse] = []  # decoded, and not handed out yet
         self._answers: list[Answer] = []
         self._counter = LineCounter(options.passage)
         self._ticks = 0
@@ -394,7 +397,7 @@ class Ld2450:
         self._find()
         self._set_up()
 
-    def poll(self) -> Sequence[Observation]:
+    def poll(self) -> Sequence[Glimpse]:
         """Take the frames since the last poll.
 
         Raises FrameError while the radar repeats itself, having it restarted; BusError after
@@ -439,9 +442,9 @@ class Ld2450:
         self._answers.clear()
         self._framed_ns = None
 
-    def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Observation]:
+    def feed(self, chunk: bytes, at_boot_ns: int) -> Sequence[Glimpse]:
         """Decode the frames that `chunk` completes; answers among them say nothing here."""
-        found: list[Observation] = []
+        found: list[Glimpse] = []
         errors = self._framer.errors
         for frame in self._framer.feed(chunk):
             self.frames += 1
@@ -452,7 +455,7 @@ class Ld2450:
         self.frame_errors += self._framer.errors - errors
         return found
 
-    def _observe(self, body: bytes, at_ns: int) -> list[Observation]:
+    def _observe(self, body: bytes, at_ns: int) -> list[Glimpse]:
         targets = decode_targets(body)
         if body != self._body or not targets:
             self._body, self._changed_ns = body, at_ns

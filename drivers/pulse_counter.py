@@ -13,7 +13,18 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from . import base
-from .base import Alive, BusError, Clock, Crossing, Direction, Observation, Quantity, Spec, Trouble
+from .base import (
+    Alive,
+    BusError,
+    Clock,
+    Crossing,
+    Direction,
+    Glimpse,
+    Quantity,
+    Spec,
+    Trouble,
+    Withheld,
+)
 from .debounce import Debouncer
 from .gpio import Edge, PinBus, PinWatch, Pull
 
@@ -24,7 +35,7 @@ Active = Literal["low", "high"]
 LONGEST_PULSE_NS = 60_000_000_000
 
 
-class PulseGauge:
+class PulseGauge(Withheld):
     """From the believed edges of some pins to the pulses on them."""
 
     def __init__(
@@ -120,7 +131,7 @@ class PulseCounterOptions(base.Options):
         return [f"pin {pin}" for pin in self.ways]
 
 
-class PulseCounter:
+class PulseCounter(Withheld):
     """One or two pulse outputs on pins. `directions` is what this one counts."""
 
     spec: ClassVar[Spec] = Spec(
@@ -209,7 +220,7 @@ class PulseCounter:
         )
         self._warmup.restart(self._now_ns())
 
-    def poll(self) -> Sequence[Observation]:
+    def poll(self) -> Sequence[Glimpse]:
         """Take the edges since the last poll. Raises BusError.
 
         Besides crossings there is one sign of life for each second of the clock that is polled
@@ -226,7 +237,7 @@ class PulseCounter:
             for edge in self._debouncer.settle(edges, now_ns)
             if self._gauge.take(edge)
         ]
-        seen: list[Observation] = []
+        seen: list[Glimpse] = []
         is_warm = self._warmup.is_over(now_ns)
         if now_ns // 1_000_000_000 != self._said_second:
             self._said_second = now_ns // 1_000_000_000

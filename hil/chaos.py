@@ -67,6 +67,9 @@ offset_s = 0.5
 inflight = {inflight}
 batch_records = 5
 drain_s = 30.0
+[control]
+socket = "control.sock"
+
 [spool]
 path = "spool.db"
 [clock]

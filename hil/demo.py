@@ -21,6 +21,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from agent.cli.language import language, said
+from config.text import Text
 from drivers.gpio import boot_ns
 
 from .broker import EmbeddedBroker
@@ -49,6 +51,9 @@ licence = "CC-BY-4.0"
 brokers = ["mqtt://127.0.0.1:{port}"]
 protocol = "3.1.1"               # all that the embedded broker speaks
 offset_s = 2.0
+
+[control]
+socket = "control.sock"
 
 [spool]
 path = "spool.db"
@@ -98,29 +103,76 @@ options = {{ mount_height_cm = {mount_height_cm} }}
 """
 
 
+ROAD_SNOW = Text(
+    "road-1 IRS31Pro and snow-1 SHM31, one RS-485 line: {path}",
+    "road-1 IRS31Pro と snow-1 SHM31（1本のRS-485）: {path}",
+)
+RANGER = Text("snow-2 MaxBotix, free-running: {path}", "snow-2 MaxBotix（連続送信）: {path}")
+WALKWAY = Text(
+    "hall-1 Grid-EYE thermal array and door-1 light beams: simulated I2C and pins",
+    "hall-1 Grid-EYE 熱画像アレイと door-1 光ビーム: 模擬のI2Cと端子",
+)
+THE_CITY = Text(
+    "The city: a broker and a subscriber that keeps the account",
+    "市側（中継サーバーと、収支をつける受信システム）",
+)
+NETWORK_A = Text(
+    "broker on port {broker}; the gateway reaches it through port {relay},",
+    "中継サーバーはポート{broker}、装置からはポート{relay}の",
+)
+NETWORK_B = Text("a network that can be cut", "切断できる回線を通して接続します")
+STARTS = Text(
+    "The gateway starts: a record of each sensor every {window_s} s",
+    "装置の起動（センサーごとに{window_s}秒に1件の記録）",
+)
+CUT = Text(
+    "The network is cut for {seconds:.0f} s; the gateway goes on measuring",
+    "回線を{seconds:.0f}秒間切断（装置は測定を続けます）",
+)
+WAIT = Text(
+    "{count} records wait in the spool, on disk",
+    "{count}件の記録が、記憶媒体上で送信を待っています",
+)
+BACK = Text(
+    "The network is back: the present first, then the backlog",
+    "回線の復旧（最新の記録を先に、たまった記録を後に送ります）",
+)
+STOPS = Text(
+    "The gateway is told to stop: it sends what it has and says good-bye",
+    "装置の停止（残りを送信してから終了を通知します）",
+)
+THE_ACCOUNT = Text(
+    "The account: what the spool gave numbers to, against what the city holds",
+    "収支（装置が番号を付けた記録と、市側に届いた記録の照合）",
+)
+ENDED = Text("the gateway ended with exit code {code}", "装置は終了コード{code}で終わりました")
+COMPLETE = Text("Every record is accounted for.", "すべての記録の所在を確認しました。")
+INCOMPLETE = Text("RECORDS ARE MISSING.", "記録が不足しています。")
+
+
 def demo(seconds: int, *, as_json: bool) -> int:
     """Give the tour; return 0 if every record was accounted for, else 1."""
     say = _Voice(quiet=as_json)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yukimi-demo-")))
-        say.chapter("The devices, emulated byte by byte")
+        say.chapter(Text("The devices, emulated byte by byte", "機器（1バイトずつ模擬します）"))
         rs485 = stack.enter_context(Pty([irs31pro(), shm31()], now_s))
         ranger = MaxBotixDevice(winter_snow_cm, mount_height_cm=MOUNT_HEIGHT_CM)
         serial = stack.enter_context(Pty([ranger], now_s))
-        say(f"road-1 IRS31Pro and snow-1 SHM31, one RS-485 line: {_tty(rs485)}")
-        say(f"snow-2 MaxBotix, free-running: {_tty(serial)}")
-        say("hall-1 Grid-EYE thermal array and door-1 light beams: simulated I2C and pins")
+        say(ROAD_SNOW.filled(path=_tty(rs485)))
+        say(RANGER.filled(path=_tty(serial)))
+        say(WALKWAY)
 
-        say.chapter("The city: a broker and a subscriber that keeps the account")
+        say.chapter(THE_CITY)
         broker = stack.enter_context(EmbeddedBroker())
         city = City(broker.host, broker.port, protocol=311, on_message=say.received)
         stack.enter_context(city)
         city.wait_subscribed()
         relay = stack.enter_context(Relay(broker.host, broker.port))
-        say(f"broker on port {broker.port}; the gateway reaches it through port {relay.port},")
-        say("a network that can be cut")
+        say(NETWORK_A.filled(broker=broker.port, relay=relay.port))
+        say(NETWORK_B)
 
-        say.chapter(f"The gateway starts: a record of each sensor every {WINDOW_S} s")
+        say.chapter(STARTS.filled(window_s=WINDOW_S))
         config = folder / "gateway.toml"
         config.write_text(
             _CONFIG.format(
@@ -136,14 +188,14 @@ def demo(seconds: int, *, as_json: bool) -> int:
         with _daemon(config, say) as process:
             third_s = seconds / 3
             _pass(third_s, process)
-            say.chapter(f"The network is cut for {third_s:.0f} s; the gateway goes on measuring")
+            say.chapter(CUT.filled(seconds=third_s))
             relay.cut()
             _pass(third_s, process)
-            say(f"{_waiting(folder / 'spool.db')} records wait in the spool, on disk")
-            say.chapter("The network is back: the present first, then the backlog")
+            say(WAIT.filled(count=_waiting(folder / "spool.db")))
+            say.chapter(BACK)
             relay.resume()
             _pass(third_s, process)
-            say.chapter("The gateway is told to stop: it sends what it has and says good-bye")
+            say.chapter(STOPS)
             process.send_signal(signal.SIGTERM)
             code = process.wait(STOP_S)
         run, produced = _produced(folder / "spool.db")
@@ -161,13 +213,13 @@ def _close(report: Report, code: int, say: _Voice, *, as_json: bool) -> int:
         document = {"schema": "yukimi.demo/1", "complete": complete, "gateway_exit": code}
         print(json.dumps(document | report.to_json(), ensure_ascii=False))
         return 0 if complete else 1
-    say.chapter("The account: what the spool gave numbers to, against what the city holds")
+    say.chapter(THE_ACCOUNT)
     for line in report.lines():
         say(line)
     if code:
-        say(f"the gateway ended with exit code {code}")
+        say(ENDED.filled(code=code))
     say("")
-    say("Every record is accounted for." if complete else "RECORDS ARE MISSING.")
+    say(COMPLETE if complete else INCOMPLETE)
     return 0 if complete else 1
 
 
@@ -182,13 +234,13 @@ class _Voice:
     def __call__(self, text: str) -> None:
         if not self._quiet:
             with self._lock:
-                print(f"   {text}" if text else "", flush=True)
+                print(f"   {said(text)}" if text else "", flush=True)
 
     def chapter(self, title: str) -> None:
         self._chapter += 1
         if not self._quiet:
             with self._lock:
-                print(f"\n{self._chapter}. {title}", flush=True)
+                print(f"\n{self._chapter}. {said(title)}", flush=True)
 
     def received(self, topic: str, payload: bytes, records: list[dict[str, Any]]) -> None:
         place = topic.partition(f"/{GATEWAY}/")[2]
@@ -219,7 +271,7 @@ def _what(record: dict[str, Any]) -> str:
     if "gap" in record:
         return _gap(record)
     if "alert" in record:
-        return f"{record['state']}: {record['text']['en']}"
+        return f"{record['state']}: {record['text'][language()]}"
     return _values(record)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,9 @@ id = "footprint"
 [uplink]
 brokers = ["mqtt://127.0.0.1:{port}"]
 protocol = "{protocol}"
+[control]
+socket = "control.sock"
+
 [spool]
 path = "spool.db"
 [clock]
@@ -126,6 +130,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to measure")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
+    if os.geteuid() != 0:  # a gateway lets nobody of its own user look
+        parser.error("only root may count a gateway's memory and disk writes: use sudo")
     figures = measure(arguments.seconds)
     if arguments.json:
         print(json.dumps({"schema": "yukimi.footprint/1", "figures": figures}))

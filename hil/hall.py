@@ -32,7 +32,9 @@ from agent.collector import Collected
 from agent.health import UplinkHealth
 from agent.phenomena.people import Counted
 from agent.pipeline import Pipeline
+from agent.privacy.ledger import Claim, Terms
 from agent.privacy.policy import Policy
+from agent.privacy.release import Sealed
 from agent.record import ALERTS_STREAM, Record
 from agent.rules import Rules, Subject
 from agent.spool import Spool
@@ -109,7 +111,12 @@ class Hall:
         client = mock.patch("agent.link.mqtt.Client", lambda *_, **__: world.new_client())
         self._exit.enter_context(client)
         spool = Spool(
-            self._folder / "spool.db", max_bytes=2**26, run="r", boot_id="b", gateway=GATEWAY
+            self._folder / "spool.db",
+            max_bytes=2**26,
+            run="r",
+            boot_id="b",
+            gateway=GATEWAY,
+            terms=Terms(POLICY, "Asia/Tokyo", "hall"),
         )
         self._exit.callback(spool.close, clean=True)
         self._wire(spool)
@@ -242,9 +249,20 @@ class _Spoiled(PeopleChannel):
 
     leak: Callable[[dict[str, int], Record], None]
 
-    def _record(self, window: Window[Counted], clock: Clock) -> Record:
-        counts = dict(window.tally._counts)
-        record = super()._record(window, clock)
+    def _record(self, window: Window[Counted], clock: Clock, moved_ns: int) -> Record | Sealed:
+        closed = super()._record(window, clock, moved_ns)
+        if isinstance(closed, Record):
+            return closed
+        return _Leaking(closed.claim, closed.record, closed.counts, closed.policy, self.leak)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Leaking(Sealed):
+    leak: Callable[[dict[str, int], Record], None]
+
+    def release(self, claim: Claim) -> Record:
+        counts = dict(self.counts._counts)
+        record = Sealed.release(self, claim)
         self.leak(counts, record)
         return record
 

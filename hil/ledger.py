@@ -4,8 +4,8 @@ Whoever watches a spool tells, as messages: `begun` with a run, `committed` with
 and digest of each entry, `packed` with how many records were, `closed`, and `bug` with anything
 that must not be. After the disaster the file is opened as a new run opens it, and held against
 that: what was told as committed is there, unchanged and once, its numbers without holes; what the
-next start would tell of the run before is no less than it told itself. What is absent may have been
-delivered: that is for others to judge.
+next start would tell of the run before is no less than it told itself; and what was said about
+people is in its ledger, once. What is absent may have been delivered: that is for others to judge.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.privacy.audit import audit
 from agent.record import BEFORE_ALL, Parcel, bodies_of
 from agent.spool import PreviousRun, Spool, SpoolError
+from agent.spoolview import LedgerSlice, ledger_after, ledger_of
 
 ALL_ENTRIES = 2**31
 
@@ -89,6 +91,9 @@ class Ledger:
                 self.check_previous(spool.previous, into)
                 spool.release_held()
                 left = waiting(spool)
+                people = audit(lines(spool), left)
+                if people.broken:
+                    into.findings.append(f"people, line {people.line}: {people.broken}")
         except (SpoolError, sqlite3.Error) as exc:
             into.findings.append(f"the spool is damaged: {exc}")
             into.is_damaged = True
@@ -184,6 +189,22 @@ def glance(file: Path) -> Iterator[sqlite3.Connection]:
                 shutil.copyfile(f"{file}{suffix}", f"{copy}{suffix}")
         with closing(sqlite3.connect(copy)) as database:
             yield database
+
+
+def lines(spool: Spool) -> list[tuple[int, str]]:
+    """Return the ledger of what was said about people, by number and text."""
+    return ledger_of(_Looked(spool))
+
+
+class _Looked:
+    """A spool's ledger, as one looks at it from outside."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def ledger(self, after_n: int) -> LedgerSlice:
+        found, _ = self._spool.look(lambda database, _: ledger_after(database, after_n))
+        return found
 
 
 def waiting(spool: Spool) -> list[tuple[str, str]]:

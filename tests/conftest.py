@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+os.environ["LC_ALL"] = "C.UTF-8"  # what is said is held against English, on any machine
+
 # How long an example takes is a matter of the machine, never a failure.
 settings.register_profile("patient", parent=settings(), deadline=None)
 settings.load_profile("patient")

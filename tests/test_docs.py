@@ -105,3 +105,10 @@ def test_every_alert_has_its_place_and_every_threshold_its_default() -> None:
         defaults = field.default.model_dump(exclude_none=True)
         told = {"enabled": True} | shown[name]
         assert told == defaults, name
+
+
+def test_every_link_of_the_page_on_side_doors_leads_somewhere() -> None:
+    page = (DOCS / "side-doors.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)", page)
+    assert len(links) > 40
+    assert [link for link in links if not (DOCS / link).exists()] == []

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+
+from .language import Text, said
+from .parsing import Example, Parser
 
 # Before anything can import numpy: its threads would cost memory and gain nothing here.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -15,36 +19,89 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 OK, WRONG, USAGE, UNREACHABLE, IO_ERROR, BAD_CONFIG = 0, 1, 2, 69, 74, 78
 
 VERBS = {
-    "run": "the daemon: read, aggregate, deliver, until SIGTERM",
-    "demo": "the whole thing on this machine, without hardware, broker or network",
-    "config": "check a configuration, or print its JSON Schema",
-    "drivers": "the device models it can read",
-    "scan": "what is plugged in, which device it looks like, how to configure it",
-    "read": "read one sensor now, directly; publishes nothing",
-    "record": "capture the raw traffic of one sensor to a file",
-    "replay": "play a recording through a driver",
+    "run": Text(
+        "the daemon: read, aggregate, deliver, until SIGTERM",
+        "常駐プログラム。SIGTERMまで測定・集計・送信を続けます",
+    ),
+    "demo": Text(
+        "the whole thing on this machine, without hardware, broker or network",
+        "機器・中継サーバー・通信回線なしで、この計算機だけで全体を実演します",
+    ),
+    "init": Text(
+        "guided set-up: scan, propose, check, read every sensor once; overwrites nothing",
+        "対話形式で初期設定を作成します。既存のファイルは上書きしません",
+    ),
+    "config": Text(
+        "check a configuration, or print its JSON Schema",
+        "設定を検査します。設定ファイルのJSON Schemaも出力できます",
+    ),
+    "drivers": Text("the device models it can read", "対応している機器の一覧です"),
+    "status": Text(
+        "how the running gateway is, on one screen",
+        "稼働中のゲートウェイの状況を一画面で表示します",
+    ),
+    "scan": Text(
+        "what is plugged in, which device it looks like, how to configure it",
+        "接続されている機器を調べ、機種の候補と設定例を示します",
+    ),
+    "privacy": Text(
+        "what is published about people, and proof that nothing was released twice",
+        "通行者について公表する内容の掲示と、二重の公表がないことの検査",
+    ),
+    "read": Text(
+        "read one sensor now, directly; publishes nothing",
+        "センサー1台を今すぐ直接読みます。送信は行いません",
+    ),
+    "watch": Text(
+        "the running gateway, live; records as they leave",
+        "稼働中のゲートウェイを実況します。送信された記録も表示します",
+    ),
+    "commission": Text(
+        "an acceptance test at the sensor, with a record of it",
+        "設置したセンサーの受入試験を行い、記録を残します",
+    ),
+    "record": Text(
+        "capture the raw traffic of one sensor to a file",
+        "センサー1台の生の通信をファイルに記録します",
+    ),
+    "replay": Text("play a recording through a driver", "記録した通信をドライバーで再生します"),
+    "spool": Text(
+        "what waits to be sent, is it intact, a copy to carry by hand",
+        "未送信の記録の状況を示し、検査し、手渡し用に複写します",
+    ),
+    "diag": Text(
+        "a report as one HTML file; a tarball for a ticket, without secrets",
+        "診断レポート（HTML）や、問い合わせ用の資料一式（秘密情報を除く）を作成します",
+    ),
+    "completion": Text(
+        "what a shell offers when Tab is pressed", "シェルのTabキー補完の定義を出力します"
+    ),
 }
+
+DESCRIPTION = Text(
+    "Edge gateway for people counters, road-surface and snow sensors.",
+    "通行者数・路面・積雪センサーのためのエッジゲートウェイです。",
+)
+SENTENCE = Text("{about}.", "{about}。")
+EXIT_CODES = Text(
+    "Exit codes: 0 done; 1 done, and something is wrong; 2 wrong usage; 69 not reachable;"
+    " 74 I/O error; 78 the configuration must be edited.",
+    "終了コード: 0 正常終了、1 終了したが異常あり、2 使い方の誤り、69 接続不可、"
+    "74 入出力エラー、78 設定の修正が必要。",
+)
+EXAMPLES: Sequence[Example] = (
+    (
+        "yukimi config check --config config/examples/simulated.toml",
+        Text("is the configuration right, and what would be done?", "設定の内容と誤りを確認します"),
+    ),
+    ("yukimi read --help", Text("about one verb", "コマンド1つの説明を表示します")),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        prog="yukimi",
-        description="Edge gateway for people counters, road-surface and snow sensors.",
-        epilog="Exit codes: 0 done; 1 done, and something is wrong; 2 wrong usage;"
-        " 69 not reachable; 74 I/O error; 78 the configuration must be edited.",
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    # Only the verb in use is imported: `--help` answers at once, on a slow card too.
-    wanted = next((word for word in arguments if word in VERBS), None)
-    for name, about in VERBS.items():
-        verb = verbs.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        if name == wanted:
-            module = import_module(f".{name}", __name__)
-            module.add_arguments(verb)
-            verb.set_defaults(run=module.run)
+    parser = parser_for(next((word for word in arguments if word in VERBS), None))
     parsed = parser.parse_args(arguments)
     if parsed.version:
         from agent import __version__
@@ -53,8 +110,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     if parsed.verb is None:
         parser.print_usage(sys.stderr)
-        print("yukimi: name a verb; `yukimi --help` lists them", file=sys.stderr)
+        complain(
+            said(
+                Text(
+                    "name a verb; `yukimi --help` lists them",
+                    "コマンドを指定してください。一覧は `yukimi --help` で表示されます",
+                )
+            )
+        )
         return USAGE
+    _settle_output(for_machines=getattr(parsed, "json", False))
     try:
         code: int = parsed.run(parsed)
     except KeyboardInterrupt:
@@ -65,21 +130,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _settle_output(*, for_machines: bool) -> None:
+    """JSON is UTF-8 whatever the locale; for people, what an encoding lacks becomes "?"."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if for_machines:
+            sys.stdout.reconfigure(encoding="utf-8")
+        else:
+            sys.stdout.reconfigure(errors="replace")
+
+
+def parser_for(*wanted: str | None) -> Parser:
+    """Build the parser: all verbs by name, and those wanted in full.
+
+    Only what is in use is imported: `--help` answers at once, on a slow card too.
+    """
+    parser = Parser(prog="yukimi", description=said(DESCRIPTION), epilog=said(EXIT_CODES))
+    parser.show(EXAMPLES)
+    parser.add_argument(
+        "--version",
+        action="store_true",
+        help=said(Text("print the version and exit", "バージョンを表示して終了します")),
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    for name, text in VERBS.items():
+        about = said(text)
+        verb = verbs.add_parser(
+            name, help=about, description=said(SENTENCE, about=f"{about[0].upper()}{about[1:]}")
+        )
+        if name in wanted:
+            module = import_module(f".{name}", __name__)
+            module.add_arguments(verb)
+            verb.show(getattr(module, "EXAMPLES", ()))
+            verb.set_defaults(run=module.run)
+    return parser
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Give a verb the option that names the configuration."""
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="configuration (default: $YUKIMI_CONFIG, else /etc/yukimi/gateway.toml)",
+        help=said(
+            Text(
+                "configuration (default: $YUKIMI_CONFIG, else /etc/yukimi/gateway.toml)",
+                "設定ファイル（省略時は $YUKIMI_CONFIG、なければ /etc/yukimi/gateway.toml）",
+            )
+        ),
     )
+
+
+def add_sensor(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the sensor that it is about."""
+    about = Text("its id in the configuration", "設定ファイルでのセンサーのID")
+    parser.add_argument("sensor", metavar="SENSOR", help=said(about))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Give a verb the option of machine-readable output."""
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout, nothing else")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help=said(Text("print JSON on stdout, nothing else", "標準出力にはJSONだけを出力します")),
+    )
 
 
 def complain(error: object) -> None:
-    """Say on stderr what is wrong."""
-    print(f"yukimi: {error}", file=sys.stderr)
+    """Say on stderr what is wrong, in the user's language where it is a Text or holds one."""
+    print(f"yukimi: {said(error)}", file=sys.stderr)

@@ -6,14 +6,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import kernel
+from agent.logs import words_of
 from agent.plan import PlannedSensor
 from config.load import ConfigError, default_path, nearest
-from drivers.base import BusError, DriverError, FrameError, HearsTemperature
+from config.text import Text
+from drivers.base import BusError, DriverError, FrameError, HearsTemperature, NoGlimpseError
 
 if TYPE_CHECKING:
     from agent.direct import Direct
 
+
 from . import BAD_CONFIG, UNREACHABLE, USAGE, WRONG, complain
+
+NO_SENSOR = Text('no sensor "{name}" in {path}', "{path} に「{name}」というセンサーはありません")
+NO_TEMPERATURE = Text(
+    "{name}, whose air temperature is needed: {error}",
+    "気温の測定に必要な {name} を読めません: {error}",
+)
+NO_VALUE = Text(
+    "{name}, whose air temperature is needed, gives no value",
+    "気温の測定に必要な {name} の値が得られません",
+)
+NONSENSE = Text(
+    "{where}: it answers, and nothing sensible: {error}",
+    "{where}: 応答はありますが、内容が正しくありません: {error}",
+)
+A_BUG = Text(
+    "{where}: a bug in its driver: {error}", "{where}: ドライバーに不具合があります: {error}"
+)
+IN_USE = Text(
+    "; if the daemon holds it, stop it for the time being: systemctl stop yukimi, "
+    "and afterwards systemctl start yukimi",
+    "。常駐プログラムが使用中の場合は、一時的に停止し（systemctl stop yukimi）、"
+    "終わったら再開してください（systemctl start yukimi）",
+)
 
 
 def find(name: str, path: Path | None) -> tuple[PlannedSensor, PlannedSensor | None] | int:
@@ -31,7 +57,7 @@ def find(name: str, path: Path | None) -> tuple[PlannedSensor, PlannedSensor | N
     by_id = {sensor.table.id: sensor for sensor in plan.sensors}
     if name in by_id:
         return by_id[name], by_id.get(by_id[name].options.listens_to() or "")
-    complain(f'no sensor "{name}" in {plan.loaded.path}' + nearest(name, list(by_id)))
+    complain(NO_SENSOR.filled(name=name, path=plan.loaded.path) + nearest(name, list(by_id)))
     return USAGE
 
 
@@ -45,10 +71,10 @@ def lend_temperature(direct: Direct, thermometer: PlannedSensor) -> None:
     try:
         measured_c = air_temperature_c(thermometer)
     except DriverError as exc:
-        complain(f"{name}, whose air temperature is needed: {exc}")
+        complain(NO_TEMPERATURE.filled(name=name, error=exc))
         return
     if measured_c is None:
-        complain(f"{name}, whose air temperature is needed, gives no value")
+        complain(NO_VALUE.filled(name=name))
     else:
         driver.hear_temperature(measured_c, kernel.boot_ns())
 
@@ -56,14 +82,14 @@ def lend_temperature(direct: Direct, thermometer: PlannedSensor) -> None:
 def failed(sensor: PlannedSensor, error: Exception) -> int:
     """Say why a sensor cannot be read, and what to do; return the exit code."""
     where = f"{sensor.table.id} ({sensor.table.driver} on {sensor.bus.name})"
-    if isinstance(error, FrameError):
-        complain(f"{where}: it answers, and nothing sensible: {error}")
+    words = words_of(error, of_people=sensor.counts_people)
+    if isinstance(error, NoGlimpseError):
+        complain(A_BUG.filled(where=where, error=words))
         return WRONG
-    words = str(error)
+    if isinstance(error, FrameError):
+        complain(NONSENSE.filled(where=where, error=words))
+        return WRONG
     if isinstance(error, BusError) and ("in use" in words or "busy" in words):
-        words += (
-            "; if the daemon holds it, stop it for the time being: systemctl stop yukimi, "
-            "and afterwards systemctl start yukimi"
-        )
-    complain(f"{where}: {words}")
+        words += IN_USE
+    complain(f"{where}: " + words)
     return UNREACHABLE

@@ -4,20 +4,71 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from config.load import ConfigError, Problem, default_path
 
 from . import BAD_CONFIG, OK, add_config, add_json
+from .display import paint
+from .language import Text, said
+from .parsing import Example
+
+EXAMPLES: tuple[Example, ...] = (
+    (
+        "yukimi config check",
+        Text("the installed configuration", "導入済みの設定を検査します"),
+    ),
+    (
+        "yukimi config check --config gateway.toml --json",
+        Text("another one, for programs", "別の設定を検査し、結果をJSONで出力します"),
+    ),
+    (
+        "yukimi config schema",
+        Text("for editors that check while one types", "入力中に検査するエディター向けです"),
+    ),
+)
+
+CHECK = Text("validate, and say what would be done", "設定を検査し、動作の内容を示します")
+SCHEMA = Text(
+    "print the JSON Schema of the configuration file", "設定ファイルのJSON Schemaを出力します"
+)
+
+PROBLEMS = Text("{path}: {count} to edit", "{path}: 修正が必要な箇所が{count}件あります")
+GOOD = Text("{path}: good (configuration {config})", "{path}: 正しい設定です（設定ID {config}）")
+SENDS = Text("  gateway {id} sends to {brokers}", "  装置 {id} の送信先: {brokers}")
+THEN = Text(", then ", "、つながらなければ ")
+UNDER = Text("  under {root}/{id}/", "  トピック: {root}/{id}/")
+KEEPS = Text(
+    "  and keeps up to {mib:.0f} MiB in {path}",
+    "  未送信の記録は {path} に最大 {mib:.0f} MiB まで保管します",
+)
+READS = Text(
+    "{driver} on {bus}, a record each {window_s} s",
+    "{driver}（{bus}）、{window_s}秒ごとに1件の記録",
+)
+COUNTS = Text(
+    ", counts with noise (epsilon {epsilon})", "、人数には雑音を加えます（ε = {epsilon}）"
+)
+TESTED: Mapping[str, Text] = {
+    "untested": Text("", ""),
+    "passed": Text("; accepted {date}", "、受入試験 {date} 合格"),
+    "failed": Text("; FAILED its test {date}", "、受入試験 {date} 不合格"),
+    "outdated": Text(
+        "; tested {date} under other options: yukimi commission {sensor}",
+        "、受入試験 {date} の後に設定変更あり（再試験: yukimi commission {sensor}）",
+    ),
+}
+WARNING = Text("warning: {what}", "注意: {what}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="check|schema")
-    check = actions.add_parser("check", help="validate, and say what would be done")
+    check = actions.add_parser("check", help=said(CHECK))
     add_config(check)
     add_json(check)
-    schema = actions.add_parser("schema", help="print the JSON Schema of the configuration file")
+    schema = actions.add_parser("schema", help=said(SCHEMA))
     add_json(schema)
 
 
@@ -32,7 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(path: Path, *, as_json: bool) -> int:
+    from agent import commissioned
     from agent.app import offset_s
+    from agent.lastgood import spool_path
+    from agent.memory import digest_of
     from agent.plan import load_plan
 
     try:
@@ -42,9 +96,10 @@ def _check(path: Path, *, as_json: bool) -> int:
             _print_json(path, ok=False, problems=exc.problems)
         else:
             for problem in exc.problems:
-                print(problem)
+                print(said(problem.text))
             count = len(exc.problems)
-            print(f"{path}: {count} problem{'s' if count > 1 else ''} to edit")
+            said_count = Text(f"{count} problem{'s' if count > 1 else ''}", str(count))
+            print(said(PROBLEMS, path=path, count=said_count))
         return BAD_CONFIG
     config = plan.loaded.config
     sensors = [
@@ -67,17 +122,22 @@ def _check(path: Path, *, as_json: bool) -> int:
         }
         _print_json(path, ok=True, problems=[], warnings=plan.warnings, **does)
         return OK
-    print(f"{path}: good (configuration {plan.loaded.config_id})")
-    print(f"  gateway {config.gateway.id} sends to {', then '.join(config.uplink.brokers)}")
-    print(f"  under {config.uplink.topic_root}/{config.gateway.id}/")
-    print(f"  and keeps up to {config.spool.max_bytes / 2**20:.0f} MiB in {config.spool.path}")
+    gateway = config.gateway.id
+    print(said(GOOD, path=path, config=plan.loaded.config_id))
+    print(said(SENDS, id=gateway, brokers=said(THEN).join(config.uplink.brokers)))
+    print(said(UNDER, root=config.uplink.topic_root, id=gateway))
+    print(said(KEEPS, mib=config.spool.max_bytes / 2**20, path=config.spool.path))
     for sensor in plan.sensors:
-        what = f"{sensor.table.driver} on {sensor.bus.name}, a record each {sensor.window_s} s"
+        table = sensor.table
+        what = said(READS, driver=table.driver, bus=sensor.bus.name, window_s=sensor.window_s)
         if sensor.counts_people:
-            what += f", counts with noise (epsilon {plan.policy.epsilon})"
-        print(f"  {sensor.table.id}: {what}")
+            what += said(COUNTS, epsilon=plan.policy.epsilon)
+        digest = digest_of(table.driver, table.options)
+        test, date = commissioned.standing(table.id, digest, spool_path(plan))
+        what += said(TESTED[test], date=date, sensor=table.id)
+        print(f"  {table.id}: {what}")
     for warning in plan.warnings:
-        print(f"warning: {warning}")
+        print(paint(said(WARNING, what=warning.text), "warn"))
     return OK
 
 

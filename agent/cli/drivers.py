@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 
 import drivers
 from config.load import nearest
 from drivers.base import Driver
 
 from . import OK, USAGE, WRONG, add_json, complain
+from .display import line_cells, table, wrap
+from .language import Text, said
+from .parsing import Example
+
+EXAMPLES: tuple[Example, ...] = (
+    ("yukimi drivers", Text("all of them", "全機種の一覧です")),
+    (
+        "yukimi drivers campbell-sr50a",
+        Text(
+            "one: wiring, options, quirks, and lines for the configuration",
+            "1機種の配線・設定項目・注意点・設定例です",
+        ),
+    ),
+)
+
+NAME = Text("one driver, in full", "詳しく表示するドライバー名")
+HEAD = (
+    Text("driver", "ドライバー"),
+    Text("kind", "種別"),
+    Text("bus", "バス"),
+    Text("device", "機器"),
+)
+UNKNOWN = Text('unknown driver "{name}"', "「{name}」というドライバーはありません")
+NO_LIBRARY = Text(
+    "{name}: a library is missing: {error}", "{name}: 必要なライブラリーがありません: {error}"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="one driver, in full")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=said(NAME))
     add_json(parser)
 
 
@@ -26,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = drivers.names()
     if arguments.name is not None:
         if arguments.name not in names:
-            complain(f'unknown driver "{arguments.name}"' + nearest(arguments.name, names))
+            complain(UNKNOWN.filled(name=arguments.name) + nearest(arguments.name, names))
             return USAGE
         names = [arguments.name]
     found: dict[str, type[Driver]] = {}
@@ -35,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             found[name] = drivers.load(name)
         except ImportError as exc:
-            complain(f"{name}: a library is missing: {exc}")
+            complain(NO_LIBRARY.filled(name=name, error=exc))
             code = WRONG
     if arguments.json:
         described = [driver_pages.described(driver) for driver in found.values()]
@@ -44,10 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         for driver in found.values():
             _print_page(driver)
     else:
-        width = max(map(len, found), default=0)
-        for name, driver in found.items():
-            spec = driver.spec
-            print(f"{name:<{width}}  {spec.kind:<8} {spec.bus:<6} {spec.title}")
+        specs = [(name, driver.spec) for name, driver in found.items()]
+        rows = [(name, spec.kind, spec.bus, spec.title) for name, spec in specs]
+        print("\n".join(table(rows, head=[said(each) for each in HEAD])))
     return code
 
 
@@ -56,7 +80,8 @@ def _print_page(driver: type[Driver]) -> None:
 
     print(f"{driver.spec.name}: {driver.spec.title}")
     for label, text in driver_pages.wrapped(driver):
-        head, hang = f"  {label:<9} ", " " * 14
-        print(textwrap.fill(text, width=96, initial_indent=head, subsequent_indent=hang))
+        first, hang = f"  {label:<9} ", " " * 14
+        print("\n".join(wrap(text, line_cells(), first=first, hang=hang)))
     print("  example")
-    print(textwrap.indent(driver_pages.example(driver.spec), " " * 12), end="")
+    for line in driver_pages.example(driver.spec).splitlines():
+        print(f"{'':12}{line}".rstrip())

@@ -17,6 +17,8 @@ from typing import TextIO
 
 from drivers.base import OPPOSITE, Scene
 
+from .language import Text, said
+
 SPAN_K = 6.0  # from black to white: bare heads indoors
 CELL_COLUMNS, CELL_ROWS = 32, 16  # of the screen, for all pixels of a thermal array
 PLAN_COLUMNS, PLAN_ROWS = 60, 14  # for a radar's field
@@ -29,6 +31,15 @@ FIRST_GREY, GREYS = 232, 24  # of the 256 colours, dark to bright
 OTHER_PAGE, OWN_PAGE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
 HOME, REST_OF_LINE, REST_OF_PAGE = "\x1b[H", "\x1b[K", "\x1b[J"
 PLAIN = "\x1b[0m"
+
+
+COUNTED = Text("counted: {counts}", "通過の合計: {counts}")
+FOLLOWED = Text("followed {count}", "追跡中 {count}")
+SCALE = Text("the place [{shades}] {span_k:g} K warmer", "周囲の温度 [{shades}] +{span_k:g} K")
+DOTS = Text("> the sensor; dots are 1 {unit} apart", "> センサー。点の間隔は 1 {unit}")
+BEAM = Text("beam {name}", "ビーム {name}")
+BLOCKED, FREE = Text("blocked", "遮断"), Text("free", "通過")
+ORDER = Text("{first} before {last} is {way}", "{first} が {last} より先なら {way}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +78,13 @@ class Look:
 
 def drawn(scene: Scene, counts: Mapping[str, int], look: Look) -> list[str]:
     """Return the lines of a picture: the field, the ways' names, and what was counted so far."""
-    counted = "counted: " + "   ".join(f"{way} {count}" for way, count in counts.items())
+    counted = said(COUNTED, counts="   ".join(f"{way} {count}" for way, count in counts.items()))
     if scene.beams:
         return [*_beams(scene), counted]
     field = [*_thermal(scene, look), _scale(look)] if scene.warmth_k else _plan(scene, look)
     right, left = look.arrows
     ways = f"{left} {OPPOSITE[scene.forward]}   {scene.forward} {right}"
-    return [*field, ways, f"{counted}   followed {len(scene.people)}"]
+    return [*field, ways, f"{counted}   {said(FOLLOWED, count=len(scene.people))}"]
 
 
 def letter(number: int) -> str:
@@ -113,7 +124,8 @@ def _cell(warmth_k: float, mark: str, look: Look) -> str:
 def _scale(look: Look) -> str:
     steps = 10 if look.greys else len(look.shades)
     shades = "".join(_cell(SPAN_K * i / (steps - 1), "", look) for i in range(steps))
-    return f"the place [{shades}{PLAIN if look.greys else ''}] {SPAN_K:g} K warmer"
+    shown = f"{shades}{PLAIN if look.greys else ''}"
+    return said(SCALE, shades=shown, span_k=SPAN_K)
 
 
 def _plan(scene: Scene, look: Look) -> list[str]:
@@ -137,7 +149,7 @@ def _plan(scene: Scene, look: Look) -> list[str]:
         if near <= along <= far and left <= across <= right:
             field[row(across)][column(along)] = letter(number)
     edge = "+" + "-" * PLAN_COLUMNS + "+"
-    scale = f"> the sensor; dots are 1 {scene.unit} apart"
+    scale = said(DOTS, unit=scene.unit)
     return [edge, *("|" + "".join(line) + "|" for line in field), edge, scale]
 
 
@@ -148,9 +160,9 @@ def _beams(scene: Scene) -> list[str]:
     for name, is_blocked in scene.beams:
         body = "####" if is_blocked else "----"
         ray = "-" * middle + body + "-" * middle
-        lines.append(f"beam {name}  |{ray}|  {'blocked' if is_blocked else 'free'}")
+        lines.append(f"{said(BEAM, name=name)}  |{ray}|  {said(BLOCKED if is_blocked else FREE)}")
     first, last = scene.beams[0][0], scene.beams[-1][0]
-    return [*lines, f"{first} before {last} is {scene.forward}"]
+    return [*lines, said(ORDER, first=first, last=last, way=scene.forward)]
 
 
 class Screen:

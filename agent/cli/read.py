@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import OK, USAGE, WRONG, add_config, add_json, complain
+from . import OK, USAGE, WRONG, add_config, add_json, add_sensor, complain
+from .display import pad, printable
+from .language import Text, said
+from .parsing import Example
+from .raw import raw_text
 
 if TYPE_CHECKING:
     from agent.direct import Direct, ReadSet
@@ -17,29 +21,91 @@ if TYPE_CHECKING:
 
 CONSENT_S = 60.0  # for somebody to walk to and fro
 RAW_SHOWN = 12  # lines of raw traffic to a set of readings, for people
-RAW_BYTES_SHOWN = 128  # of one transaction
 RAW_KEPT_JSON = 5000  # the newest entries of a people sensor
+
+
+EXAMPLES: tuple[Example, ...] = (
+    ("yukimi read snow-1 -n 3", Text("three readings, decoded and raw", "3回分の値と生データです")),
+    (
+        "yukimi read hall-1 --consent",
+        Text(
+            "a people sensor, live, if everybody in front of it agrees",
+            "通行者数センサーの様子をその場で見ます。前にいる全員の同意が必要です",
+        ),
+    ),
+)
+
+HOW_MANY = Text(
+    "how many readings (default: 1); of a people sensor: crossings (default: no end)",
+    "読む回数（省略時は1）。通行者数センサーでは通過の数（省略時は無制限）",
+)
+AGREED = Text(
+    "those in front of a people sensor agree to be seen: show crossings and raw bytes",
+    "通行者数センサーの前にいる人が同意しています。通過と生データを表示します",
+)
+GIVE_UP = Text(
+    "give up after so many seconds (default: warm-up, 3 intervals and 10 s)",
+    "この秒数であきらめます（省略時は準備時間と測定間隔3回分と10秒）",
+)
+NOT_POSITIVE = Text(
+    "-n and --timeout must be more than 0", "-n と --timeout は0より大きい値にしてください"
+)
+WARMS_UP = Text("{sensor}: it warms up; wait", "{sensor}: 準備中です。お待ちください")
+WARMS_UP_FOR = Text(
+    "{sensor}: it warms up, {seconds:g} s; wait",
+    "{sensor}: 準備中です（{seconds:g}秒）。お待ちください",
+)
+INTRODUCED = Text("{sensor}: {driver} on {bus}", "{sensor}: {driver}（{bus}）")
+LABELS = {
+    "device": Text("device", "機器"),
+    "state": Text("state", "状態"),
+    "raw": Text("raw", "生"),
+}
+GIVES_NO_VALUE = Text(
+    "{sensor}: it answers, and gives no value", "{sensor}: 応答はありますが、値が得られません"
+)
+TOO_FEW = Text(
+    "{sensor}: {given} of {wanted} readings in {seconds:g} s",
+    "{sensor}: {seconds:g}秒で{wanted}回のうち{given}回だけ読めました",
+)
+MORE_RAW = Text("... {count} more; --json has all", "... ほか{count}行。--json ですべて出力します")
+NOT_READY = Text(
+    "{sensor}: not ready after {seconds:g} s",
+    "{sensor}: {seconds:g}秒待ちましたが、準備ができません",
+)
+NOT_SHOWN = Text(
+    "what it sees of people is shown with --consent only",
+    "通行者の様子は --consent を指定したときだけ表示します",
+)
+WALK = Text("walk past it now; Ctrl-C ends it", "センサーの前を歩いてください。Ctrl-Cで終わります")
+CROSSING = Text("crossing {way}", "通過 {way}")
+COUNTED = Text("counted {counts}", "通過の合計 {counts}")
+HEAD = Text(
+    "{sensor}: {driver}   {seconds:.0f} s   Ctrl-C ends it",
+    "{sensor}: {driver}   {seconds:.0f}秒   Ctrl-Cで終わります",
+)
+LABEL_CELLS = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    parser.add_argument("sensor", metavar="SENSOR", help="its id in the configuration")
+    add_sensor(parser)
     parser.add_argument(
         "-n",
         type=int,
         metavar="N",
-        help="how many readings (default: 1); of a people sensor: crossings (default: no end)",
+        help=said(HOW_MANY),
     )
     parser.add_argument(
         "--consent",
         action="store_true",
-        help="those in front of a people sensor agree to be seen: show crossings and raw bytes",
+        help=said(AGREED),
     )
     parser.add_argument(
         "--timeout",
         type=float,
         metavar="S",
-        help="give up after so many seconds (default: warm-up, 3 intervals and 10 s)",
+        help=said(GIVE_UP),
     )
     add_config(parser)
     add_json(parser)
@@ -48,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read the sensor directly and print what it says."""
     if (arguments.n is not None and arguments.n < 1) or (arguments.timeout or 1.0) <= 0:
-        complain("-n and --timeout must be more than 0")
+        complain(NOT_POSITIVE)
         return USAGE
     from . import _sensor
 
@@ -56,6 +122,11 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(found, int):
         return found
     sensor, thermometer = found
+    from . import _asked
+
+    code = _asked.read(sensor, arguments)
+    if code is not None:
+        return code
     reader = (_People if sensor.counts_people else _Measured)(sensor, arguments)
     if thermometer is not None:
         _sensor.lend_temperature(reader.direct, thermometer)
@@ -88,7 +159,8 @@ class _Reader(ABC):
 
     def run(self) -> int:
         """Read, and say how it went."""
-        from drivers.base import DriverError
+        from agent.logs import words_of
+        from drivers.base import DriverError, NoGlimpseError
 
         from . import _sensor
 
@@ -96,8 +168,8 @@ class _Reader(ABC):
         try:
             with self.direct:
                 code = self.read()
-        except DriverError as exc:
-            self.document["error"] = str(exc)
+        except (DriverError, NoGlimpseError) as exc:
+            self.document["error"] = words_of(exc, of_people=self.sensor.counts_people)
             code = _sensor.failed(self.sensor, exc)
         except KeyboardInterrupt:
             code = 130 if self.wanted_more() else OK
@@ -120,8 +192,9 @@ class _Reader(ABC):
         """Say once that the device warms up."""
         if not self.is_warming:
             self.is_warming = True
-            for_s = f", {self.direct.warmup_s:g} s" if self.direct.warmup_s else ""
-            complain(f"{self.sensor.table.id}: it warms up{for_s}; wait")
+            seconds = self.direct.warmup_s
+            warms = WARMS_UP_FOR if seconds else WARMS_UP
+            complain(warms.filled(sensor=self.sensor.table.id, seconds=seconds))
 
     def introduce(self) -> None:
         """Say once who it is."""
@@ -129,9 +202,9 @@ class _Reader(ABC):
             return
         self.is_introduced = True
         table = self.sensor.table
-        print(f"{table.id}: {table.driver} on {self.sensor.bus.name}")
+        print(said(INTRODUCED, sensor=table.id, driver=table.driver, bus=self.sensor.bus.name))
         if self.direct.driver.identity:
-            print(f"  device  {self.direct.driver.identity}")
+            print(f"  {_label('device')}  {printable(self.direct.driver.identity)}")
 
 
 class _Measured(_Reader):
@@ -164,10 +237,11 @@ class _Measured(_Reader):
             if given >= wanted:
                 break
         if not has_value:
-            complain(f"{self.sensor.table.id}: it answers, and gives no value")
+            complain(GIVES_NO_VALUE.filled(sensor=self.sensor.table.id))
             return WRONG
         if given < wanted:
-            complain(f"{self.sensor.table.id}: {given} of {wanted} readings in {timeout_s:g} s")
+            told = {"sensor": self.sensor.table.id, "given": given, "wanted": wanted}
+            complain(TOO_FEW.filled(seconds=timeout_s, **told))
             return WRONG
         return OK
 
@@ -181,25 +255,33 @@ class _Measured(_Reader):
         (line,) = Played(round(found.t_s, 3), found.observations).lines()
         self.document["units"] = units
         self.document["readings"].append(line | {"raw": found.raw})
-        if self.as_json:
-            return
-        flag = line["quality"]["flag"]
-        at = f"{found.t_s:9.3f} s"
-        for name, value in line["values"].items():
-            reading = found.readings.get(name)
-            why = " ".join(reading.reasons) if reading is not None else ""
-            unit = units.get(name, "1")
-            shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value
-            if isinstance(value, dict):
-                shown = "  ".join(f"{key} {part}" for key, part in value.items())
-            text = f"{name:<24} {shown}{'' if unit == '1' or value is None else f' {unit}'}"
-            print(f"{at:>11}  {text}  [{why or flag}]")
-            at = ""
-        shown_raw = found.raw[:RAW_SHOWN]
-        for entry in shown_raw:
-            print(f"{'':11}  raw  {raw_text(entry)}")
-        if len(found.raw) > len(shown_raw):
-            print(f"{'':11}  raw  ... {len(found.raw) - len(shown_raw)} more; --json has all")
+        if not self.as_json:
+            reasons = {name: each.reasons for name, each in found.readings.items()}
+            print_set(line, units, reasons, found.raw)
+
+
+def print_set(
+    line: Mapping[str, Any],
+    units: Mapping[str, str],
+    reasons: Mapping[str, Sequence[str]],
+    raw: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print one set of readings for people, and the bytes that it came from."""
+    flag = line["quality"]["flag"]
+    at = f"{line['t_s']:9.3f} s"
+    for name, value in line["values"].items():
+        why = " ".join(reasons.get(name, ()))
+        unit = units.get(name, "1")
+        shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+        if isinstance(value, dict):
+            shown = "  ".join(f"{key} {part}" for key, part in value.items())
+        text = f"{name:<24} {shown}{'' if unit == '1' or value is None else f' {unit}'}"
+        print(f"{at:>11}  {text}  [{why or flag}]")
+        at = ""
+    for entry in raw[:RAW_SHOWN]:
+        print(f"{'':11}  {said(LABELS['raw'])}  {raw_text(entry)}")
+    if len(raw) > RAW_SHOWN:
+        print(f"{'':11}  {said(LABELS['raw'])}  {said(MORE_RAW, count=len(raw) - RAW_SHOWN)}")
 
 
 class _People(_Reader):
@@ -233,19 +315,19 @@ class _People(_Reader):
         if document["state"] != "ok":
             if error is not None:
                 raise error
-            complain(f"{self.sensor.table.id}: not ready after {timeout_s:g} s")
+            complain(NOT_READY.filled(sensor=self.sensor.table.id, seconds=timeout_s))
             return WRONG
         if not self.as_json:
             self.introduce()
-            print(f"  state   {document['state']}")
+            print(f"  {_label('state')}  {document['state']}")
             if not self.consent:
-                print("  what it sees of people is shown with --consent only")
+                print(f"  {said(NOT_SHOWN)}")
         return OK
 
     def look(self, timeout_s: float) -> Exception | None:
         """Take what it says; return what went wrong, if it did not come to work."""
         from agent.direct import SILENT_AFTER
-        from drivers.base import Alive, BusError, Crossing, DriverError, Trouble
+        from drivers.base import Alive, BusError, Crossing, DriverError, Trouble, glimpses
 
         document = self.document
         error: DriverError | None = None
@@ -256,7 +338,7 @@ class _People(_Reader):
             if silent >= SILENT_AFTER:
                 document["state"] = "silent"
                 return error
-            for seen in told.observations:
+            for seen in glimpses(told.observations):
                 match seen:
                     case Alive():
                         self.started()
@@ -281,7 +363,7 @@ class _People(_Reader):
         """Say once that it works."""
         if self.document["state"] != "ok" and self.window is not None:
             self.introduce()
-            print("  walk past it now; Ctrl-C ends it", flush=True)
+            print(f"  {said(WALK)}", flush=True)
         self.document["state"] = "ok"
 
     def crossed(self, t_s: float, direction: str) -> None:
@@ -327,7 +409,7 @@ class _Window:
     def crossed(self, t_s: float, direction: str) -> None:
         """Count a crossing, and show it."""
         self._counts[direction] += 1
-        self._last = f"{t_s:9.1f} s  crossing {direction}"
+        self._last = f"{t_s:9.1f} s  {said(CROSSING, way=direction)}"
         lines = self._lines(t_s)
         if self._screen is None or not lines:
             print("\n".join([self._last, *lines[1:-1]]), flush=True)
@@ -338,7 +420,7 @@ class _Window:
             self._screen.close()
             if any(self._counts.values()):
                 counted = "   ".join(f"{way} {count}" for way, count in self._counts.items())
-                print(f"  counted {counted}", flush=True)
+                print(f"  {said(COUNTED, counts=counted)}", flush=True)
 
     def _lines(self, t_s: float) -> list[str]:
         from drivers.base import Pictures
@@ -350,29 +432,9 @@ class _Window:
         if scene is None:
             return []
         table = self._people.sensor.table
-        head = f"{table.id}: {table.driver}   {t_s:.0f} s   Ctrl-C ends it"
+        head = said(HEAD, sensor=table.id, driver=table.driver, seconds=t_s)
         return [head, *drawn(scene, self._counts, self._look), self._last]
 
 
-def raw_text(entry: Entry) -> str:
-    """Write an entry of a recording for people; --json has it whole."""
-    hexed = {name: _spaced(entry[name]) for name in ("rx", "tx", "write", "read") if name in entry}
-    words = []
-    if "address" in entry:
-        words.append(f"0x{entry['address']:02x}")
-    words += [entry[name] for name in ("port", "path") if name in entry]
-    words += [f"{name} {bytes_}".rstrip() for name, bytes_ in hexed.items()]
-    if "pin" in entry:
-        words.append(f"pin {entry['pin']} level {entry['level']}")
-    if "text" in entry:
-        words.append(json.dumps(entry["text"][:200], ensure_ascii=False))
-    words += [f"{name} {entry[name]}" for name in ("names", "baud", "error") if name in entry]
-    return "  ".join(words)
-
-
-def _spaced(text: str) -> str:
-    with suppress(ValueError):
-        raw = bytes.fromhex(text)
-        more = f" ... {len(raw)} bytes" if len(raw) > RAW_BYTES_SHOWN else ""
-        return raw[:RAW_BYTES_SHOWN].hex(" ") + more
-    return text
+def _label(name: str) -> str:
+    return pad(said(LABELS[name]), LABEL_CELLS)

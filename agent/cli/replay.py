@@ -10,20 +10,50 @@ from pathlib import Path
 from typing import Any
 
 from . import IO_ERROR, OK, USAGE, WRONG, add_json, complain
+from .language import Text, said, text_of
+from .parsing import Example
+
+EXAMPLES: tuple[Example, ...] = (
+    (
+        "yukimi replay snow-1.jsonl",
+        Text("through the driver it was recorded with", "記録したときのドライバーで再生します"),
+    ),
+    (
+        "yukimi replay hall-1.jsonl --driver grideye-amg88xx --option warmup_s=0 --json",
+        Text("through another, with an option", "ドライバーと設定項目を指定して再生します"),
+    ),
+)
+
+A_FILE = Text("a recording (JSON lines)", "通信の記録（JSON Lines）")
+BY = Text("default: the one the recording names", "ドライバー名（省略時は記録にある名前）")
+OPTION = Text(
+    "a driver option, written as in TOML; overrides the recording's (repeatable)",
+    "ドライバーの設定項目。TOMLの書き方で、記録より優先します（複数指定可）",
+)
+REALTIME = Text("take as long as it took", "記録したときと同じ時間をかけて再生します")
+NAME_VALUE = Text(
+    '--option "{option}": write it as name=value',
+    "--option「{option}」は、名前=値 の形で書いてください",
+)
+ACCOUNT = Text(
+    "{frames} frames, {bad} frame errors, {readings} readings",
+    "フレーム{frames}、フレームの誤り{bad}、測定値{readings}",
+)
+CROSSINGS = Text("; crossings: {counted}", "、通過: {counted}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="a recording (JSON lines)")
-    parser.add_argument("--driver", metavar="NAME", help="default: the one the recording names")
+    parser.add_argument("file", type=Path, metavar="FILE", help=said(A_FILE))
+    parser.add_argument("--driver", metavar="NAME", help=said(BY))
     parser.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="k=v",
-        help="a driver option, written as in TOML; overrides the recording's (repeatable)",
+        help=said(OPTION),
     )
-    parser.add_argument("--realtime", action="store_true", help="take as long as it took")
+    parser.add_argument("--realtime", action="store_true", help=said(REALTIME))
     add_json(parser)
 
 
@@ -35,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     for text in arguments.option:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            complain(f'--option "{text}": write it as name=value')
+            complain(NAME_VALUE.filled(option=text))
             return USAGE
         options[name.strip()] = _toml_value(value.strip())
     try:
@@ -54,18 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"{arguments.file}: {getattr(exc, 'strerror', None) or exc}")
         return IO_ERROR
     except RecordingError as exc:
-        complain(f"{arguments.file}: {exc}")
+        complain(f"{arguments.file}: " + text_of(exc))
         return USAGE
     summary = replay.summary
     if arguments.json:
         print(json.dumps(summary.json()))
     else:
         counted = ", ".join(f"{count} {way}" for way, count in summary.crossings.items())
-        print(
-            f"{summary.frames} frames, {summary.frame_errors} frame errors,"
-            f" {summary.readings} readings"
-            + (f"; crossings: {counted}" if replay.kind == "people" else "")
-        )
+        fields = {"bad": summary.frame_errors, "readings": summary.readings}
+        account = said(ACCOUNT, frames=summary.frames, **fields)
+        print(account + (said(CROSSINGS, counted=counted) if replay.kind == "people" else ""))
     return OK if summary.frames else WRONG
 
 

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from typing import TYPE_CHECKING
 
 from config.load import ConfigError, default_path
 
 from . import BAD_CONFIG, OK, USAGE, WRONG, add_config, add_json, complain
+from .display import printable
+from .language import Text, said
+from .parsing import Example
 
 if TYPE_CHECKING:
     from agent.scan import Place, Report
 
 DEFAULT_S = 30.0
+
+EXAMPLES: tuple[Example, ...] = (
+    (
+        "yukimi scan",
+        Text("everything but what is configured", "設定済みの機器を除き、すべてを調べます"),
+    ),
+    (
+        "yukimi scan --port /dev/ttyUSB0 --port /dev/i2c-1 --seconds 20",
+        Text("two places only", "2か所だけを調べます"),
+    ),
+)
+
+PORT = Text(
+    "look at this port or I2C bus only, even if it is configured (repeatable)",
+    "このポートまたはI2Cバスだけを、設定済みでも調べます（複数指定可）",
+)
+HOW_LONG = Text(
+    "how long it may take (default: {default:g})", "調べる時間の上限、秒（省略時は{default:g}）"
+)
+NOT_POSITIVE = Text("--seconds must be more than 0", "--seconds は0より大きい値にしてください")
+NOT_TOLD = Text(
+    "what is configured cannot be told from this file, and must not be disturbed",
+    "この設定では使用中の機器が分からず、測定を妨げるおそれがあるため、調べません",
+)
+WARNING = Text("warning: {what}", "注意: {what}")
+LOOKING = Text("looking, for at most {seconds:g} s", "調べています（最長{seconds:g}秒）")
+NOTHING = Text(
+    "nothing is plugged in: no serial port, no I2C bus, no 1-Wire device, no pins",
+    "接続されている機器がありません（シリアルポート、I2Cバス、1-Wire機器、端子のいずれもなし）",
+)
+LOOKS_LIKE = Text("looks like {driver}: {what}", "{driver} と思われます: {what}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="look at this port or I2C bus only, even if it is configured (repeatable)",
+        help=said(PORT),
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=DEFAULT_S,
         metavar="S",
-        help=f"how long it may take (default: {DEFAULT_S:g})",
+        help=said(HOW_LONG, default=DEFAULT_S),
     )
     add_config(parser)
     add_json(parser)
@@ -43,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.configured import Configured, configured_by
 
     if arguments.seconds <= 0:
-        complain("--seconds must be more than 0")
+        complain(NOT_POSITIVE)
         return USAGE
     path = arguments.config or default_path()
     configured = Configured()
@@ -52,12 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
             configured = configured_by(path)
         except ConfigError as exc:
             complain(exc)
-            complain("what is configured cannot be told from this file, and must not be disturbed")
+            complain(NOT_TOLD)
             return BAD_CONFIG
     if configured.warning:
-        complain(f"warning: {configured.warning}")
+        complain(WARNING.filled(what=configured.warning))
     if not (arguments.json or arguments.port):
-        complain(f"looking, for at most {arguments.seconds:g} s")
+        complain(LOOKING.filled(seconds=arguments.seconds))
     report = scan.scan(scan.Machine(), configured, seconds=arguments.seconds, only=arguments.port)
     if arguments.json:
         _print_json(report, configured.ids)
@@ -72,12 +105,15 @@ def _print(report: Report, taken: set[str]) -> None:
     from agent.propose import proposal
 
     if not report.places:
-        print("nothing is plugged in: no serial port, no I2C bus, no 1-Wire device, no pins")
+        print(said(NOTHING))
     for place in report.places:
         print(_title(place))
         for candidate in place.found:
-            print(f"    looks like {candidate.driver}: {candidate.what}")
-            print(textwrap.indent(proposal(place, candidate, taken), " " * 8))
+            what = printable(said(candidate.what))
+            print("    " + said(LOOKS_LIKE, driver=candidate.driver, what=what))
+            for line in said(proposal(place, candidate, taken)).splitlines():
+                print(f"{'':8}{line}".rstrip())
+            print()
 
 
 def _title(place: Place) -> str:
@@ -86,7 +122,7 @@ def _title(place: Place) -> str:
         name += f" 0x{place.address:02x}"
     if place.node:
         name += f" ({place.node})"
-    says = "" if place.state == "found" and place.kind == "serial" else f": {place.says}"
+    says = "" if place.state == "found" and place.kind == "serial" else f": {said(place.says)}"
     return f"{name}{says}"
 
 

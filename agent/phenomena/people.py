@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NoReturn
 
-from drivers.base import Alive, Crossing, Direction, Fix, Observation, Reading, Reason, Trouble
+from drivers.base import (
+    Alive,
+    Crossing,
+    Direction,
+    Fix,
+    Observation,
+    Reading,
+    Reason,
+    Trouble,
+    Withheld,
+)
 
 from ..aggregate import later
 
 
-class Counted:
+class Counted(Withheld):
     """What a window of a people sensor gathers. It prints nothing about what it holds.
 
     `fix` is where the gateway was at the window's end, which depends on nobody.
@@ -29,12 +38,6 @@ class Counted:
         self.alive_s = 0
         self.fix: Fix | None = None
         self.troubles: Counter[Reason] = Counter()
-
-    def __repr__(self) -> str:
-        return "Counted(withheld)"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("counts are never serialised")
 
     def add(self, observation: Observation) -> None:
         """Take a crossing, a sign of life or a trouble."""

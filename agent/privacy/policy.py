@@ -11,8 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from .sampler import RandBelow, ci95, discrete_laplace, noise_sd
+
+DAY_LIMIT = Fraction(3, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,24 @@ class Policy:
 
     window_s: int
     epsilon: Fraction  # per crossing
+    day_limit: Fraction = DAY_LIMIT  # of epsilon, for one crossing and all that is published of it
+
+    def json(self) -> dict[str, Any]:
+        """Return the policy in full, as the ledger says it."""
+        flow = {"window_s": self.window_s, "epsilon": str(self.epsilon)}
+        return {"flow": flow, "day_limit": str(self.day_limit)}
+
+    @staticmethod
+    def of_json(said: Mapping[str, Any]) -> Policy:
+        """Return what `json` said. Raises KeyError, TypeError and ValueError on nonsense."""
+        flow = said["flow"]
+        limit = Fraction(said["day_limit"])
+        return Policy(int(flow["window_s"]), Fraction(flow["epsilon"]), limit)
 
     @property
     def sha256(self) -> str:
-        """The hash that status messages carry, so that a change cannot go unseen."""
-        flow = {"window_s": self.window_s, "epsilon": str(self.epsilon)}
-        text = json.dumps({"flow": flow}, sort_keys=True, separators=(",", ":"))
+        """The hash that status messages and the ledger carry, so that a change cannot go unseen."""
+        text = json.dumps(self.json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def release(
@@ -54,8 +69,13 @@ class Policy:
 
     def accuracy(self) -> dict[str, object]:
         """Return what tells a reader how far a released figure may be off."""
-        return {
-            "epsilon": str(self.epsilon),
-            "noise_sd": round(noise_sd(self.epsilon), 2),
-            "ci95": ci95(self.epsilon),
-        }
+        return accuracy(self.epsilon)
+
+
+def accuracy(epsilon: Fraction) -> dict[str, object]:
+    """Return what tells a reader how far a figure released with `epsilon` may be off."""
+    return {
+        "epsilon": str(epsilon),
+        "noise_sd": round(noise_sd(epsilon), 2),
+        "ci95": ci95(epsilon),
+    }

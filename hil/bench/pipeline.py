@@ -43,10 +43,11 @@ from agent.alerts import AlertBook
 from agent.app import directions_of, kind_of
 from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import Clock, Look
-from agent.collector import Collected
+from agent.collector import HAND_ON_S, Collected
 from agent.phenomena.choice import phenomenon_of
 from agent.phenomena.weather import Surroundings
 from agent.pipeline import Pipeline
+from agent.privacy.ledger import Terms
 from agent.privacy.policy import Policy
 from agent.rules import Rules, Subject
 from agent.spool import Spool
@@ -64,6 +65,7 @@ ROUNDS = 3
 WARM_UP_S = 60.0
 SHIFT_S = 0.037  # between two sets, so that they do not speak at once
 QUARTER_NS = 900 * 10**9
+POLICY = Policy(900, Fraction(1, 4))
 
 SITE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "hall": ("grideye-amg88xx", {}),
@@ -100,17 +102,18 @@ class Source:
 
 
 def source(sensor_id: str, for_s: float, *, seed: int) -> Source:
-    """Let a driver read its emulated device for a while, and keep what each poll brings."""
+    """Let a driver read its emulated device for a while, and keep what the collector hands on."""
     name, options = SITE[sensor_id]
     rig = Rig(name, seed=seed, **options)
     rig.run(WARM_UP_S)
     polls = []
     until_s = rig.now.s + for_s
+    every_s = HAND_ON_S if rig.driver.spec.kind == "people" else 0.0
     while rig.now.s < until_s:
-        brought = rig.run(rig.driver.interval_s)
+        brought = rig.run(max(every_s, rig.driver.interval_s))
         rig.heard.clear()
-        if brought:
-            came_ns = max(observation.at_boot_ns for observation in brought)
+        if brought or every_s:
+            came_ns = max((each.at_boot_ns for each in brought), default=rig.now.ns())
             polls.append((came_ns, Collected(sensor_id, brought)))
     return Source(rig.driver, polls)
 
@@ -170,7 +173,8 @@ def play(sources: Mapping[str, Source], sets: int, path: Path) -> Round:
         return Look(inbox.now_ns, inbox.now_ns + ahead_ns, True, 0.01)
 
     clock = Clock(look(), trust_system=False)
-    spool = Spool(path, max_bytes=2**29, run="bench", boot_id="", gateway="bench")
+    terms = Terms(POLICY, "Asia/Tokyo", "bench")
+    spool = Spool(path, max_bytes=2**29, run="bench", boot_id="", gateway="bench", terms=terms)
     committed: list[int] = []
     surroundings = Surroundings()
     pipeline = Pipeline(
@@ -244,8 +248,7 @@ def merged(sources: Mapping[str, Source], sets: int) -> list[tuple[int, Collecte
 
 def _channel(stream: str, driver: Driver, now_ns: int, surroundings: Surroundings) -> Channel[Any]:
     if driver.spec.kind == "people":
-        policy = Policy(900, Fraction(1, 4))
-        return PeopleChannel(stream, policy=policy, directions=directions_of(driver), now_ns=now_ns)
+        return PeopleChannel(stream, policy=POLICY, directions=directions_of(driver), now_ns=now_ns)
     return MeasuredChannel(
         stream,
         kind_of(driver),

@@ -270,7 +270,8 @@ def log_raw_unnamed(hall: Hall, counts: dict[str, int], record: Record) -> None:
 
 def draw_twice(hall: Hall, counts: dict[str, int], record: Record) -> None:
     """Release the window again, as a retry would that kept the counts and not the record."""
-    hall.pipeline._writer.add([replace(record, values=POLICY.release(counts))])
+    again = replace(record, values=POLICY.release(counts), settles=None)
+    hall.pipeline._writer.add([again])
 
 
 def offset_by_count(hall: Hall, counts: dict[str, int], record: Record) -> None:

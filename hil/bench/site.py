@@ -139,6 +139,9 @@ id = "{gateway}"
 [uplink]
 brokers = ["mqtt://127.0.0.1:{port}"]
 {uplink}
+[control]
+socket = "control.sock"
+
 [spool]
 path = "spool.db"
 max_bytes = "8GiB"

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from drivers.base import (
-    PEOPLE_REASONS,
     REASONS,
-    Alive,
     Crossing,
     Fix,
+    NoGlimpseError,
     Observation,
     Quantity,
     Reading,
     Spec,
     Trouble,
+    glimpses,
 )
 
 
@@ -50,17 +50,10 @@ def expect_lawful(
             f"{seen} is in the future: take the time just before the bus transaction",
         )
         if spec.kind == "people":
-            expect(
-                type(seen) in (Crossing, Alive, Trouble),
-                f"a people sensor reported a {type(seen).__name__}: nothing but Crossing, Alive "
-                "and Trouble may leave it",
-            )
-            if isinstance(seen, Trouble):
-                expect(
-                    seen.reason in PEOPLE_REASONS,
-                    f'a people sensor gave the reason "{seen.reason}", which tells of persons: '
-                    f"only {', '.join(sorted(PEOPLE_REASONS))} are allowed",
-                )
+            try:
+                glimpses([seen])
+            except NoGlimpseError as exc:
+                broken(str(exc))
             if isinstance(seen, Crossing):
                 expect(
                     seen.direction in spec.directions,

@@ -18,16 +18,24 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from agent.clock import Stamp
+from agent.clock import Clock, Look, Stamp
+from agent.privacy.audit import audit
+from agent.privacy.ledger import Claim, Terms
+from agent.privacy.policy import Policy
+from agent.privacy.release import burned, burned_before
 from agent.record import Entry, Lost, Record
 from agent.spool import Spool, SpoolError
-from hil.ledger import Examination, Ledger, Message, digest
+from hil.ledger import Examination, Ledger, Message, digest, lines, waiting
 
+TERMS = Terms(Policy(900, Fraction(1, 4)), "Asia/Tokyo", "0")
+CLOCK = Clock(Look(0, 0, True, 0.1), trust_system=False)
 ROOMY_BYTES = 2**30
 FULL_BYTES = 1024  # an empty file is larger: every commit makes room
 TRIES = 3
@@ -53,6 +61,7 @@ def scenario(file: Path, tell: Tell) -> None:
     one.attempt(lambda spool: spool.correct("boot", lambda ns: ns, lambda _ns: known))
     one.append("snow", estimated=True)
     one.attempt(lambda spool: spool.release_held())
+    one.release(1)
     one.append("snow", "snow", "snow", "road", "road", "road")
     one.attempt(lambda spool: spool.pack())
     one.look()
@@ -60,7 +69,9 @@ def scenario(file: Path, tell: Tell) -> None:
     one.look()
     one.leave_the_disk()
     one.append("snow", "road")
+    one.release(2)
     one.come_back()
+    one.release(3)
     one.close()
 
     two = Life(file, tell, "two", FULL_BYTES)
@@ -68,10 +79,12 @@ def scenario(file: Path, tell: Tell) -> None:
     two.look()
     two.acknowledge(late[1:2])  # leaves with the next commit
     two.append("snow", "people")
+    two.release(200)  # another day
     two.close()
 
     three = Life(file, tell, "three", ROOMY_BYTES)
     three.append("snow", "snow", "snow", "gateway")
+    three.release(400)
     three.close()
     # A version that nobody knows: all of it can be read, and must be there afterwards. Through
     # another name, which is not watched.
@@ -107,10 +120,18 @@ class Life:
         self._numbers: Counter[str] = Counter()
         self._untold: list[Any] = []  # committed in memory only
         self._spool = Spool(
-            file, max_bytes=max_bytes, run=run, boot_id="boot", gateway="g", pack_records=3
+            file,
+            max_bytes=max_bytes,
+            run=run,
+            boot_id="boot",
+            gateway="g",
+            pack_records=3,
+            terms=TERMS,
         )
         tell("begun", run)
         self.come_back()
+        self.attempt(lambda spool: spool.begin_ledger(2 * 10**9))
+        self._commit([burned_before(claim, CLOCK, "boot") for claim in self._unsettled()])
 
     def leave_the_disk(self) -> None:
         """Go on in memory."""
@@ -125,6 +146,34 @@ class Life:
     def append(self, *what: str | Lost, estimated: bool = False) -> list[Entry]:
         """Commit records of these streams, and tell the numbers that they must have."""
         items = [record(each, estimated) if isinstance(each, str) else each for each in what]
+        return self._commit(items)
+
+    def release(self, window: int) -> None:
+        """Release a window of people, as the pipeline does, or burn it."""
+        start_ns = window * 900 * 10**9
+        times = (start_ns, start_ns + 900 * 10**9)
+        stamp = Stamp("synced", 0.1)
+        claim = Claim("door", *times, *times, stamp, "1/4", ("total",), 900)
+        values = TERMS.policy.withheld(("total",))
+        quality = {"flag": "good", "n": 900, "expected": 900}
+        empty = Record("door", "people", *times, *times, stamp, quality, values, claim)
+        reserved = self.attempt(lambda spool: spool.reserve([claim]))
+        if reserved is None:
+            self._commit([burned(empty)])
+            return
+        self._tell("drawn", window)
+        figures = {"total": {"count": window, "unclamped": window}}
+        full = replace(empty, values=values | figures, settles=reserved[0])
+        self._commit([full])
+
+    def _unsettled(self) -> list[Claim]:
+        return self.attempt(lambda spool: spool.unsettled()) or []
+
+    def _commit(self, items: Sequence[Record | Lost]) -> list[Entry]:
+        if self._spool.is_volatile:
+            items = [burned(each) if is_released(each) else each for each in items]
+        if not items:
+            return []
         entries = self.attempt(lambda spool: spool.append(items, "config", hold=True))
         if entries is None:
             return []
@@ -172,6 +221,10 @@ class Life:
         return None
 
 
+def is_released(item: Record | Lost) -> bool:
+    return isinstance(item, Record) and item.settles is not None and not item.is_burned
+
+
 def record(stream: str, estimated: bool) -> Record:
     stamp = Stamp("estimated", None) if estimated else Stamp("synced", 0.1)
     quality = {"flag": "good", "n": 60, "expected": 60}
@@ -196,6 +249,7 @@ def answer(call: str | None, fault: str | None) -> dict[str, Any]:
         ledger.hear(messages, found)
         found.findings += salvaged(file)
         ledger.examine(file, found)
+        found.findings += audited(file, [value for what, value in messages if what == "drawn"])
     acknowledged = {
         tuple(key) for what, value in messages if what == "acknowledged" for key in value
     }
@@ -214,6 +268,30 @@ def salvaged(file: Path) -> list[str]:
     spool = Spool(file, max_bytes=ROOMY_BYTES, run="the first to look", boot_id="")
     spool.close(clean=False)
     return [str(damage) for damage in spool.damages if damage.lost]
+
+
+def audited(file: Path, drawn: list[int]) -> list[str]:
+    """Let the next life burn what is open; say what does not hold about people."""
+    spool = Spool(
+        file, max_bytes=ROOMY_BYTES, run="the next", boot_id="boot", gateway="g", terms=TERMS
+    )
+    try:
+        spool.begin_ledger(2 * 10**9)
+        left = [burned_before(claim, CLOCK, "boot") for claim in spool.unsettled()]
+        if left:
+            spool.append(left, "config")
+        rows, open_windows = lines(spool), spool.unsettled()
+        finding = audit(rows, waiting(spool))
+    finally:
+        spool.close(clean=True)
+    said = [json.loads(text) for _, text in rows]
+    released = [line["start_boot_ns"] for line in said if line["line"] == "release"]
+    wrong = [f"the ledger, line {finding.line}: {finding.broken}"] if finding.broken else []
+    wrong += [f"never settled: {claim}" for claim in open_windows]
+    wrong += [f"noise was drawn twice: {each}" for each, n in Counter(drawn).items() if n > 1]
+    wrong += [f"released, and nobody drew: {each}" for each in released
+              if each // (900 * 10**9) not in drawn]  # fmt: skip
+    return wrong
 
 
 def strace(call: str | None, fault: str | None, file: Path, log: Path) -> list[str]:
@@ -274,6 +352,28 @@ def traced(pid: int, command: list[str], begin: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
+def split() -> None:
+    """Make every spool write what it says about a release after the release, not with it."""
+    append = Spool.append
+
+    def later(self: Spool, records: Any, config_id: str, **how: Any) -> list[Entry]:
+        settle = self._settle
+        waits: list[Any] = []
+        self._settle = lambda *what: waits.append(what)  # type: ignore[method-assign]
+        try:
+            entries = append(self, records, config_id, **how)
+        finally:
+            self._settle = settle  # type: ignore[method-assign]
+        with self._lock, self._errors(), self._transaction():
+            for what in waits:
+                settle(*what)
+        return entries
+
+    Spool.append = later  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
+    if "--split" in sys.argv:
+        split()
     for line in sys.stdin:
         print(json.dumps(answer(*json.loads(line))), flush=True)

@@ -194,7 +194,9 @@ def test_the_schema_is_json_schema_and_accepts_the_examples(yukimi: Yukimi) -> N
 def test_every_driver_is_listed(yukimi: Yukimi) -> None:
     said = yukimi("drivers")
     assert said.code == 0
-    assert [line.split()[0] for line in said.out.splitlines()] == drivers.names()
+    head, *lines = said.out.splitlines()
+    assert head.split() == ["driver", "kind", "bus", "device"]
+    assert [line.split()[0] for line in lines] == drivers.names()
 
 
 @pytest.mark.parametrize("name", drivers.names())

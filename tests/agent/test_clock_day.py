@@ -26,6 +26,7 @@ from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import Clock, Look, rtc_witness
 from agent.collector import Collected
 from agent.pipeline import Pipeline
+from agent.privacy.ledger import Terms
 from agent.privacy.policy import Policy
 from agent.record import BEFORE_ALL
 from agent.rules import Rules
@@ -93,8 +94,13 @@ class World:
     def starts(self, rtc_s: int | None = None) -> None:
         self.runs += 1
         boot_id = f"boot-{self.boots}"
+        policy = Exact(900, Fraction(1, 4))
         self.spool = Spool(
-            self.folder / "spool.db", max_bytes=2**26, run=f"run-{self.runs}", boot_id=boot_id
+            self.folder / "spool.db",
+            max_bytes=2**26,
+            run=f"run-{self.runs}",
+            boot_id=boot_id,
+            terms=Terms(policy, "Asia/Tokyo", ""),
         )
         self.spool._db.execute("PRAGMA synchronous = OFF")
         look = self.look()
@@ -104,7 +110,6 @@ class World:
             self.clock.hear(witness)
             self.clock.accept(look)
         now_ns = self.clock.utc_ns(look.boot_ns)
-        policy = Exact(900, Fraction(1, 4))
         self.channels: dict[str, Channel[Any]] = {
             "snow-1": MeasuredChannel(
                 "snow-1",

@@ -21,8 +21,12 @@ from agent.collector import (
     Station,
 )
 from agent.health import Health
+from drivers import grideye
 from drivers.base import (
+    Alive,
     BusError,
+    Crossing,
+    Fix,
     FrameError,
     Observation,
     Options,
@@ -143,7 +147,12 @@ class Bench:
     def device(
         self, name: str, *, on_error: Literal["retry", "ignore"] = "retry", **how: Any
     ) -> Device:
-        device = Device(self.world, self.bus, **how)
+        return self._add(name, Device(self.world, self.bus, **how), on_error)
+
+    def people(self, name: str, **how: Any) -> Device:
+        return self._add(name, PeopleDevice(self.world, self.bus, **how), "retry")
+
+    def _add(self, name: str, device: Device, on_error: Literal["retry", "ignore"]) -> Device:
         self.stations.append(Station(name, device, on_error, self.health.sensor(name)))
         return device
 
@@ -658,3 +667,146 @@ def test_its_pulse_is_felt_while_it_works() -> None:
     collector = bench.collector()
     collector.run()
     assert collector.beat_s > BEGIN_S + 8
+
+
+# What a people driver may say. Those of other distributions are not type checked.
+
+
+SEEN = "4711"  # of somebody
+
+
+class PeopleDevice(Device):
+    spec: ClassVar[Spec] = Spec("walkers", "Walkers", "people", "serial", (), ("towards",))
+
+
+def sees(*handed_on: object) -> Callable[[float], Any]:
+    return lambda _at_s: list(handed_on)
+
+
+class Frame(Crossing):
+    """A crossing with a picture: no crossing of ours."""
+
+
+def loud(_at_s: float) -> Sequence[Observation]:
+    raise FrameError(f"no frame: {SEEN}")
+
+
+def lost(_at_s: float) -> Sequence[Observation]:
+    raise BusError(f"nothing but {SEEN} came")
+
+
+def our_own(_at_s: float) -> Sequence[Observation]:
+    grideye.decode_frame(b"")
+    return []
+
+
+@pytest.mark.parametrize(
+    ("handed_on", "kind"),
+    [
+        (Reading("people_1", 4711.0, 0), "Reading"),
+        (Reading("power_ok", "no", 0), "Reading"),
+        (Fix(47.11, 47.11, 0), "Fix"),
+        (Frame("towards", 4711), "Frame"),
+        (b"4711", "bytes"),
+        (4711, "int"),
+        (Trouble("obstructed", 4711), "a reason that tells of persons"),
+        (Trouble(cast(Any, SEEN), 4711), "a reason that tells of persons"),
+    ],
+    ids=repr,
+)
+def test_a_people_driver_that_hands_on_more_than_glimpses_is_refused_and_its_neighbour_goes_on(
+    handed_on: object, kind: str
+) -> None:
+    bench = Bench()
+    bench.people("walk-1", answers=sees(Alive(0), handed_on))
+    bench.device("snow-1")
+    told = bench.run()
+    assert {type(seen) for seen in bench.collected("walk-1")} == {Trouble}
+    assert bench.health.states() == {"walk-1": "silent", "snow-1": "ok"}
+    assert len(bench.collected("snow-1")) == 60
+    (bug,) = [line for line in told if line["event"] == "bug in a driver"]
+    assert kind in bug["error"]
+    assert SEEN not in str(told)
+
+
+def test_the_same_of_a_driver_that_measures_is_handed_on() -> None:
+    bench = Bench()
+    device = bench.device("snow-1")
+    device.answers = sees(Alive(0), Reading("depth_cm", 4711.0, 0))
+    bench.run()
+    assert Reading("depth_cm", 4711.0, 0) in bench.collected("snow-1")
+
+
+@pytest.mark.parametrize("way", [loud, lost])
+def test_words_of_a_people_driver_of_others_are_not_logged(
+    way: Callable[[float], Sequence[Observation]],
+) -> None:
+    bench = Bench()
+    bench.people("walk-1", answers=way)
+    bench.device("snow-1", answers=way)
+    told = bench.run()
+    walk, snow = (
+        [line["reason"] for line in told if line.get("sensor") == name and "reason" in line]
+        for name in ("walk-1", "snow-1")
+    )
+    assert SEEN in snow[0]
+    assert SEEN not in str(walk)
+    assert __file__ in walk[0]
+    assert way.__name__ in walk[0]
+
+
+def test_our_own_words_about_a_people_sensor_are_logged() -> None:
+    bench = Bench()
+    bench.people("walk-1", answers=our_own)
+    told = bench.run()
+    assert any(line.get("reason") == "0 bytes in place of 128" for line in told)
+
+
+def test_a_bug_that_persons_bring_about_is_told_once() -> None:
+    bench = Bench()
+    for add, name in ((bench.people, "walk-1"), (bench.device, "snow-1")):
+        device = add(name)
+        device.answers = lambda at_s: sees(Alive(0))(at_s) if int(at_s) % 3 else bug(at_s)
+    told = [line["sensor"] for line in bench.run() if line["event"] == "bug in a driver"]
+    assert told.count("walk-1") == 1
+    assert told.count("snow-1") > 5
+
+
+def test_a_poll_that_is_handed_on_prints_nothing() -> None:
+    poll = Collected("walk-1", [Crossing("towards", 0)] * 3)
+    assert f"{poll!r} {poll}" == "Collected(withheld) Collected(withheld)"
+
+
+def hand_overs(answers: Callable[[float], Any], interval_s: float) -> list[Collected]:
+    """Return what a people sensor hands on in a minute, each time."""
+    bench = Bench()
+    bench.people("walk-1", interval_s=interval_s, answers=answers)
+    bench.run()
+    return [poll for poll in bench.queue.queue if poll is not None]
+
+
+@pytest.mark.parametrize("interval_s", [0.1, 0.25, 0.3, 0.5])
+def test_how_often_the_pipeline_wakes_does_not_tell_who_passes(interval_s: float) -> None:
+    def crowd(at_s: float) -> Sequence[Observation]:
+        at_ns = round(at_s * 1e9)
+        return [Alive(at_ns)] + [Crossing("towards", at_ns)] * (int(at_s * 10) % 7)
+
+    crowded, empty = hand_overs(crowd, interval_s), hand_overs(sees(), interval_s)
+    assert len(crowded) == len(empty) >= 110
+    seen = [each for poll in crowded for each in poll.observations]
+    assert sum(type(each) is Alive for each in seen) == round(60 / interval_s)
+    assert sum(type(each) is Crossing for each in seen) > 60
+
+
+def test_who_passed_is_handed_on_when_the_device_fails_or_the_gateway_stops() -> None:
+    bench = Bench(lasts_s=10.05)
+    device = bench.people("walk-1", interval_s=0.1)
+    device.answers = lambda at_s: (dead if at_s > BEGIN_S + 9.05 else sees(Alive(0)))(at_s)
+    bench.run()
+    assert sum(type(each) is Alive for each in bench.collected("walk-1")) == len(
+        [at_s for at_s in device.asked if at_s <= BEGIN_S + 9.05]
+    )
+    whole = Bench(lasts_s=10.05)
+    whole.people("walk-1", interval_s=0.1, answers=sees(Alive(0)))
+    whole.run()
+    assert len(whole.collected("walk-1")) == 101

@@ -46,7 +46,12 @@ class Street:
         Daemon(self.path, self, say=self.said.append).run()
 
     def gateway(
-        self, plan: Plan, *, needs_disk: bool = False, without_power: frozenset[str] = frozenset()
+        self,
+        plan: Plan,
+        *,
+        needs_disk: bool = False,
+        without_power: frozenset[str] = frozenset(),
+        **_control_and_history: object,
     ) -> Gateway:
         self.without_power.append(without_power)
         return Gateway(plan, self, needs_disk=needs_disk)

@@ -20,6 +20,9 @@ TEXT = """
 brokers = ["mqtts://broker.example"]
 username = "gw"
 password_file = "secret"
+[control]
+socket = "control.sock"
+
 [spool]
 path = "{spool}"
 [[buses]]

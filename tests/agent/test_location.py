@@ -17,6 +17,7 @@ from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import GNSS_FIXES, Clock, Look
 from agent.collector import Collected
 from agent.pipeline import CLOCK_LOOK_S, Pipeline
+from agent.privacy.ledger import Terms
 from agent.privacy.policy import Policy
 from agent.record import batch, location
 from agent.replay import Played
@@ -45,7 +46,8 @@ class Vehicle:
         self.boot_ns = BOOT_NS
         self.known = known
         self.off_ns = 0 if known else -400 * 86_400 * S  # the system clock, where nobody set it
-        self.spool = Spool(path, max_bytes=64 * 2**20, run="run-1", boot_id="boot-1")
+        terms = Terms(NOISE, "Asia/Tokyo", "")
+        self.spool = Spool(path, max_bytes=64 * 2**20, run="run-1", boot_id="boot-1", terms=terms)
         self.inbox: queue.Queue[Collected | None] = queue.Queue(1000)
         self.clock = Clock(self.look(), trust_system=False)
         now_ns = self.clock.utc_ns(self.boot_ns)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import queue
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from agent.alerts import AlertBook
-from agent.channels import Channel, MeasuredChannel, PeopleChannel
-from agent.clock import Clock, Look
 from agent.collector import Collected
 from agent.pipeline import (
     CLOCK_LOOK_S,
@@ -24,141 +16,11 @@ from agent.pipeline import (
     TIME_DISPUTED,
     TIME_STEPPED,
     TIME_UNKNOWN,
-    HearTemperature,
-    Pipeline,
 )
-from agent.privacy.policy import Policy
 from agent.record import Entry, utc_text
-from agent.rules import Rules
-from agent.spool import Spool
 from agent.writer import COMMIT_RETRY_S
-from config.model import AlertsTable
-from drivers.base import Alive, Crossing, Observation, Quantity, Reading, Trouble
-from hil.ledger import waiting
-
-S = 1_000_000_000
-MIDNIGHT_NS = 1_800_057_600 * S
-BOOT_NS = 500 * S  # at midnight
-DEPTH = Quantity("depth_cm", "cm", "depth of snow")
-DISTANCE = Quantity("distance_cm", "cm", "distance")
-
-
-class Station:
-    """A pipeline with a spool on disk, and clocks that a test moves."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        known: bool = True,
-        run: str = "run-1",
-        boot: str = "boot-1",
-        begin_s: float = 0.0,
-        ahead_s: float = 0.0,
-        listeners: Mapping[str, list[HearTemperature]] = MappingProxyType({}),
-    ) -> None:
-        self.path = path
-        self.run = run
-        self.boot_ns = BOOT_NS + round(begin_s * S)
-        self.ahead_ns = round(ahead_s * S)  # by how much the wall clock was set since midnight
-        self.synchronised = known
-        self.waited_enough = False
-        self.told: list[Entry] = []
-        self.rewinds = 0
-        self.troubles: list[str | None] = []
-        self.has_ended = False
-        self.spool = Spool(path, max_bytes=64 * 2**20, run=run, boot_id=boot)
-        self.spool._db.execute("PRAGMA busy_timeout = 1")  # it would wait for two seconds
-        self.inbox: queue.Queue[Collected | None] = queue.Queue(1000)
-        clock = Clock(self.look(), trust_system=False)
-        now_ns = clock.utc_ns(self.boot_ns)
-        self.policy = Policy(900, Fraction(1, 4))
-        channels: dict[str, Channel] = {
-            "snow-1": MeasuredChannel(
-                "snow-1",
-                "snow",
-                window_s=60,
-                rate_hz=1.0,
-                quantities={"depth_cm": DEPTH, "distance_cm": DISTANCE},
-                now_ns=now_ns,
-            ),
-            "door-1": PeopleChannel(
-                "door-1", policy=self.policy, directions=("towards", "away"), now_ns=now_ns
-            ),
-        }
-        self.pipeline = Pipeline(
-            channels,
-            self.inbox,
-            self.spool,
-            config_id="9f2c1ab04d77",
-            clock=clock,
-            look=self.look,
-            boot_id=boot,
-            clock_wait_over=lambda: self.waited_enough,
-            committed=self.told.extend,
-            rewind=self._rewind,
-            book=AlertBook([], lambda: "episode"),
-            rules=Rules(AlertsTable(), {}),
-            version="0.1.0",
-            listeners=listeners,
-        )
-        self._overhear()
-
-    def _overhear(self) -> None:
-        """Note what is said of the clock."""
-        note = self.pipeline._note
-
-        def told(name: str, values: Mapping[str, object] | None) -> None:
-            if name == "clock_untrusted":
-                self.troubles.append(None if values is None else str(values["reason"]))
-            note(name, values)
-
-        self.pipeline._note = told  # type: ignore[method-assign]
-
-    def _rewind(self) -> None:
-        self.rewinds += 1
-
-    def look(self) -> Look:
-        utc_ns = MIDNIGHT_NS + self.boot_ns - BOOT_NS + self.ahead_ns
-        return Look(self.boot_ns, utc_ns, self.synchronised, 0.02 if self.synchronised else None)
-
-    def at(self, seconds: float) -> int:
-        """Return the boot-time instant so many seconds after midnight."""
-        return BOOT_NS + round(seconds * S)
-
-    def says(self, sensor_id: str, *observations: Observation) -> None:
-        """A collector hands something on, now; the pipeline takes it."""
-        self.inbox.put_nowait(Collected(sensor_id, observations))
-        self.pipeline._step()
-
-    def measures(self, until_s: float, value: float = 42.0) -> None:
-        """Let the snow sensor measure each second until then."""
-        while self.boot_ns < self.at(until_s):
-            self.says("snow-1", Reading("depth_cm", value, self.boot_ns))
-            self.boot_ns += S
-
-    def passes(self, until_s: float) -> None:
-        """Let time pass in silence; the pipeline wakes each second."""
-        while self.boot_ns < self.at(until_s):
-            self.inbox.put_nowait(None)
-            self.pipeline._step()
-            self.boot_ns += S
-        self.inbox.put_nowait(None)
-        self.pipeline._step()
-
-    def stops(self) -> None:
-        self.pipeline.stop()
-        self.pipeline.run()
-
-    def ends(self, *, clean: bool = True) -> None:
-        if not self.has_ended:
-            self.has_ended = True
-            self.spool.close(clean=clean)
-
-    def records(self, stream: str | None = None) -> list[dict[str, Any]]:
-        """Return what waits to be sent, oldest first."""
-        records = [json.loads(body) for _, body in waiting(self.spool)]
-        return [each for each in records if stream in (None, each["stream"])]
+from drivers.base import Alive, Crossing, Reading, Trouble
+from tests.agent.stations import BOOT_NS, MIDNIGHT_NS, S, Station, locked
 
 
 @pytest.fixture(autouse=True)
@@ -598,20 +460,6 @@ def test_slewing_closes_nothing(station: Station) -> None:
 # A disk that fails
 
 
-class locked:  # noqa: N801  (reads as a sentence)
-    """Somebody else holds the spool's file: every commit fails."""
-
-    def __init__(self, station: Station) -> None:
-        self._db = sqlite3.connect(station.path, isolation_level=None)
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, *_what: object) -> None:
-        self._db.execute("ROLLBACK")
-        self._db.close()
-
-
 def test_while_the_disk_fails_records_wait_in_memory_and_keep_their_numbers(
     station: Station,
 ) -> None:
@@ -641,27 +489,6 @@ def test_a_failing_disk_is_not_asked_at_each_turn(station: Station) -> None:
     with locked(station):
         station.measures(until_s=122)
     assert len(attempts) <= 60 / COMMIT_RETRY_S + 2
-
-
-def test_a_people_record_is_tried_again_with_the_noise_it_has(
-    station: Station, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    releases = []
-    release = Policy.release
-
-    def watched(self: Policy, counts: Any, rand_below: Any = None) -> dict[str, object]:
-        releases.append(release(self, counts, rand_below))
-        return releases[-1]
-
-    monkeypatch.setattr(Policy, "release", watched)
-    station.says("door-1", Alive(station.boot_ns), Crossing("towards", station.boot_ns))
-    with locked(station):
-        station.passes(until_s=930)
-        assert len(releases) == 1
-    station.passes(until_s=940)
-    (record,) = station.records("door-1")
-    assert record["values"] == releases[0]
-    assert len(releases) == 1
 
 
 def test_what_memory_cannot_hold_is_named_in_a_gap(

@@ -667,10 +667,9 @@ def test_a_ranger_that_nobody_tells_the_temperature_is_not_ready(path: Path) -> 
 
 
 def test_what_is_accepted_and_does_not_act_yet_is_warned_of(path: Path) -> None:
-    text = GOOD + ('[commands]\nallow = ["ping"]\n[control]\n')
+    text = GOOD + ('[commands]\nallow = ["ping"]\n')
     assert [warning.path for warning in planned(path, text).warnings] == [
         "commands.allow",
-        "control",
         "buses[0].port",
     ]
 

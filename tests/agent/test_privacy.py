@@ -21,6 +21,7 @@ from agent.clock import Clock, Look
 from agent.collector import Collected
 from agent.phenomena.people import Counted
 from agent.privacy.policy import Policy
+from agent.privacy.release import Sealed
 from agent.privacy.sampler import RandBelow, ci95, discrete_laplace, noise_sd
 from agent.record import Record
 from agent.window import Window
@@ -354,6 +355,17 @@ def lives(channel: PeopleChannel, *, until_s: int, crossings: int = 0) -> None:
         channel.add(Crossing("total", 0), MIDNIGHT_NS + S, now_ns=MIDNIGHT_NS + S)
 
 
+def test_nothing_of_people_is_kept_for_the_next_life() -> None:
+    channel, _ = way()
+    lives(channel, until_s=100, crossings=TRUE_COUNT)
+    assert channel.state() == {}
+
+
+def opened(closed: Sequence[Record | Sealed]) -> list[Record]:
+    """Release what is sealed, as the pipeline does once it is reserved."""
+    return [each.release(each.claim) if isinstance(each, Sealed) else each for each in closed]
+
+
 def text_of(records: Sequence[Record]) -> str:
     return "".join(record.body(1) for record in records) + repr(records)
 
@@ -361,7 +373,7 @@ def text_of(records: Sequence[Record]) -> str:
 def test_a_people_record_holds_the_released_figure_and_not_the_true_one() -> None:
     channel, clock = way()
     lives(channel, until_s=900, crossings=TRUE_COUNT)
-    records = channel.advance(MIDNIGHT_NS + 902 * S, clock)
+    records = opened(channel.advance(MIDNIGHT_NS + 902 * S, clock))
     assert len(records) == 1
     assert records[0].values["total"] == {"count": TRUE_COUNT + 3, "unclamped": TRUE_COUNT + 3}
     assert str(TRUE_COUNT) not in text_of(records)
@@ -372,7 +384,7 @@ def test_a_people_record_is_the_same_but_for_the_figure_whoever_passes() -> None
     for crossings in (0, TRUE_COUNT):
         channel, clock = way()
         lives(channel, until_s=880, crossings=crossings)
-        records = channel.advance(MIDNIGHT_NS + 902 * S, clock)
+        records = opened(channel.advance(MIDNIGHT_NS + 902 * S, clock))
         bodies.append(json.loads(records[0].body(1)))
     for body in bodies:
         del body["values"]["total"]
@@ -383,13 +395,13 @@ def test_a_people_record_is_the_same_but_for_the_figure_whoever_passes() -> None
 def test_an_empty_window_is_published_like_any_other() -> None:
     channel, clock = way()
     lives(channel, until_s=900)
-    assert channel.advance(MIDNIGHT_NS + 902 * S, clock)[0].values["total"] is not None
+    assert opened(channel.advance(MIDNIGHT_NS + 902 * S, clock))[0].values["total"] is not None
 
 
 def test_a_sensor_that_never_worked_gives_no_count_even_where_it_said_crossings() -> None:
     channel, clock = way()
     lives(channel, until_s=0, crossings=TRUE_COUNT)
-    record = channel.advance(MIDNIGHT_NS + 902 * S, clock)[0]
+    record = opened(channel.advance(MIDNIGHT_NS + 902 * S, clock))[0]
     assert record.values["total"] is None
     assert record.quality["flag"] == "missing"
     assert str(TRUE_COUNT) not in text_of([record])
@@ -398,12 +410,12 @@ def test_a_sensor_that_never_worked_gives_no_count_even_where_it_said_crossings(
 def test_each_crossing_is_in_one_released_window_also_across_an_early_close() -> None:
     channel, clock = way()
     lives(channel, until_s=300, crossings=5)
-    first = channel.flush(MIDNIGHT_NS + 300 * S, clock, "clock_step")
+    first = opened(channel.flush(MIDNIGHT_NS + 300 * S, clock, "clock_step"))
     for second in range(300, 900):
         at_ns = MIDNIGHT_NS + second * S
         channel.add(Alive(second * S), at_ns, now_ns=at_ns)
     channel.add(Crossing("total", 0), MIDNIGHT_NS + 600 * S, now_ns=MIDNIGHT_NS + 600 * S)
-    second_half = channel.advance(MIDNIGHT_NS + 902 * S, clock)
+    second_half = opened(channel.advance(MIDNIGHT_NS + 902 * S, clock))
     released = [record.values["total"] for record in (*first, *second_half)]
     assert released == [{"count": 8, "unclamped": 8}, {"count": 4, "unclamped": 4}]
 
@@ -413,5 +425,5 @@ def test_a_covered_sensor_tells_of_nobody() -> None:
     lives(channel, until_s=100)
     for reason in ("obstructed", "stuck", "stale", "bus_error"):
         channel.add(Trouble(reason, 0), MIDNIGHT_NS + S, now_ns=MIDNIGHT_NS + S)
-    record = channel.advance(MIDNIGHT_NS + 902 * S, clock)[0]
+    record = opened(channel.advance(MIDNIGHT_NS + 902 * S, clock))[0]
     assert record.quality["reasons"] == ["bus_error"]

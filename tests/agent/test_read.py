@@ -17,9 +17,10 @@ import pytest
 
 from agent.cli import main
 from agent.direct import Assembly, Direct, Round, read_sets
-from drivers.base import BusError, FrameError, LineSettings, Observation, Reading
+from drivers.base import Alive, BusError, FrameError, LineSettings, Observation, Reading
 from drivers.buses import LinuxSerial
 from drivers.gpio import boot_ns
+from drivers.grideye import GridEye
 from hil.buses import Pty
 from hil.devices.maxbotix import MaxBotixDevice
 
@@ -248,6 +249,27 @@ def test_of_people_only_state_and_health_are_shown(yukimi: Yukimi, config: Path)
     _, out, _ = yukimi("read", "door-1", "--config", config)
     assert "pin" not in out
     assert "crossing" not in out
+
+
+def quotes(_: GridEye) -> Any:
+    raise FrameError("no frame: 4711")
+
+
+def measures(_: GridEye) -> Any:
+    return [Alive(0), Reading("people_1", 4711.0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("poll", "says"), [(quotes, "FrameError in "), (measures, "a bug in its driver: ")]
+)
+def test_a_people_driver_of_others_cannot_say_more(
+    yukimi: Yukimi, config: Path, monkeypatch: pytest.MonkeyPatch, poll: Any, says: str
+) -> None:
+    monkeypatch.setattr(GridEye, "poll", poll)
+    code, out, err = yukimi("read", "hall-1", "--json", "--timeout", "1", "--config", str(config))
+    assert code == 1
+    assert says in err
+    assert "4711" not in out + err
 
 
 def test_with_consent_crossings_and_raw_bytes_are_shown(yukimi: Yukimi, config: Path) -> None:

@@ -533,11 +533,25 @@ def test_a_port_that_hangs_does_not_hold_the_others(
 def test_a_proposal_is_a_configuration(baud: int | None) -> None:
     place = Place("serial", "/dev/serial/by-id/usb-A", "found", "")
     candidate = Candidate("lufft-umb", "", {"model": "shm31", "address": 0xB001}, baud)
-    taken = {"road-1"}
+    taken = {"snow-1"}
     document = tomllib.loads(proposal(place, candidate, taken))
     document["uplink"] = {"brokers": ["mqtt://broker.example"]}
     (sensor,) = plan_of(document, Path("x"), {}).sensors
-    assert sensor.table.id == "road-2"
+    assert sensor.table.id == "snow-2"  # by what it measures, not by what its driver mostly does
     assert sensor.bus.path == "/dev/serial/by-id/usb-A"
     assert sensor.bus.line is not None
     assert sensor.bus.line.baud == (baud or 19200)
+
+
+@pytest.mark.parametrize("driver", emulation.emulated())
+def test_every_device_is_named_after_what_it_measures(driver: str) -> None:
+    import drivers
+
+    options = dict(emulation.load(driver).options)
+    place = Place("serial", "/dev/ttyX", "found", "")
+    lines = proposal(place, Candidate(driver, "", options), set())
+    kinds = {"people", "road", "snow", "weather", "position", "cabinet"}
+    (name,) = [line.split('"')[1] for line in lines.splitlines() if line.startswith("id = ")]
+    assert name.removesuffix("-1") in kinds
+    if driver not in ("lufft-umb", "modbus-rtu"):  # which are many devices
+        assert name == f"{drivers.load(driver).spec.kind}-1"

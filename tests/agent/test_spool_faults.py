@@ -53,9 +53,9 @@ def troubles(jobs: list[Job], *, survived: bool = False, met: bool = True) -> di
     return found
 
 
-def answers_in_turn(jobs: list[Job]) -> list[tuple[Job, Answer]]:
+def answers_in_turn(jobs: list[Job], *how: str) -> list[tuple[Job, Answer]]:
     done = subprocess.run(
-        [sys.executable, str(PROGRAM)],
+        [sys.executable, str(PROGRAM), *how],
         input="".join(json.dumps(job) + "\n" for job in jobs),
         capture_output=True,
         text=True,
@@ -123,3 +123,16 @@ def test_a_kill_at_any_change_keeps_what_was_committed(calls: dict[str, int]) ->
 def test_a_fault_after_the_last_call_is_never_met(calls: dict[str, int]) -> None:
     jobs: list[Job] = [(call, f"error=EIO:when={calls[call] + 1}") for call in CHANGING]
     assert troubles(jobs, survived=True, met=False) == {}
+
+
+def test_a_release_that_is_written_down_after_its_record_is_found_by_a_kill(
+    calls: dict[str, int],
+) -> None:
+    jobs = at_each(calls, "signal=KILL", ("fdatasync", "pwrite64"), 3)
+    found = [
+        wrong
+        for _, answer in answers_in_turn(jobs, "--split")
+        for wrong in answer["findings"]
+        if "no line releases them" in wrong
+    ]
+    assert found

@@ -47,6 +47,8 @@ MAST_DEPTH_CM = 42.0
 POST_DEPTH_CM = 67.0
 MOUNT_HEIGHT_CM = 350.0
 
+CONTROL_SOCKET = "control.sock"
+
 WAIT_S = 40.0  # for anything that must happen; no promise about how fast it does
 STOP_S = 40.0
 
@@ -263,6 +265,7 @@ class Site:
             "gateway": {"id": gateway, "label": {"ja": "試験場", "en": "Bench"}},
             "uplink": {"brokers": [self.url], "offset_s": 0.5} | uplink,
             "spool": {"path": str(self.spool)},
+            "control": {"socket": CONTROL_SOCKET},
             "clock": {"trust": "system"},
             "privacy.flow": {"window_s": window_s},
             "buses": [{"id": "walkway", "kind": "simulated"}],

@@ -23,6 +23,7 @@ from drivers.base import (
     Crossing,
     Found,
     FrameError,
+    Glimpse,
     Observation,
     Quantity,
     Reading,
@@ -357,6 +358,30 @@ class Measures(GridEye):
         return [*super().poll(), Reading("persons", 3.0, self._now_ns())]
 
 
+class CountsInItsName(GridEye):
+    def poll(self) -> Sequence[Glimpse]:
+        seen = super().poll()
+        self.identity += "i" * any(isinstance(each, Crossing) for each in seen)
+        return seen
+
+
+class UnknownTypes(GridEye):
+    def poll(self) -> Sequence[Unheard]:  # type: ignore[name-defined]  # noqa: F821
+        return super().poll()
+
+
+class HoldsItOut:
+    """A driver that is one, and has no base that keeps it to itself."""
+
+    spec, Options = GridEye.spec, GridEye.Options
+
+    def __init__(self, bus: Any, options: Any, now_ns: Any) -> None:
+        self._eye = GridEye(bus, options, now_ns)
+
+    def poll(self) -> Sequence[Glimpse]:
+        return self._eye.poll()
+
+
 class StaresAtOnePicture(GridEye):
     def _refuse_frozen(self, image: bytes, at_ns: int) -> None:
         pass
@@ -452,8 +477,12 @@ DEFECTS: Sequence[tuple[str, Subject, str]] = [
     (
         "test_people_are_crossings_that_cannot_be_told",
         eye(Measures),
-        "a people sensor reported a Reading",
+        "a people sensor handed on a Reading",
     ),
+    ("test_people_are_crossings_that_cannot_be_told", eye(CountsInItsName), "it is logged"),
+    ("test_a_people_driver_is_held_to_it_by_its_types", eye(Measures), r"Sequence\[Glimpse\]"),
+    ("test_a_people_driver_is_held_to_it_by_its_types", eye(UnknownTypes), "cannot be looked up"),
+    ("test_a_people_driver_is_held_to_it_by_its_types", eye(HoldsItOut), "Withheld"),
     ("test_alive_does_not_depend_on_persons", eye(AliveWithPersons), "Alive"),
     ("test_no_error_text_tells_what_was_seen", eye(TellsWhatItSaw), "different error texts"),
     ("test_a_frozen_device_is_noticed", eye(StaresAtOnePicture), "the same picture"),

@@ -1,0 +1,84 @@
+"""The daemon carries nothing that only the tools for people use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Runs the daemon until it has wired and started a gateway; tells what is loaded by then.
+RUN = """\
+import json, os, signal, sys, threading
+{before}
+from agent.cli import main
+
+def look():
+    while "agent.uplink" not in sys.modules or not any(
+        each.name.startswith("uplink") for each in threading.enumerate()
+    ):
+        threading.Event().wait(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=look, name="onlooker", daemon=True).start()
+code = main(["run", "--config", "gateway.toml"])
+# Whatever is lazy and was not used is not there.
+loaded = [name for name, each in sys.modules.items() if each is not None and "." in name]
+with open("loaded.json", "w") as file:  # a daemon prints nothing
+    json.dump({{"code": code, "loaded": loaded}}, file)
+"""
+
+CONFIG = """\
+[gateway]
+id = "lean"
+[uplink]
+brokers = ["mqtt://127.0.0.1:1"]
+drain_s = 0.1
+[spool]
+path = "spool.db"
+[clock]
+trust = "system"
+[[sensors]]
+id = "pi-1"
+driver = "pi-health"
+bus = "system"
+"""
+
+
+def _packages(folder: Path, before: str = "") -> set[str]:
+    (folder / "gateway.toml").write_text(CONFIG, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN.format(before=before)],
+        cwd=folder,
+        env={**os.environ, "STATE_DIRECTORY": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = json.loads((folder / "loaded.json").read_text(encoding="utf-8"))
+    assert told["code"] == 0, done.stderr
+    return {name.partition(".")[0] for name in told["loaded"]}
+
+
+def test_a_running_daemon_has_loaded_neither_rich_nor_asyncio(tmp_path: Path) -> None:
+    packages = _packages(tmp_path)
+    assert {"agent", "structlog", "paho"} <= packages
+    assert not packages & {"rich", "asyncio", "pygments", "markdown_it"}
+
+
+def test_without_that_structlog_would_bring_both(tmp_path: Path) -> None:
+    assert {"rich", "asyncio"} <= _packages(tmp_path, before="import structlog")
+
+
+def test_asyncio_is_there_for_whoever_uses_it_later() -> None:
+    script = (
+        "import agent.logs, structlog.stdlib, sys; assert 'asyncio' not in sys.modules;"
+        "assert structlog.stdlib.asyncio.Queue.__module__ == 'asyncio.queues';"
+        "import asyncio; print(asyncio.run(asyncio.sleep(0, 'slept')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "slept"

@@ -1,0 +1,236 @@
+"""`yukimi privacy`: the notice is this gateway's own, and the audit names the first broken line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import IO_ERROR, OK, USAGE, WRONG, main
+from agent.spoolexport import Export
+from agent.spoolview import walk
+from drivers.base import Alive, Crossing
+from tests.agent.stations import Station
+
+CONFIG = """\
+[gateway]
+id = "chikaho-03"
+label = {{ ja = "チ・カ・ホ 北3条", en = "Chi-Ka-Ho N3" }}
+owner = "City of Sapporo"
+[uplink]
+brokers = ["mqtt://127.0.0.1:1"]
+[spool]
+path = "{spool}"
+[control]
+socket = "{folder}/control.sock"
+[privacy]
+day_limit = "1/4"
+[privacy.flow]
+window_s = 1800
+epsilon = "1/8"
+[[sensors]]
+id = "door-1"
+driver = "beam-pair"
+bus = "gpio"
+label = {{ ja = "東口", en = "East <door>" }}
+directions = {{ towards = {{ ja = "入", en = "in" }}, away = {{ ja = "出", en = "out" }} }}
+[sensors.options]
+pin_a = 17
+pin_b = 27
+"""
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "gateway.toml"
+    file.write_text(CONFIG.format(spool=tmp_path / "spool.db", folder=tmp_path))
+    return file
+
+
+@pytest.fixture
+def yukimi(config: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(["privacy", *words, "--config", str(config)])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+Yukimi = Callable[..., tuple[int, str, str]]
+
+
+def lived(path: Path, windows: int = 3) -> None:
+    """Leave a spool in which some windows of people were released."""
+    station = Station(path)
+    station.pipeline.announce()
+    for window in range(windows):
+        station.says("door-1", Alive(station.boot_ns), Crossing("towards", station.boot_ns))
+        station.passes(until_s=900 * (window + 1) + 3)
+    station.ends()
+
+
+# The notice
+
+
+def test_the_notice_is_in_both_languages_with_this_gateways_figures(yukimi: Yukimi) -> None:
+    code, out, _ = yukimi("report")
+    assert code == OK
+    said = re.sub(r"\s+", " ", out)
+    for expected in (
+        *("People are counted here", "通行者数を計測しています"),
+        *("Every 30 minutes", "30分ごと"),
+        *("Its standard deviation is 11.31", "標準偏差11.31"),
+        *("within 24 of the truth", "±24以内"),
+        *("by a factor of at most 1.13", "最大でも1.13倍"),
+        *("East <door>", "東口", "(in, out)", "（入、出）"),
+        *("chikaho-03 (Chi-Ka-Ho N3)", "City of Sapporo", "yukimi 0."),
+    ):
+        assert re.sub(r"\s+", " ", expected) in said or expected in out.replace("\n  ", "")
+    assert re.search(r"[0-9a-f]{64}", out.replace("\n", ""))
+
+
+def test_the_notice_never_says_anonymous(yukimi: Yukimi) -> None:
+    _, out, _ = yukimi("report")
+    assert "anonym" not in out.lower()
+    assert "匿名" not in out
+
+
+def test_the_page_is_one_file_that_loads_nothing_and_escapes_labels(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    page = tmp_path / "notice.html"
+    code, out, _ = yukimi("report", "--html", str(page))
+    assert code == OK
+    assert str(page) in out
+    text = page.read_text()
+    assert "East &lt;door&gt;" in text
+    assert not re.search(r"\b(src|href)=|@import|url\(", text)
+    again, _, err = yukimi("report", "--html", str(page))
+    assert again == USAGE
+    assert "is not overwritten" in err
+    assert page.read_text() == text
+
+
+def test_the_page_prints_on_one_sheet_of_a4(yukimi: Yukimi, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        reason = "no chromium: apt install chromium fonts-noto-cjk"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    page, printed = tmp_path / "notice.html", tmp_path / "notice.pdf"
+    yukimi("report", "--html", str(page))
+    subprocess.run(
+        [
+            *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={printed}"),
+            page.as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes())) == 1
+
+
+def test_a_program_can_read_the_notice(yukimi: Yukimi) -> None:
+    _, out, _ = yukimi("report", "--json")
+    said = json.loads(out)
+    assert said["schema"] == "yukimi.privacy/1"
+    assert said["guarantee"]["epsilon_per_crossing"] == "1/8"
+    assert said["terms"] == {"flow": {"window_s": 1800, "epsilon": "1/8"}, "day_limit": "1/4"}
+    assert {len(said["text"][language]) for language in ("ja", "en")} == {6}
+
+
+# The audit
+
+
+def test_an_honest_ledger_holds(yukimi: Yukimi, tmp_path: Path) -> None:
+    lived(tmp_path / "spool.db")
+    code, out, err = yukimi("audit")
+    assert (code, err) == (OK, "")
+    assert "windows: 3 released once, 0 burned" in out
+    assert "3 people's records were held against it" in out
+
+
+def test_before_the_first_start_there_is_nothing_to_audit(yukimi: Yukimi) -> None:
+    code, out, _ = yukimi("audit")
+    assert code == OK
+    assert "nothing was released" in out
+    _, out, _ = yukimi("audit", "--json")
+    assert json.loads(out)["holds"] is True
+
+
+def test_a_changed_line_is_named_and_the_exit_code_says_so(yukimi: Yukimi, tmp_path: Path) -> None:
+    lived(tmp_path / "spool.db")
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
+        database.execute("UPDATE ledger SET body = replace(body, '1/4', '9/4') WHERE n = 3")
+    code, out, err = yukimi("audit")
+    assert code == WRONG
+    assert "broken at line 4: does not follow the line before it" in out
+    assert "tell who answers for privacy" in err
+    code, out, _ = yukimi("audit", "--json")
+    assert (code, json.loads(out)["broken"]["line"]) == (WRONG, 4)
+
+
+def test_a_record_without_its_line_is_found(yukimi: Yukimi, tmp_path: Path) -> None:
+    lived(tmp_path / "spool.db")
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
+        database.execute("DELETE FROM ledger WHERE n >= 7")
+    code, out, _ = yukimi("audit")
+    assert code == WRONG
+    assert "record door-1 3 of run run-1 has figures, and no line releases them" in out
+
+
+def published(path: Path) -> list[dict[str, Any]]:
+    """Return what would travel, as the city gets it."""
+    from agent.resting import RestingSpool
+
+    export = Export("chikaho-03", with_held=True)
+    with RestingSpool(path, gateway="chikaho-03") as source:
+        lines = [line for line in (*walk(source, export), *export.close()) if line.strip()]
+    return [json.loads(line) for line in lines]
+
+
+def test_what_the_city_received_is_held_against_the_ledger(yukimi: Yukimi, tmp_path: Path) -> None:
+    lived(tmp_path / "spool.db")
+    batches = published(tmp_path / "spool.db")
+    received = tmp_path / "day.jsonl"
+    received.write_text("".join(json.dumps(batch) + "\n" for batch in batches))
+    code, out, _ = yukimi("audit", "--published", str(received))
+    assert (code, "6 people's records" in out) == (OK, True)
+
+    people = next(batch for batch in batches if batch["kind"] == "people")
+    people["records"][0]["values"]["towards"]["unclamped"] += 1
+    received.write_text("".join(json.dumps(batch) + "\n" for batch in batches))
+    code, out, _ = yukimi("audit", "--published", str(received))
+    assert code == WRONG
+    assert "has other figures than were released" in out
+
+
+@pytest.mark.parametrize(("text", "code"), [("not json\n", USAGE), (None, IO_ERROR)])
+def test_what_is_no_file_of_batches_is_told(
+    yukimi: Yukimi, tmp_path: Path, text: str | None, code: int
+) -> None:
+    lived(tmp_path / "spool.db")
+    received = tmp_path / "day.jsonl"
+    if text is not None:
+        received.write_text(text)
+    found, _, err = yukimi("audit", "--published", str(received))
+    assert found == code
+    assert str(received) in err
