@@ -31,6 +31,7 @@ BATCH_BYTES = 32 * 1024 * 1024  # of one transaction, inflated
 BACKOFF_S = (0.2, 15.0)  # first and longest
 QUIET_S = 3.0  # without a message for so long, a queue that retires is empty
 TELL_S = 60.0
+LOSSES, LOSSES_S = 4, 120.0  # so many connections lost in so long a time: something is wrong
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ class Consumer:
         self._stopping = threading.Event()
         self._is_store_away = False
         self._forgets_alarms = False
+        self._losses: list[float] = []  # when connections were lost, of late
         self._told_away = ""
         self._tell_at_s = time.monotonic() + TELL_S
         self.total = Counts()
@@ -98,8 +100,7 @@ class Consumer:
         if self._link is not None and not self._link.is_over:
             return True
         if self._link is not None:
-            log.warning("connection to the broker lost", reason=self._link.why)
-            self._link.close()
+            self._lose(self._link)
             self._link = None
         self._clear_inbox()  # what is in it comes again
         link = Link(self._settings, self._inbox)
@@ -120,6 +121,26 @@ class Consumer:
             log.warning("the broker has no session of ours: a new one begins now")
             self._forgets_alarms = True
         return True
+
+    def _lose(self, link: Link) -> None:
+        """Let go of a connection; wait the longer, the more were lost of late.
+
+        Two processes of one name would else throw each other out as fast as they can connect.
+        """
+        log.warning("connection to the broker lost", reason=link.why)
+        link.close()
+        now_s = time.monotonic()
+        self._losses = [at_s for at_s in self._losses if now_s - at_s < LOSSES_S] + [now_s]
+        if len(self._losses) == LOSSES:
+            log.warning(
+                "connections do not last: does another process use this --instance?",
+                client_id=self._settings.client_id,
+            )
+        pause = _Backoff()
+        for _ in self._losses[1:]:
+            pause.next_s()
+        if len(self._losses) > 1:
+            self._stopping.wait(pause.next_s())
 
     def _clear_inbox(self) -> None:
         while True:

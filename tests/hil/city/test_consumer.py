@@ -430,6 +430,22 @@ def test_a_second_process_on_one_sqlite_file_says_no(broker: Mosquitto, tmp_path
             assert "take PostgreSQL for several" in other.log
 
 
+def test_two_processes_of_one_name_say_so_and_lose_nothing(
+    broker: Mosquitto, postgres: Postgres
+) -> None:
+    database = new_database(postgres)
+    url = url_of(broker)
+    with FarEnd(url, database) as first, FarEnd(url, database) as second:
+        first.wait_log("does another process use this --instance?")
+        second.wait_log("does another process use this --instance?")
+        one = sender(broker)
+        one.measure(10)
+        deliver(one, first, second)
+        with opened(database, read_only=True) as reader:
+            wait_until(lambda: count(reader) == len(one.truth.bodies), "all", first, second)
+            hold_against(reader, "gw-1", one.truth)
+
+
 def test_a_stop_says_how_much_it_has_written(broker: Mosquitto, city: FarEnd) -> None:
     one = sender(broker, confirm="receipt")
     one.measure(3)
