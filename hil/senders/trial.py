@@ -22,7 +22,7 @@ from .gateway import Sender
 from .verdict import problems
 
 DELIVER_S = 3.0
-END_S = 240.0
+END_S = 180.0
 SETTLE_S = 20.0  # for what is on its way when all is quiet
 PAUSE_S = 1.0  # between two mishaps of the city, at most
 ROUND_S = 1.0  # between two connections of a gateway, in the mean
