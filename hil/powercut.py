@@ -52,7 +52,7 @@ from agent.record import AlertRecord, Entry, Lost, Record
 from agent.spool import Spool, SpoolError
 
 from .broker import MOSQUITTO, Broker, EmbeddedBroker, Mosquitto
-from .city.account import unpack
+from .city.payloads import unpack
 from .city.subscriber import City
 from .ledger import Examination, Key, Ledger, Message, digest
 from .relay import HOST, hold_port

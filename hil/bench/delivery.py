@@ -53,7 +53,7 @@ from agent.record import Record
 from agent.spool import Spool
 
 from ..broker import MOSQUITTO, Mosquitto
-from ..city.account import unpack
+from ..city.payloads import unpack
 from ..relay import HOST, Relay, hold_port
 from . import bare, kills, wire
 from .ear import Ear, Heard

@@ -11,73 +11,26 @@ messages in, figures out. Numbers are kept as ranges, so a million records in or
 
 from __future__ import annotations
 
-import json
-import zlib
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-KINDS = frozenset(("people", "road", "snow", "weather", "position", "cabinet", "gateway"))
-GAP_REASONS = frozenset(("spool_full", "corrupt", "disk_failed", "rejected"))
+from .numbers import Numbers, Range, count
+from .payloads import (
+    LANES,
+    MalformedError,
+    alarm_of,
+    batch_head,
+    gap_of,
+    health_of,
+    key_of,
+    previous_run,
+    produced_of,
+    unpack,
+)
 
-_LANES = frozenset(("live", "backlog", "alert"))
-_PAYLOAD_BYTES_MAX = 16 * 1024 * 1024  # unpacked; a gateway's largest batch is far smaller
 _MALFORMED_KEPT = 100
 _RANGES_SHOWN = 5
-
-Range = tuple[int, int]  # first and last number, both in it
-
-
-class Numbers:
-    """A set of whole numbers as ranges that neither touch nor overlap, in order."""
-
-    def __init__(self) -> None:
-        self._firsts: list[int] = []
-        self._lasts: list[int] = []
-
-    def __len__(self) -> int:
-        return sum(last - first + 1 for first, last in self.ranges())
-
-    def __contains__(self, number: int) -> bool:
-        at = bisect_right(self._firsts, number) - 1
-        return at >= 0 and number <= self._lasts[at]
-
-    def ranges(self) -> Iterator[Range]:
-        """Yield the ranges, lowest first."""
-        return zip(self._firsts, self._lasts, strict=True)
-
-    @property
-    def highest(self) -> int:
-        """The highest number, 0 if there is none."""
-        return self._lasts[-1] if self._lasts else 0
-
-    def add(self, first: int, last: int) -> list[Range]:
-        """Add first..last and return those of them that are new."""
-        new = self.holes(first, last)
-        if new:
-            # All ranges that overlap or touch first..last become one.
-            begin = bisect_left(self._lasts, first - 1)
-            end = bisect_right(self._firsts, last + 1)
-            if begin < end:
-                first = min(first, self._firsts[begin])
-                last = max(last, self._lasts[end - 1])
-            self._firsts[begin:end] = [first]
-            self._lasts[begin:end] = [last]
-        return new
-
-    def holes(self, first: int, last: int) -> list[Range]:
-        """Return what of first..last is not in the set."""
-        holes = []
-        at = bisect_left(self._lasts, first)
-        while first <= last and at < len(self._firsts) and self._firsts[at] <= last:
-            if first < self._firsts[at]:
-                holes.append((first, self._firsts[at] - 1))
-            first = self._lasts[at] + 1
-            at += 1
-        if first <= last:
-            holes.append((first, last))
-        return holes
 
 
 class StreamKey(NamedTuple):
@@ -244,14 +197,14 @@ class _Stream:
         surplus = 0
         if self.is_final and self.told is not None and highest > self.told:
             beyond = self.known.holes(self.told + 1, highest)
-            surplus = highest - self.told - _count(beyond)
+            surplus = highest - self.told - count(beyond)
         return StreamReport(
             *key,
             produced=produced,
             is_produced_told=self.told is not None,
             delivered=len(self.delivered),
             lost={why: count for why, count in lost.items() if count},
-            missing=_count(missing_ranges),
+            missing=count(missing_ranges),
             missing_ranges=missing_ranges,
             surplus=surplus,
             duplicates=self.duplicates,
@@ -260,11 +213,7 @@ class _Stream:
         )
 
     def _not_delivered(self, numbers: Numbers) -> int:
-        return sum(_count(self.delivered.holes(*each)) for each in numbers.ranges())
-
-
-class MalformedError(Exception):
-    """A message or record is not what the contract says."""
+        return sum(count(self.delivered.holes(*each)) for each in numbers.ranges())
 
 
 class Account:
@@ -287,11 +236,11 @@ class Account:
         try:
             gateway, lane, *rest = self._parts(topic)
             if lane == "health":
-                self._take_health(gateway, unpack(payload))
+                self._take_health(gateway, payload)
             elif lane == "alarm":
                 self._take_alarm(gateway, rest, payload)
-            elif lane in _LANES:
-                return self._take_batch(topic, gateway, lane, rest, unpack(payload), at_s)
+            elif lane in LANES:
+                return self._take_batch(topic, payload, at_s)
         except MalformedError as exc:
             self._complain(topic, str(exc))
         return []
@@ -345,51 +294,28 @@ class Account:
         if len(self._examples) < _MALFORMED_KEPT:
             self._examples.append(f"{topic}: {what}")
 
-    def _take_health(self, gateway: str, health: dict[str, Any]) -> None:
-        _expect(health.get("schema") == "yukimi.health/1", "schema is not yukimi.health/1")
-        run = _text(health, "run")
+    def _take_health(self, gateway: str, payload: bytes) -> None:
+        health = health_of(payload)
         # Health is told while numbers are on their way: a number above it is no surplus.
-        self.tell_produced(gateway, run, _produced(health), is_final=False)
+        self.tell_produced(gateway, health["run"], produced_of(health), is_final=False)
 
     def _take_alarm(self, gateway: str, rest: list[str], payload: bytes) -> None:
         """Note a state. Its record comes on alert/KIND too, and is counted there only."""
-        _expect(len(rest) == 2 and all(rest), "topic is not alarm/SENSOR/NAME")
+        record = alarm_of(rest, payload)
         alarms = self._alarms.setdefault(gateway, {})
         topic = "/".join(("alarm", *rest))
-        if not payload:
+        if record is None:
             alarms.pop(topic, None)
-            return
-        record = unpack(payload)
-        _expect(record.get("stream") == "alerts", "stream is not alerts")
-        _number(record, "seq")
-        _text(record, "id")
-        sensor = "gateway" if record.get("sensor") is None else _text(record, "sensor")
-        _expect([sensor, record.get("alert")] == rest, "record is not that of the topic")
-        _expect(record.get("state") in ("raised", "updated"), "state is not raised or updated")
-        alarms[topic] = record
+        else:
+            alarms[topic] = record
 
-    def _take_batch(
-        self,
-        topic: str,
-        gateway: str,
-        lane: str,
-        rest: list[str],
-        batch: dict[str, Any],
-        at_s: float | None,
-    ) -> list[dict[str, Any]]:
-        _expect(batch.get("schema") == "yukimi.batch/1", "schema is not yukimi.batch/1")
-        _expect(batch.get("gateway") == gateway, "gateway is not that of the topic")
-        _expect(len(rest) == 1 and rest[0] in KINDS, f"topic does not end in {lane}/KIND")
-        _expect(batch.get("kind") == rest[0], "kind is not that of the topic")
-        _text(batch, "config")
-        run = _text(batch, "run")
-        records = batch.get("records")
-        if not isinstance(records, list) or not records:
-            raise MalformedError("records is not a list with something in it")
+    def _take_batch(self, topic: str, payload: bytes, at_s: float | None) -> list[dict[str, Any]]:
+        gateway, lane, *rest = self._parts(topic)
+        batch = unpack(payload)
         taken = []
-        for record in records:
+        for record in batch_head(gateway, lane, rest, batch):
             try:
-                self._take_record(topic, gateway, run, record, at_s)
+                self._take_record(topic, gateway, batch["run"], record, at_s)
             except MalformedError as exc:
                 self._complain(topic, str(exc))
             else:
@@ -399,89 +325,15 @@ class Account:
     def _take_record(
         self, topic: str, gateway: str, run: str, record: Any, at_s: float | None
     ) -> None:
-        if not isinstance(record, dict):
-            raise MalformedError("a record is not an object")
-        stream = _text(record, "stream")
-        seq = _number(record, "seq")
-        previous = None
-        if "gap" in record:
-            first = _number(record, "first")
-            _expect(first <= seq, f"{stream} {seq}: gap begins after its end")
-            _expect(record["gap"] in GAP_REASONS, f"{stream} {seq}: unknown gap {record['gap']!r}")
-        elif stream == "gateway":
-            previous = _previous(record)
+        stream, seq = key_of(record)
+        gap = gap_of(record) if "gap" in record else None
+        previous = previous_run(record) if stream == "gateway" and gap is None else None
         page = self._page(StreamKey(gateway, run, stream))
         page.last_at_s = at_s
-        if "gap" in record:
-            page.take_gap(topic, first, seq, record["gap"])
+        if gap is not None:
+            page.take_gap(topic, gap[0], seq, gap[1])
         else:
             page.take_record(topic, seq)
         if previous is not None:
             run_before, produced = previous
             self.tell_produced(gateway, run_before, produced, is_final=True)
-
-
-def unpack(payload: bytes) -> dict[str, Any]:
-    """Return the JSON object in a plain or zlib-compressed payload. Raises MalformedError."""
-    if payload[:1] == b"\x78":
-        inflater = zlib.decompressobj()
-        try:
-            payload = inflater.decompress(payload, _PAYLOAD_BYTES_MAX)
-        except zlib.error as exc:
-            raise MalformedError(f"not zlib: {exc}") from exc
-        _expect(inflater.eof, "compressed payload is cut short or too large")
-    _expect(payload[:1] == b"{", "not a JSON object")
-    try:
-        document: dict[str, Any] = json.loads(payload.decode(), parse_constant=_refuse)
-    except (ValueError, RecursionError) as exc:
-        raise MalformedError(f"not JSON: {exc}") from exc
-    return document
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is Python's, not JSON's")
-
-
-def _previous(record: dict[str, Any]) -> tuple[str, dict[str, int]] | None:
-    """Return the run before and what it produced, if this is a start record that knows it."""
-    values = record.get("values")
-    if not isinstance(values, dict) or values.get("event") != "start":
-        return None
-    previous = values.get("previous")
-    if previous is None:
-        return None
-    _expect(isinstance(previous, dict), "previous is not an object")
-    return _text(previous, "run"), _produced(previous)
-
-
-def _produced(document: dict[str, Any]) -> dict[str, int]:
-    produced = document.get("produced")
-    if not isinstance(produced, dict):
-        raise MalformedError("produced is not an object")
-    for stream, number in produced.items():
-        # bool is an int in Python and no number in JSON.
-        _expect(type(number) is int and number >= 0, f"produced of {stream} is not a count")
-    return produced
-
-
-def _text(document: dict[str, Any], name: str) -> str:
-    value = document.get(name)
-    if not isinstance(value, str) or not value:
-        raise MalformedError(f"{name} is not a text")
-    return value
-
-
-def _number(document: dict[str, Any], name: str) -> int:
-    value = document.get(name)
-    if type(value) is not int or value < 1:
-        raise MalformedError(f"{name} is not a number from 1 on")
-    return value
-
-
-def _expect(is_so: bool, else_say: str) -> None:
-    if not is_so:
-        raise MalformedError(else_say)
-
-
-def _count(ranges: list[Range] | tuple[Range, ...]) -> int:
-    return sum(last - first + 1 for first, last in ranges)

@@ -21,7 +21,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .account import Account, Report, unpack
+from .account import Account, Report
+from .payloads import unpack
 
 _RETRY_S = 0.05
 _LOOP_S = 0.05

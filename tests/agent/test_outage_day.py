@@ -17,7 +17,8 @@ from agent.clock import Stamp
 from agent.outbox import SUCCESS, Outbox, Send
 from agent.record import GATEWAY_STREAM, Entry, Record, batch, deflated
 from agent.spool import Spool
-from hil.city.account import Account, unpack
+from hil.city.account import Account
+from hil.city.payloads import unpack
 
 GATEWAY = "chikaho-03"
 CONFIG = "9f2c1ab04d77"

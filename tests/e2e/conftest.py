@@ -28,7 +28,8 @@ from jsonschema import Draft202012Validator
 from agent.kernel import boot_s
 from hil.broker import MOSQUITTO, Broker, Mosquitto
 from hil.buses import Pty
-from hil.city.account import Report, unpack
+from hil.city.account import Report
+from hil.city.payloads import unpack
 from hil.city.subscriber import City
 from hil.devices.lufft import irs31pro, shm31
 from hil.devices.maxbotix import MaxBotixDevice

@@ -1,0 +1,1 @@
+"""What other platforms read, made from the city's tables."""

@@ -1,0 +1,1 @@
+"""Simulated gateways, many in one process, for the benches of the city's end."""
