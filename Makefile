@@ -75,6 +75,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tools: | $(BIN)/python
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
-	    command -v chromium && test -d /usr/share/fonts/opentype/noto || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk; }
+	    command -v chromium && test -d /usr/share/fonts/opentype/noto && \
+	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk postgresql; }
 	touch $@

@@ -78,7 +78,8 @@ def stats(mean: float, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def schemas() -> Path:
-    folder = Path(os.environ.get("YUKIMI_SCHEMAS", ROOT / "../shared/schemas"))
+    recordings = Path(os.environ.get("YUKIMI_RECORDINGS", ROOT / "../shared/recordings"))
+    folder = Path(os.environ.get("YUKIMI_SCHEMAS", recordings.parent / "schemas"))
     if not folder.is_dir():
         absent(f"no schemas of Smart Data Models at {folder}: set YUKIMI_SCHEMAS")
     return folder
