@@ -89,12 +89,13 @@ class Asking:
         """Describe it; nothing is connected yet."""
         self._path = path
         self._timeout_s = timeout_s
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket: socket.socket
         self._rest = bytearray()
 
     def __enter__(self) -> Self:
         """Connect. Raises NotAnsweredError."""
         until_s = time.monotonic() + self._timeout_s
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(self._timeout_s)
         try:
             while True:
