@@ -1,54 +1,69 @@
-"""A set of whole numbers as ranges: which numbers of a stream were found. Pure."""
+"""Sets of whole numbers as ranges: a million records in order are one range. Pure."""
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 
 Range = tuple[int, int]  # first and last number, both in it
 
-_BEYOND = 2**63
-
 
 class Numbers:
-    """Ranges that do not overlap, in order; what is put in must not overlap either."""
+    """A set of whole numbers as ranges that neither touch nor overlap, in order."""
 
     def __init__(self) -> None:
-        self._ranges: list[Range] = []
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self.ranges())
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._firsts, number) - 1
+        return at >= 0 and number <= self._lasts[at]
+
+    def ranges(self) -> Iterator[Range]:
+        """Yield the ranges, lowest first."""
+        return zip(self._firsts, self._lasts, strict=True)
 
     def overlaps(self, first: int, last: int) -> bool:
         """Tell whether any of first..last is in the set."""
-        at = bisect_right(self._ranges, (first, _BEYOND))
-        before, after = self._ranges[at - 1 : at], self._ranges[at : at + 1]
-        return any(own_last >= first for _, own_last in before) or any(
-            own_first <= last for own_first, _ in after
-        )
+        at = bisect_left(self._lasts, first)
+        return at < len(self._firsts) and self._firsts[at] <= last
 
-    def take(self, first: int, last: int) -> None:
-        """Put first..last in; none of them is there yet."""
-        at = bisect_right(self._ranges, (first, _BEYOND))
-        if at < len(self._ranges) and self._ranges[at][0] == last + 1:
-            last = self._ranges.pop(at)[1]
-        if at and self._ranges[at - 1][1] + 1 == first:
-            self._ranges[at - 1] = (self._ranges[at - 1][0], last)
-        else:
-            insort(self._ranges, (first, last))
+    @property
+    def highest(self) -> int:
+        """The highest number, 0 if there is none."""
+        return self._lasts[-1] if self._lasts else 0
 
-    def ranges(self) -> list[Range]:
-        """Return the ranges, lowest first."""
-        return list(self._ranges)
+    def add(self, first: int, last: int) -> list[Range]:
+        """Add first..last and return those of them that are new."""
+        new = self.holes(first, last)
+        if new:
+            # All ranges that overlap or touch first..last become one.
+            begin = bisect_left(self._lasts, first - 1)
+            end = bisect_right(self._firsts, last + 1)
+            if begin < end:
+                first = min(first, self._firsts[begin])
+                last = max(last, self._lasts[end - 1])
+            self._firsts[begin:end] = [first]
+            self._lasts[begin:end] = [last]
+        return new
 
-    def missing(self, first: int, last: int) -> Iterator[Range]:
-        """Yield what of first..last is not in the set."""
-        expected = first
-        at = max(0, bisect_right(self._ranges, (first, _BEYOND)) - 1)
-        while expected <= last and at < len(self._ranges):
-            own_first, own_last = self._ranges[at]
-            if own_first > last:
-                break
-            if own_first > expected:
-                yield expected, own_first - 1
-            expected = max(expected, own_last + 1)
+    def holes(self, first: int, last: int) -> list[Range]:
+        """Return what of first..last is not in the set."""
+        holes = []
+        at = bisect_left(self._lasts, first)
+        while first <= last and at < len(self._firsts) and self._firsts[at] <= last:
+            if first < self._firsts[at]:
+                holes.append((first, self._firsts[at] - 1))
+            first = self._lasts[at] + 1
             at += 1
-        if expected <= last:
-            yield expected, last
+        if first <= last:
+            holes.append((first, last))
+        return holes
+
+
+def count(ranges: Iterable[Range]) -> int:
+    """Return how many numbers are in ranges that do not overlap."""
+    return sum(last - first + 1 for first, last in ranges)

@@ -268,7 +268,7 @@ class _Salvage:
             self.is_complete = False
             return
         for each, first, last in taken:
-            each.take(first, last)
+            each.add(first, last)
         for name, _, last in numbers:
             self._highest[run, name] = max(self._highest[run, name], last)
         self.salvaged += row.n
@@ -287,7 +287,7 @@ class _Salvage:
         ).fetchone()[0]
         lost, at = 0, lowest + 1 if lowest else BEFORE_ALL // 2
         for (run, stream), highest in sorted(self._highest.items()):
-            for first, last in self._have[run, stream].missing(1, highest):
+            for first, last in self._have[run, stream].holes(1, highest):
                 self._put_gap(at, run, stream, first, last)
                 lost += last - first + 1
                 at += 1

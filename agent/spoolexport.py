@@ -94,11 +94,11 @@ class Export:
             return
         self.held += entry.is_held
         if entry.is_held and not self._with_held:
-            self._done[key].take(seq, seq)
+            self._done[key].add(seq, seq)
             return
         for gap in self._gaps_before(key, seq):
             yield from self._put_gap(key, gap)
-        self._done[key].take(seq, seq)
+        self._done[key].add(seq, seq)
         self.records += 1
         yield from self._put(entry, body)
 
@@ -127,9 +127,9 @@ class Export:
         self._gaps_bytes = 0
 
     def _put_gap(self, key: tuple[str, str], gap: _Gap) -> Iterator[bytes]:
-        new = list(self._done[key].missing(gap.first, gap.last))
+        new = self._done[key].holes(gap.first, gap.last)
         for first, last in new:
-            self._done[key].take(first, last)
+            self._done[key].add(first, last)
             self.lost += last - first + 1
         if new:  # else all of it came before it was given up
             yield from self._put(gap.entry, str(gap.entry.body))

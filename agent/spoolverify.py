@@ -71,7 +71,7 @@ class Examination:
             for stream in sorted(names | run.produced.keys()):
                 page = self._pages.get((run.run, stream), _Page())
                 told = max(run.produced.get(stream, 0), page.highest)
-                ranges: list[Range] = page.there.ranges()
+                ranges: list[Range] = list(page.there.ranges())
                 lines.append(
                     {
                         "run": run.run,
@@ -109,7 +109,7 @@ class Examination:
             page = self._pages[entry.run, stream]
             if page.there.overlaps(first, last):
                 return f"run {entry.run}, {stream}: {first} to {last} is there twice"
-            page.there.take(first, last)
+            page.there.add(first, last)
             page.highest = max(page.highest, last)
             if entry.gap is None:
                 page.waiting += last - first + 1
@@ -121,5 +121,5 @@ class Examination:
 def _numbers(spans: list[tuple[str, int, int]]) -> dict[str, list[Range]]:
     found: dict[str, Numbers] = defaultdict(Numbers)
     for stream, first, last in spans:
-        found[stream].take(first, last)
-    return {stream: numbers.ranges() for stream, numbers in found.items()}
+        found[stream].add(first, last)
+    return {stream: list(numbers.ranges()) for stream, numbers in found.items()}

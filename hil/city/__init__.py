@@ -2,7 +2,7 @@
 
 Two readers of the same messages. The bench's (`account`, `subscriber`) keeps everything in memory
 and judges gateways; `yukimi-city` keeps a database and is held against it. Both read messages by
-`payloads` and count numbers by `numbers`. Reading order of the second:
+`payloads` and count numbers by `agent.numbers`. Reading order of the second:
 
     wire -> consumer -> messages -> rows -> store (sqlite | postgres; the SQL is in tables)
     receipts                         what the city holds, told to the gateways

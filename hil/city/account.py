@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from .numbers import Numbers, Range, count
+from agent.numbers import Numbers, Range, count
+
 from .payloads import (
     LANES,
     MalformedError,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .numbers import Numbers, Range
+from agent.numbers import Numbers, Range
 
 LATE_S = 12.0  # beyond a window: the largest offset at which a gateway sends is 12 s
 EVENT_S = 60  # what has no window is late after as much

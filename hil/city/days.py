@@ -9,8 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from agent.numbers import Numbers
+
 from .daybook import Anchor, Arrived, Day, Gone, Hole, StreamDay, draw_up, gap_in_day, in_day, split
-from .numbers import Numbers
 from .rows import Row
 from .store import Store
 from .wire import utc_text

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.numbers import Numbers
 from hil.broker import MOSQUITTO, Broker, EmbeddedBroker, Mosquitto
 from hil.city.account import Account, Report, StreamReport
-from hil.city.numbers import Numbers
 from hil.city.subscriber import City
 from hil.relay import Relay
 
