@@ -334,22 +334,27 @@ def test_without_file_descriptors_nobody_is_let_in_until_there_are_some(
     monkeypatch.setattr(control, "LOOK_S", 0.2)
     desk.control.serve(desk.path)
     assert desk.works()
+    wait_until(lambda: desk.control.clients == 0)  # nothing is about to be closed any more
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket(socket.AF_UNIX) as client:
+    with socket.socket(socket.AF_UNIX) as client, ExitStack() as taken:
         client.settimeout(WAIT_S)
-        used = {int(each.name) for each in Path("/proc/self/fd").iterdir()}
-        free = next(number for number in range(limits[0]) if number not in used)
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 20, limits[1]))
+        with suppress(OSError):
+            while True:  # every number below the limit
+                taken.callback(os.close, os.dup(client.fileno()))
+        client.connect(str(desk.path))
+        client.sendall(request("life"))
         said = ""
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
-            client.connect(str(desk.path))
-            client.sendall(request("life"))
-            while "lets nobody in" not in said:
-                time.sleep(0.01)
-                told = capsys.readouterr()
-                said += told.out + told.err
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+        def lets_nobody_in() -> bool:
+            nonlocal said
+            said += "".join(capsys.readouterr())
+            return "lets nobody in" in said
+
+        wait_until(lets_nobody_in)
+        assert desk.control.clients == 0
+        taken.close()
         assert reply(client)["answer"] == {"life": "first"}
 
 
