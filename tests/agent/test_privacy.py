@@ -8,9 +8,12 @@ import math
 import pickle
 import random
 import statistics
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -27,6 +30,7 @@ from agent.record import Record
 from agent.window import Window
 from drivers.base import Alive, Crossing, Reading, Trouble
 
+ROOT = Path(__file__).resolve().parents[2]
 S = 1_000_000_000
 MIDNIGHT_NS = 1_800_057_600 * S
 DEFAULT = Fraction(1, 4)
@@ -145,6 +149,21 @@ def test_the_systems_own_randomness_gives_noise_of_the_promised_width() -> None:
     tolerance = ALPHA_Z * math.sqrt(5 / len(samples))
     assert statistics.pvariance(samples, 0) == pytest.approx(noise_sd(DEFAULT) ** 2, rel=tolerance)
     assert abs(statistics.fmean(samples)) < ALPHA_Z * noise_sd(DEFAULT) / math.sqrt(len(samples))
+
+
+DRAW = """
+from fractions import Fraction
+from agent.privacy.policy import Policy
+policy = Policy(900, Fraction(1, 4))
+print([policy.release({"total": 0})["total"]["unclamped"] for _ in range(40)])
+"""
+
+
+def test_no_two_lives_draw_the_same_noise() -> None:
+    """A generator that begins somewhere could be begun there again, and the noise taken off."""
+    draw = [sys.executable, "-c", DRAW]
+    lives = [subprocess.check_output(draw, cwd=ROOT, text=True) for _ in range(2)]
+    assert lives[0] != lives[1]
 
 
 @pytest.mark.parametrize("epsilon", [Fraction(0), Fraction(-1, 4)])
