@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fuzz clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fuzz mutants clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -49,6 +49,9 @@ fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into ever
 	$(BIN)/pip install -q -e '.[fuzz]'
 	$(BIN)/python -m hil.fuzz
 	$(BIN)/python -m hil.fuzz --guided 120
+
+mutants: $(VENV)/.dev $(VENV)/.tools ## plant each known defect in a copy of the source: its test must notice it
+	$(BIN)/python -m hil mutants
 
 lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
 	$(PYTHON) -m venv $(VENV)-lock

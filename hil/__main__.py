@@ -9,6 +9,7 @@ from importlib import import_module
 
 from .bench import BENCHES
 from .cabinets import table
+from .mutants import verb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     table.add_arguments(broken)
     broken.set_defaults(run=table.run, name="cabinets")
+    planted = verbs.add_parser("mutants", help="plant defects, and see which test notices them")
+    verb.add_arguments(planted)
+    planted.set_defaults(run=verb.run, name="mutants")
     parsed = parser.parse_args(arguments)
     if parsed.name is None:
         for name, about in BENCHES.items():

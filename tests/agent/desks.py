@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,21 +33,49 @@ class NoWait(queue.Queue[Any]):
 class Listening(Client):
     """Keeps what is published beside records."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, street: Street) -> None:
+        super().__init__(street)
+        self._street = street
         self.heard: dict[str, Any] = {}
+        self.will: tuple[str, str] | None = None
+
+    def will_set(self, topic: str, payload: str, *, retain: bool = False, **_options: Any) -> None:
+        self.will = (topic, payload) if retain else None
 
     def publish(self, topic: str, payload: Any, qos: int = 0, **options: Any) -> Any:
         self.heard[topic.partition("g1/")[2]] = payload
+        if options.get("retain"):
+            self._street.retained[topic] = payload
         return super().publish(topic, payload, qos, **options)
 
 
 class Street(World):
-    """A world whose clients are heard."""
+    """A world whose clients are heard, and whose broker retains what it is asked to."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.retained: dict[str, Any] = {}
 
     def new_client(self) -> Client:
         self.clients.append(Listening(self))
         return self.clients[-1]
+
+    def cut(self) -> None:
+        """Cut the connection: the broker says the last will of who was there."""
+        client = self.session
+        self.lose(0x8B)
+        if isinstance(client, Listening) and client.will is not None:
+            self.retained.update([client.will])
+
+    def says(self, topic: str, payload: str) -> None:
+        """Somebody else writes below the gateway's own root."""
+        self.retained[f"{self.root}/{topic}"] = payload
+        client = self.session
+        if client is not None:
+            said = SimpleNamespace(
+                topic=f"{self.root}/{topic}", payload=payload.encode(), retain=False
+            )
+            client.on_message(client, None, said)
 
 
 class Desk:

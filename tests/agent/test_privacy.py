@@ -254,6 +254,14 @@ def test_the_count_shown_is_the_unclamped_one_cut_at_zero(seed: int, count: int)
     assert set(released) == {"count", "unclamped"}
 
 
+def test_the_sum_over_empty_windows_is_nobody_and_that_of_what_is_shown_is_not() -> None:
+    policy, chance, windows = Policy(900, DEFAULT), random.Random(5).randrange, 10_000
+    released = [policy.release({"total": 0}, chance)["total"] for _ in range(windows)]
+    summed, shown = (sum(each[name] for each in released) for name in ("unclamped", "count"))  # type: ignore[index]
+    assert abs(summed) < ALPHA_Z * noise_sd(DEFAULT) * math.sqrt(windows)
+    assert shown / windows == pytest.approx(2.0, abs=0.2)  # what cutting at zero adds
+
+
 def test_a_release_states_its_accuracy() -> None:
     values = Policy(900, DEFAULT).release({"towards": 1, "away": 2})
     assert list(values) == ["towards", "away", "epsilon", "noise_sd", "ci95"]

@@ -1,4 +1,4 @@
-"""No answer of the control socket tells of people before their window is released."""
+"""Nothing that is asked, told or logged tells of people before their window is released."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ bus = "sim"
 options = {{ mount_height_cm = 350.0 }}
 """
 # What goes on by itself, whoever passes.
-MOVES = ("time", "uptime_s", "resources", "age_s", "bytes", "beat_age_s")
+MOVES = ("time", "uptime_s", "resources", "rss_bytes", "age_s", "bytes", "beat_age_s", "since")
 
 
 @pytest.fixture
@@ -64,11 +64,12 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 def everything(gateway: Gateway) -> str:
-    """Return all that can be asked, without what moves by itself."""
+    """Return all that can be asked or is told, without what moves by itself."""
     answers: list[Any] = [gateway.answers.ask(name, {}) for name in ("status", "history", "spool")]
     for sensor in ("hall-1", "door-1", "snow-1"):
         answers += [gateway.answers.ask(name, {"sensor": sensor}) for name in ("sensor", "history")]
     answers += [gateway.answers.ask("read", {"sensor": each}) for each in ("hall-1", "door-1")]
+    answers += [gateway.health_message(), gateway.birth()]
     return json.dumps([still(each) for each in answers], indent=1)
 
 

@@ -64,3 +64,29 @@ def test_what_waited_arrives_as_it_was_committed(desk: Desk) -> None:
         for entry in entries
     }
     assert left(desk) == 0
+
+
+def state(desk: Desk) -> str | None:
+    """The state of the gateway, for whoever subscribes now."""
+    retained = desk.world.retained.get("yukimi/v1/g1/status")
+    return None if retained is None else str(json.loads(retained)["state"])
+
+
+def test_whoever_looks_later_sees_the_birth_and_after_a_cut_the_will(desk: Desk) -> None:
+    desk.turn(1.0)
+    assert state(desk) == "online"
+    desk.world.down.add("a.test")
+    desk.world.cut()
+    desk.turn(2.0)
+    assert state(desk) == "offline"
+    desk.world.down.clear()
+    desk.turn(60.0)
+    desk.turn(61.0)
+    assert state(desk) == "online"
+
+
+def test_a_will_that_comes_late_is_overwritten(desk: Desk) -> None:
+    desk.turn(1.0)
+    desk.world.says("status", '{"state": "offline", "run": "r"}')
+    desk.turn(2.0)
+    assert state(desk) == "online"
