@@ -280,7 +280,7 @@ return None if said.temperature_c is None else sound_corrected_m(
             is_known = isinstance(exc, NoGlimpseError)
 """,
         caught_by=(f"{COLLECTOR}::test_a_bug_in_a_driver_stays_with_its_sensor",),
-        says="bug",
+        says="ZeroDivisionError",
     ),
     Mutant(
         name="dead-device-starves-others",

@@ -12,8 +12,7 @@ BOUND = "tests/agent/test_spool_bound.py"
 MUTANTS = (
     Mutant(
         name="no-sync",
-        story="A power cut loses the last half minute of records, and numbers that were sent "
-        "already are given out again.",
+        story="A power cut takes the records of the last half minute, and nobody can tell which.",
         file="agent/spoolfile.py",
         old="PRAGMA synchronous = FULL",
         new="PRAGMA synchronous = OFF",

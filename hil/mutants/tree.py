@@ -83,7 +83,8 @@ class Tree:
         """Run these tests with this source, and nothing of the one it was copied from."""
         report = self.folder / f"report-{number}.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += [f"--timeout={TEST_TIMEOUT_S}", f"--junitxml={report}", *options, *nodes]
+        command += ["--hypothesis-profile=hasty", f"--timeout={TEST_TIMEOUT_S}"]
+        command += [f"--junitxml={report}", *options, *nodes]
         began_s = time.monotonic()
         child = subprocess.Popen(
             command,

@@ -149,10 +149,10 @@ MUTANTS = (
         for place in ():
             try:
 """,
-        caught_by=(f"{DAEMON}::test_killed_after_the_move_and_broken_since_the_records_come_back",),
+        caught_by=(f"{DAEMON}::test_a_reload_to_another_spool_takes_the_records_along",),
     ),
     Mutant(
-        name="move-deletes-first",
+        name="move-unsynced",
         story="A power cut while the spool is moved to another disk leaves neither the old one "
         "nor the new one.",
         file="agent/relocate.py",
@@ -202,7 +202,7 @@ MUTANTS = (
             return False
 """,
         caught_by=(
-            f"{DAEMON}::test_a_wrong_configuration_meanwhile_is_refused_and_the_old_one_goes_on",
+            f"{DAEMON}::test_a_reload_to_a_wrong_configuration_is_refused_and_the_same_gateway_goes_on",
         ),
     ),
     Mutant(
