@@ -20,8 +20,9 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        name="settling-is-no-snow",
-        story="Snow that settles takes back what has fallen, and the plough is called hours late.",
+        name="snowfall-below-zero",
+        story="An hour in which the snow settles has less than no snowfall, and the day's sum is "
+        "too small.",
         file="agent/phenomena/snow.py",
         old="        fallen_cm = max(0.0, depth_cm - memory.hour_cm - memory.steps_cm)\n",
         new="        fallen_cm = depth_cm - memory.hour_cm - memory.steps_cm\n",

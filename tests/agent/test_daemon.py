@@ -253,8 +253,10 @@ def test_a_reload_to_a_wrong_configuration_is_refused_and_the_same_gateway_goes_
     def spoil() -> None:
         street.path.write_text("nonsense", encoding="utf-8")
 
+    went_on: list[int] = []
     street.write(tmp_path / "spool.db")
-    street.live(spoil, lambda: None)
+    street.live(spoil, lambda: went_on.append(len(street.ran)))
+    assert went_on == [1]
     assert len(street.ran) == 1
     assert [problem.file for problem in street.refused] == [str(street.path)]
 
