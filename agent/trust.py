@@ -22,6 +22,8 @@ from config.model import TlsTable, UplinkTable
 _NO_CHECK_TIME = 0x200000
 _CERT_HAS_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED, which paho and `reason` know how to say
 
+OPEN_TO_OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
+
 # When the parts of a chain begin and end, in nanoseconds of UTC.
 Dates = tuple[tuple[int, int], ...]
 
@@ -37,7 +39,7 @@ def secret_file(name: str, find_file: Callable[[str], Path]) -> Path:
     """
     file = find_file(name)
     mode = file.stat().st_mode
-    if mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+    if mode & OPEN_TO_OTHERS:
         told = f"{file} is not secret (mode {stat.S_IMODE(mode):04o}): sudo chmod 640 {file}"
         raise SecretError(told)
     return file
