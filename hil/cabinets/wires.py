@@ -200,6 +200,7 @@ def not_in_group(w: Workshop) -> None:
     w.plug_terminals()
     w.start_broker()
     w.configure().chmod(0o644)
+    (w.folder / "broker-password").chmod(0o640)
     os.chown(w.folder / "broker-password", -1, 64990)
     w.at("/dev/i2c-1").chmod(0o660)
     w.file("/etc/passwd", "yukimi:x:64990:64990::/:/bin/false\n")
