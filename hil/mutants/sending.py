@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 OUTBOX = "tests/agent/test_outbox.py"
 ROUTE = "tests/agent/test_route.py"
+TRUST = "tests/agent/test_trust.py"
 UPLINK = "tests/agent/test_uplink.py"
 
 MUTANTS = (
@@ -224,25 +225,55 @@ self._gateway_id, parcel.run, parcel.kind, parcel.config_id, [
         name="any-certificate",
         story="Whoever stands between the gateway and the city can show a certificate of his own "
         "and take the records.",
-        file="agent/link.py",
+        file="agent/trust.py",
         old="    context.minimum_version = ssl.TLSVersion.TLSv1_2\n",
         new="""\
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
 """,
-        caught_by=("tests/agent/test_link.py::test_a_certificate_of_another_authority_is_refused",),
+        caught_by=(f"{TRUST}::test_without_a_clock_authority_and_name_are_verified_as_always",),
     ),
     Mutant(
         name="any-host",
         story="Every holder of a certificate of the city's authority, each of its gateways, can "
         "pass for the broker.",
-        file="agent/link.py",
+        file="agent/trust.py",
         old="    context.minimum_version = ssl.TLSVersion.TLSv1_2\n",
         new="""\
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
 """,
-        caught_by=("tests/agent/test_link.py::test_another_hosts_certificate_is_refused",),
+        caught_by=(f"{TRUST}::test_without_a_clock_authority_and_name_are_verified_as_always",),
+    ),
+    Mutant(
+        name="any-date",
+        story="A gateway without a clock believes a certificate that ended years ago, and whose "
+        "key may long be in other hands.",
+        file="agent/trust.py",
+        old="if not ends_ns or min(ends_ns) < self.floor_ns:",
+        new="if not ends_ns:",
+        caught_by=(
+            f"{TRUST}::test_without_a_clock_what_ended_before_the_last_known_time_is_not_believed",
+        ),
+    ),
+    Mutant(
+        name="believed-for-good",
+        story="What was believed without a clock is believed for ever, also when the time has "
+        "become known.",
+        file="agent/trust.py",
+        old="return not all(begin_ns <= now_ns <= end_ns for begin_ns, end_ns in chain)",
+        new="return bool(chain) and now_ns < 0",
+        caught_by=(
+            f"{TRUST}::test_a_chain_that_was_believed_without_a_clock_is_judged_once_there_is_one",
+        ),
+    ),
+    Mutant(
+        name="secret-for-all",
+        story="A private key that every user of the machine can read is used without a word.",
+        file="agent/trust.py",
+        old="    if mode & OPEN_TO_OTHERS:\n",
+        new="    if mode & stat.S_IWOTH:\n",
+        caught_by=(f"{TRUST}::test_a_secret_that_others_may_read_or_write_is_not_used",),
     ),
 )
