@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"no such mutant: {', '.join(sorted(unknown))}; see --list", file=sys.stderr)
         return 2
     chosen = [each for each in MUTANTS if not arguments.only or each.name in arguments.only]
+    # Beside the source, not beside its copies.
+    os.environ.setdefault("YUKIMI_RECORDINGS", str(ROOT.parent / "shared" / "recordings"))
     verdicts = []
     with Trial(ROOT, max(1, arguments.jobs)) as trial:
         try:
