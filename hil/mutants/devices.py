@@ -87,6 +87,14 @@ return None if said.temperature_c is None else sound_corrected_m(
         ),
     ),
     Mutant(
+        name="no-echo-is-zero",
+        story="A snow sensor that hears nothing says 0.000, and that is snow up to the sensor.",
+        file="drivers/sr50a.py",
+        old="distance_m if distance_m > 0 else None,",
+        new="distance_m,",
+        caught_by=(f"{DRIVERS}/test_sr50a.py::test_each_unit_is_read_and_its_way_to_say_nothing",),
+    ),
+    Mutant(
         name="status-is-a-value",
         story="A Lufft road sensor that cannot measure reports a road of 0 degrees.",
         file="drivers/lufft_umb.py",

@@ -116,6 +116,30 @@ def discrete_laplace(""",
         ),
     ),
     Mutant(
+        name="released-without-a-ledger",
+        story="With a broken card people are counted on, and nobody can say later what was told "
+        "about them, nor that it was told once.",
+        file="agent/privacy/release.py",
+        old="return [each.burn() if isinstance(each, Sealed) else each for each in closed]",
+        new="""\
+return [
+            each.release(each.claim) if isinstance(each, Sealed) else each for each in closed
+        ]""",
+        caught_by=(
+            f"{RELEASE}::test_a_window_that_cannot_be_reserved_is_burned_and_nothing_is_drawn",
+        ),
+    ),
+    Mutant(
+        name="figures-block-the-queue",
+        story="A figure that waits when the disk is lost can never be committed, and everything "
+        "behind it waits with it.",
+        file="agent/writer.py",
+        old="                self._pending[at] = burned(record)\n",
+        new="                pass\n",
+        caught_by=(f"{RELEASE}::test_figures_that_wait_are_taken_back_when_the_disk_is_left",),
+        says="not enough values to unpack (expected 1, got 0)",
+    ),
+    Mutant(
         name="counts-kept",
         story="The true counts stay after their release, and a second one averages the noise away.",
         file="agent/phenomena/people.py",
