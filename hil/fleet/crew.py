@@ -76,6 +76,7 @@ class Crew:
         for name in posting.gateways:
             seed = dice.getrandbits(64)
             sensors = eight_sensors(posting.window_s)
+            # The first of each process.
             forgets = posting.control == "forgets" and name == posting.gateways[0]
             member = Gateway(
                 Sender(name, "", 0, seed=seed, sensors=sensors),

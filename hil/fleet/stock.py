@@ -54,12 +54,12 @@ class Stock:
         inside = (
             entry
             for entry in self._waiting.values()
-            if request.after_id < entry.id <= request.up_to_id and entry.stream != ALERTS_STREAM
+            if request.after_id < entry.id <= request.up_to_id
+            and entry.stream != ALERTS_STREAM
+            and entry.kind not in request.without_kinds
         )
         for entry in islice(inside, request.limit):
-            is_wanted = (
-                entry.kind not in request.without_kinds and entry.id not in request.without_ids
-            )
+            is_wanted = entry.id not in request.without_ids
             names = Names(entry.run, entry.stream, entry.kind, entry.config_id)
             page.look(_row(entry), names if is_wanted else None)
         return page.close()

@@ -27,7 +27,6 @@ from .way import Way
 from .witness import MARK, Witness
 
 BROKER_OPTIONS = ("log_type none", "max_queued_messages 0", "max_inflight_messages 1000")
-START_S = 10.0  # of the fleet's clock: gateways that start together are not what is measured
 LOOK_S = 0.5
 
 
@@ -36,9 +35,10 @@ class Plan:
     """What is to be lived through. Times are of the fleet's clock."""
 
     gateways: int
-    calm_s: float  # until the cut
+    calm_s: float  # until the cut; longer than `start_s` and what makes a connection a good one
     outage_s: float
     after_s: float  # from the return until nobody measures any more
+    start_s: float = 10.0  # within which they connect first; how they start is not measured
     window_s: int = 60
     speed: float = 1.0
     processes: int = 2
@@ -213,7 +213,7 @@ def _crews(plan: Plan, way: Way) -> Iterator[Child]:
             url,
             plan.window_s,
             plan.speed,
-            START_S,
+            plan.start_s,
             plan.seed * 1000 + number,
             plan.control,
         )

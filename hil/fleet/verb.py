@@ -31,6 +31,7 @@ from .trial import Plan, live
 
 OK, WRONG, UNREACHABLE = 0, 1, 69
 OUTAGE_SHARE = 0.2  # of the time
+START_S = 10.0  # within which all connect first, at most
 SHORTER_S = 60.0  # each part of the control, at most
 
 CONTROL = Figure("no_jitter_peak_share", "the control's", SHARE_MOST, at_least=True)
@@ -74,6 +75,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         part_s,
         outage_s,
         part_s,
+        min(START_S, part_s / 4),
         arguments.window,
         arguments.speed,
         arguments.processes,
