@@ -41,7 +41,9 @@ FIGURES = (
     Figure("backlog_b_per_record", "deflated"),
     Figure("broker_cpu_mean_percent", "of a core, while calm"),
     Figure("broker_cpu_peak_percent", "of a core, in any second after the return"),
+    Figure("broker_cpu_us_per_message", "all it did, by the messages that the city heard"),
     Figure("broker_rss_mb", "at most"),
+    Figure("broker_kb_per_gateway", "the same, without what it takes alone"),
     Figure("produced", "records"),
     Figure("delivered", "records"),
     Figure("lost", "named in gaps"),
@@ -160,10 +162,15 @@ def _broker(outcome: Outcome) -> dict[str, float]:
     cpu_s = calm[-1].broker_cpu_s - calm[0].broker_cpu_s
     span_s = (calm[-1].at_s - calm[0].at_s) / outcome.plan.speed
     after = [percent for at_s, percent in course if at_s > outcome.return_s]
+    messages = sum(one.messages for _, one in _slices(outcome))
+    rss_mb = max(look.broker_rss_mb for look in outcome.looks)
+    alone_mb = outcome.looks[0].broker_rss_mb
     return {
         "broker_cpu_mean_percent": 100 * cpu_s / span_s,
         "broker_cpu_peak_percent": max(after, default=0.0),
-        "broker_rss_mb": max(look.broker_rss_mb for look in outcome.looks),
+        "broker_cpu_us_per_message": outcome.looks[-1].broker_cpu_s * 1e6 / messages,
+        "broker_rss_mb": rss_mb,
+        "broker_kb_per_gateway": (rss_mb - alone_mb) * 1000 / outcome.plan.gateways,
     }
 
 
