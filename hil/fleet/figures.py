@@ -40,7 +40,7 @@ FIGURES = (
     Figure("live_b_per_record", "plain"),
     Figure("backlog_b_per_record", "deflated"),
     Figure("broker_cpu_mean_percent", "of a core, while calm"),
-    Figure("broker_cpu_peak_percent", "of a core, in any second after the return"),
+    Figure("broker_cpu_peak_percent", "of a core, in any half second after the return"),
     Figure("broker_cpu_us_per_message", "all it did, by the messages that the city heard"),
     Figure("broker_rss_mb", "at most"),
     Figure("broker_kb_per_gateway", "the same, without what it takes alone"),

@@ -64,7 +64,7 @@ class Tale:
     refused: int = 0  # attempts at which nobody was there
     connected_s: list[float] = field(default_factory=list)
     lost_s: list[float] = field(default_factory=list)
-    caught_up_s: float | None = None  # nothing from before the return waits any more
+    caught_up_s: float | None = None  # connected, and nothing from before the return waits
     held: int = 0  # messages that nobody subscribed to, or that the broker refused
     flying_most: int = 0  # messages of records without an acknowledgement at one time
 
@@ -266,6 +266,7 @@ class Gateway:
             last_id=self._stock.last_id,
             receive_maximum=receive_maximum,
         )
+        self._look_whether_caught_up(now_s)
 
     def _write_birth(self, client: mqtt.Client) -> None:
         properties = publish_properties("yukimi.status/1", False)
@@ -306,8 +307,10 @@ class Gateway:
             self._look_whether_caught_up(now_s)
 
     def _look_whether_caught_up(self, now_s: float) -> None:
+        if self._owed_id is None or self._since_s is None:
+            return
         oldest_id = self._stock.oldest_id
-        if self._owed_id is not None and (oldest_id is None or oldest_id > self._owed_id):
+        if oldest_id is None or oldest_id > self._owed_id:
             self._owed_id = None
             self.tale.caught_up_s = now_s
 

@@ -12,7 +12,9 @@ from .figures import FIGURES, broker_cpu_percent, connected
 from .trial import Outcome
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 150, 52, 12, 20
-MARKS = 10  # along the time
+STEPS_S = (5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+MARKS_MOST = 10  # along the time
+LOOKS = 4  # of the broker in one step: Linux counts CPU time in hundredths of a second
 
 Course = Sequence[tuple[float, float]]  # when, how much
 
@@ -28,7 +30,7 @@ def courses(outcome: Outcome) -> dict[str, Course]:
         "messages_per_s": _each_second({at: s.messages for at, s in slices}, outcome.end_s),
         "records_per_s": _each_second({at: s.records for at, s in slices}, outcome.end_s),
         "payload_b_per_s": _each_second({at: s.payload_bytes for at, s in slices}, outcome.end_s),
-        "broker_cpu_percent": broker_cpu_percent(looks, outcome.plan.speed),
+        "broker_cpu_percent": broker_cpu_percent(looks[::LOOKS], outcome.plan.speed),
         "broker_rss_mb": [(look.at_s, look.broker_rss_mb) for look in looks],
     }
 
@@ -91,11 +93,11 @@ def _plot(outcome: Outcome, course: Course) -> Markup:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / most, 1)
 
     def marks() -> Iterator[Markup]:
-        for n in range(MARKS + 1):
-            at_s = end_s * n / MARKS
-            yield tag("text", f"{at_s:.0f} s", x=x(at_s), y=HEIGHT - 5, class_="tick end")
+        step_s = next((step for step in STEPS_S if end_s / step <= MARKS_MOST), STEPS_S[-1])
+        for at_s in range(step_s, int(end_s) + 1, step_s):
+            yield tag("text", f"{at_s} s", x=x(at_s), y=HEIGHT - 5, class_="tick end")
 
-    path = "".join(f"H{x(at_s)}V{y(value)}" for at_s, value in course)
+    path = "".join(f"H{x(at_s)}V{y(value)}" for at_s, value in course) + f"H{x(end_s)}"
     return tag(
         "svg",
         tag(
