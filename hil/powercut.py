@@ -50,6 +50,7 @@ from agent.cli import OK, UNREACHABLE, WRONG
 from agent.plan import Plan, load_plan
 from agent.record import AlertRecord, Entry, Lost, Record
 from agent.spool import Spool, SpoolError
+from agent.wake import Wake
 
 from .broker import MOSQUITTO, Broker, EmbeddedBroker, Mosquitto
 from .city.payloads import unpack
@@ -162,7 +163,7 @@ class Witness(Spool):
 def live(plan: Plan, pipe: int, sync: bool) -> None:
     """Be a gateway, in a process of its own, until it is told to stop or killed."""
     _die_with_parent()
-    wake = threading.Event()
+    wake = Wake()
     signal.signal(signal.SIGTERM, lambda *_: wake.set())
 
     def tell(what: str, value: object) -> None:

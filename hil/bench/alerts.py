@@ -33,6 +33,7 @@ from agent.catalogue import CATALOGUE
 from agent.collector import Collected
 from agent.outbox import Outbox
 from agent.plan import load_plan
+from agent.wake import Wake
 from drivers.base import Reading
 from drivers.gpio import boot_ns
 
@@ -81,7 +82,7 @@ def measure(changes: int, say: Callable[[str], None]) -> dict[str, float]:
         acked: queue.SimpleQueue[float] = queue.SimpleQueue()
         enter(mock.patch.object(Outbox, "answered", _overheard(acked)))
         gateway = Gateway(load_plan(config), needs_disk=True)
-        wake, started = threading.Event(), threading.Event()
+        wake, started = Wake(), threading.Event()
         life = threading.Thread(
             target=gateway.run, args=(wake, lambda: False, started.set), name="gateway"
         )
