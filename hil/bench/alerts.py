@@ -47,7 +47,7 @@ WRONG, UNREACHABLE = 1, 69
 FULL, QUICK = 1000, 50  # changes of the door
 APART_S = (0.02, 0.25)
 BACKLOG_RECORDS = 20_000
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 FIGURES = (
     Figure("alert_p50_ms", "half of all alerts are acknowledged within"),
