@@ -51,6 +51,7 @@ from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
+from .wake import Wake
 
 if TYPE_CHECKING:
     from config.model import Location
@@ -89,7 +90,7 @@ class Gateway:
         self._control = control
         self._history = History(self._started_s) if history is None else history
         self.lost_power: frozenset[str] = frozenset()  # who saw the mains go: this life ends by it
-        self._wake: threading.Event | None = None  # of whoever runs us
+        self._wake: Wake | None = None  # of whoever runs us
         self.health = Health()
         path = Path(config.spool.path)
         self._claim = claim(path)
@@ -277,7 +278,7 @@ class Gateway:
 
     def run(
         self,
-        wake: threading.Event,
+        wake: Wake,
         goes_on: Callable[[], bool],
         started: Callable[[], None] = lambda: None,
     ) -> None:

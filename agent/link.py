@@ -171,7 +171,14 @@ def hang_up(client: mqtt.Client) -> None:
         with suppress(OSError):  # so that the client's thread sees the end and finishes
             # Not the TLS socket's own: it would go on in plain text for an instant.
             socket.socket.shutdown(cast("socket.socket", sock), socket.SHUT_RDWR)
-    client.loop_stop()
+    end_thread(client)
+
+
+def end_thread(client: mqtt.Client) -> None:
+    """Wait until a client's thread has ended."""
+    # A thread that ends between paho's looking for it and waiting for it is None by then.
+    with suppress(AttributeError):
+        client.loop_stop()
 
 
 def answers(url: str) -> bool:

@@ -50,8 +50,8 @@ MOUNT_HEIGHT_CM = 350.0
 
 CONTROL_SOCKET = "control.sock"
 
-WAIT_S = 40.0  # for anything that must happen; no promise about how fast it does
-STOP_S = 40.0
+WAIT_S = 90.0  # for anything that must happen; no promise about how fast it does
+STOP_S = 90.0
 
 
 def need_mosquitto() -> None:
