@@ -327,6 +327,11 @@ class Pipeline:
         states = {name: channel.state() for name, channel in self._channels.items()}
         self._remember({name: state for name, state in states.items() if state})
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits to be taken."""
+        return not self._inbox.empty()
+
     def wait_s(self) -> float:
         """Return in how long there is something to do even if nothing comes."""
         look = self._look()

@@ -16,7 +16,7 @@ from drivers.base import Clock, LineSettings, Options
 from drivers.gpio import boot_ns
 
 from . import emulation
-from .buses import SimulatedFiles, SimulatedI2c, SimulatedPair, SimulatedSerial
+from .buses import PTY_POLL_S, SimulatedFiles, SimulatedI2c, SimulatedPair, SimulatedSerial
 from .pins import SimulatedPins
 
 Wire = SimulatedI2c | SimulatedSerial | SimulatedPair | SimulatedPins | SimulatedFiles
@@ -35,15 +35,18 @@ class SimulatedBus:
         *,
         now_ns: Clock = boot_ns,
         wait_s: Callable[[float], object] = time.sleep,
+        look_s: float = PTY_POLL_S,
+        seed: int = 0,
     ) -> None:
         """Build the devices of `sensors`: id -> (driver, options); emulated drivers only."""
         self._now_ns = now_ns
         self._wait_s = wait_s
+        self._look_s = look_s
         self._wires: dict[str, Wire] = {}
         self.devices: dict[str, Any] = {}  # sensor -> the device behind it, or the two of a pair
         shared: dict[str | LineSettings, list[str]] = {}  # wire -> the sensors on it
         for name, (driver, options) in sensors.items():
-            device = emulation.load(driver).build(options, zlib.crc32(name.encode()))
+            device = emulation.load(driver).build(options, zlib.crc32(name.encode(), seed))
             self.devices[name] = device
             spec = drivers.load(driver).spec
             line = options.line() or spec.line
@@ -91,7 +94,12 @@ class SimulatedBus:
 
     def _serial(self, devices: list[Any], line: LineSettings) -> SimulatedSerial:
         return SimulatedSerial(
-            devices, self._now_s, wait_s=self._wait_s, paced=True, baud=line.baud
+            devices,
+            self._now_s,
+            wait_s=self._wait_s,
+            paced=True,
+            baud=line.baud,
+            look_s=self._look_s,
         )
 
     def _now_s(self) -> float:
