@@ -34,11 +34,12 @@ from agent.openbus import Wired
 from agent.plan import Plan, PlannedBus, PlannedSensor, plan_of
 
 from .. import emulation
-from ..broker import Mosquitto
 from ..city.account import Report
 from ..city.subscriber import City
+from ..faults.broker import FaultyBroker
+from ..faults.disk import FaultyDisk
+from ..faults.ext4 import Ext4Image, UnavailableError
 from ..faults.ongoing import Heal
-from ..powercut import Disk, UnavailableError
 from ..relay import Relay
 from ..simulated import SimulatedBus
 from . import truths
@@ -50,9 +51,12 @@ from .verbs.base import OF_A_SENSOR
 
 S = 1_000_000_000
 ANSWER_S = 2.0  # real seconds: more than a broker on the same machine ever takes
-CITY_S = 30.0  # real seconds
+CITY_S = 60.0  # real seconds
+MARKER_S = 1.0  # real seconds: what was published before the city listened is lost
 MEASURES = 1500  # at most, in a run
 MEASURE_LEAST_S = 60.0
+# After these the gateway hears at once that its connection is gone.
+ENDS_CONNECTIONS = frozenset(("network_cut", "network_reset", "network_portal", "broker_kill"))
 LOOK_S = 0.02  # how finely a device's turn-around is kept: each look costs as much as a poll
 MARKER = "yukimi/v1/marker/status"
 NOT_ROOT = (
@@ -93,14 +97,17 @@ class ProcessStage:
             name: _peak(rate, self._scenario.lasts) for name, rate in self._crowds.items()
         }
         self.book.crowds = {name: Crowd() for name in self._crowds}
-        self._has_power_cuts = any(each.acts == "power" for each in loaded.faults)
-        self._disk: Disk | None = None
+        self._broken = {each.acts for each in loaded.faults}
+        self._image: Ext4Image | None = None  # where only power is cut
+        self._disk: FaultyDisk | None = None
         self._life: _Life | None = None
         self.lives = 0
         self._ongoing: list[tuple[Episode, Heal]] = []
+        self._marked = threading.Event()
         self._stack = ExitStack()
         self._measure_ns = 0.0
         self._outage_s: float | None = None
+        self._dead_after: int | None = None  # the connection that died and nobody was told
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -111,11 +118,11 @@ class ProcessStage:
                 processors=[self._hear], wrapper_class=structlog.BoundLogger,
                 cache_logger_on_first_use=False,
             )  # fmt: skip
-            self._broker = stack.enter_context(Mosquitto(extra=("max_queued_messages 0",)))
+            self._faulty = stack.enter_context(FaultyBroker(dice=self._dice))
+            self._broker, self.relay = self._faulty.broker, self._faulty.relay
             self._city = City(self._broker.host, self._broker.port, on_message=self._heard)
             stack.enter_context(self._city)
             self._city.wait_subscribed()
-            self.relay = stack.enter_context(Relay(self._broker.host, self._broker.port))
             self._state = self._make_state(stack)
             stack.callback(self._abandon)
             self._stack = stack.pop_all()
@@ -125,17 +132,24 @@ class ProcessStage:
         self._stack.close()
 
     def _make_state(self, stack: ExitStack) -> Path:
-        if self._has_power_cuts:
-            disk = Disk(self._folder)
+        """Make the folder of the spool, on a disk that can be broken where one is.
+
+        Raises UnavailableError where the scenario breaks disks and that cannot be done here.
+        """
+        state = self._folder / "state"
+        if "disk" in self._broken:
+            self._disk = stack.enter_context(FaultyDisk(dice=self._dice))
+            return self._disk.mount_point
+        if "power" in self._broken:
+            image = Ext4Image(self._folder)
             try:
-                disk.make()
+                image.make()
             except (UnavailableError, OSError):
                 self.book.notes.append(NOT_ROOT)
             else:
-                self._disk = disk
-                stack.callback(disk.close)
-                return disk.mount_point / "state"
-        state = self._folder / "state"
+                self._image = image
+                stack.callback(image.close)
+                state = image.mount_point / "state"
         state.mkdir()
         return state
 
@@ -233,12 +247,18 @@ class ProcessStage:
         for _, heal in reversed(self._ongoing):
             heal()
         self._ongoing.clear()
+        self._dead_after = None
         self.played_s = self.time.now_s
         self._settle(progress)
         self.took_s, self.cpu_s = (
             time.monotonic() - began_s,
             time.process_time() - began_cpu_s,
         )
+
+    @property
+    def _is_mute(self) -> bool:
+        """Whether the broker takes messages and does not say so."""
+        return any(episode.fault.verb == "broker_never_ack" for episode, _ in self._ongoing)
 
     @property
     def _is_without_power(self) -> bool:
@@ -297,7 +317,7 @@ class ProcessStage:
     def _turn_collector(self, life: _Life, number: int) -> None:
         wait_s = life.gateway.collectors[number].step()
         over_ns = self.time.end()
-        life.due_ns[number] = math.inf if wait_s is None else over_ns + max(0, round(wait_s * S))
+        life.due_ns[number] = math.inf if wait_s is None else over_ns + math.ceil(wait_s * S)
         life.pipeline_ns = min(life.pipeline_ns, over_ns)
 
     def _turn_pipeline(self, life: _Life) -> None:
@@ -339,7 +359,10 @@ class ProcessStage:
     @property
     def _answers(self) -> bool:
         """Whether who is asked says something, if only that nobody is there."""
-        return self.relay.state in ("open", "cut")
+        life = self._life
+        if life is None or self.relay.state == "stalled" or self._is_mute:
+            return False
+        return self._dead_after != life.gateway.health.uplink.reconnects
 
     def _break_what_is_due(self, events: list[tuple[int, Episode, bool]], now_ns: int) -> None:
         while events and events[0][0] <= now_ns:
@@ -372,8 +395,11 @@ class ProcessStage:
     def _await_loss(self, episode: Episode) -> None:
         """Let the uplink hear that its connection is gone, before time goes on."""
         life = self._life
-        ends = episode.fault.verb in ("network_cut", "network_reset", "broker_kill")
-        if not ends or life is None:
+        if life is None:
+            return
+        if episode.fault.verb == "network_half_open":
+            self._dead_after = life.gateway.health.uplink.reconnects
+        if episode.fault.verb not in ENDS_CONNECTIONS:
             return
         until_s = time.monotonic() + ANSWER_S
         while life.gateway.health.uplink.broker is not None and time.monotonic() < until_s:
@@ -425,39 +451,59 @@ class ProcessStage:
         planned = next(each for each in self.loaded.plan.sensors if each.table.id == sensor)
         return emulation.load(planned.table.driver).build(planned.options, 4711)
 
-    def kill_broker(self) -> None:
-        """End it without warning; what it had acknowledged has reached the city."""
-        self._catch_up()
-        self._broker.kill()
+    @property
+    def broker(self) -> ProcessBroker:
+        """The city's broker."""
+        return ProcessBroker(self, self._faulty)
 
-    def start_broker(self) -> None:
-        """Start it again; nobody is let in before the city is."""
-        self._broker.start()
-        self._city.wait_subscribed()
+    @property
+    def disk(self) -> FaultyDisk:
+        """Where the spool lies."""
+        if self._disk is None:
+            raise UnavailableError("this disk cannot be broken")
+        return self._disk
+
+    def pins(self, sensor: str) -> tuple[int, ...]:
+        """Return the pins that a sensor has, BCM numbers."""
+        planned = next(each for each in self.loaded.plan.sensors if each.table.id == sensor)
+        named = (
+            getattr(planned.options, name, None)
+            for name in ("pin", "pin_a", "pin_b", "pin_towards", "pin_away")
+        )
+        return tuple(pin for pin in named if pin is not None)
 
     def cut_power(self) -> None:
         """Let the gateway be without power from now on."""
-        life = self._alive()
+        life = self._life
+        if life is None:
+            return
         self._measure_now(life)
         self._tell_produced(life)
-        copy = None
-        if self._disk is not None:
-            self._disk.cut()
-        else:
-            copy = self._folder / "left"
-            shutil.copytree(self._state, copy)
+        back = self._cut_disk()
         state = self.relay.state
         self.relay.cut()  # its sockets are gone, and nobody says good-bye
-        self._end(life, clean=False)
-        if self._disk is not None:
-            self._disk.power_on()
-        elif copy is not None:
-            shutil.rmtree(self._state)
-            copy.rename(self._state)
+        self._end(life)
+        back()
         if state == "open":
             self.relay.resume()
         elif state == "stalled":
             self.relay.stall()
+
+    def _cut_disk(self) -> Heal:
+        """Lose what was not synced; return what mounts what is left, once the files are closed."""
+        if self._disk is not None:
+            return self._disk.cut_power()
+        if self._image is not None:
+            self._image.cut()
+            return self._image.power_on
+        copy = self._folder / "left"
+        shutil.copytree(self._state, copy)
+
+        def put_back() -> None:
+            shutil.rmtree(self._state)
+            copy.rename(self._state)
+
+        return put_back
 
     def restore_power(self) -> None:
         """Let it boot."""
@@ -488,7 +534,7 @@ class ProcessStage:
                 break
         self._measure_now(self._alive())
         self._stop(self._alive())
-        self._catch_up()
+        self.catch_up()
 
     def _stop(self, life: _Life) -> None:
         """Stop in the order of the flow, as the supervisor does."""
@@ -503,7 +549,7 @@ class ProcessStage:
         gateway.close(clean=True)
         self._life = None
 
-    def _end(self, life: _Life, *, clean: bool) -> None:
+    def _end(self, life: _Life) -> None:
         """Let a life end in the middle of whatever it is doing."""
         uplink = life.gateway.uplink
         until_s = time.monotonic() + ANSWER_S
@@ -513,13 +559,13 @@ class ProcessStage:
         self._take_crossings(life)
         uplink.stop(0.0)
         uplink.finish()
-        life.gateway.close(clean=clean)
+        life.gateway.close(clean=False)
         self._life = None
 
     def _abandon(self) -> None:
         if self._life is not None:
             with suppress(Exception):
-                self._end(self._life, clean=False)
+                self._end(self._life)
 
     def _tell_produced(self, life: _Life) -> None:
         spool = life.gateway.spool
@@ -527,12 +573,18 @@ class ProcessStage:
         with self._city.locked() as account:
             account.tell_produced(gateway, spool.run, spool.produced(), is_final=True)
 
-    def _catch_up(self) -> None:
-        """Wait until the city has all that the broker had acknowledged."""
-        self._marked = threading.Event()
-        mqtt_publish.single(MARKER, b"", qos=1, hostname=self._broker.host, port=self._broker.port)
-        if not self._marked.wait(CITY_S):
-            self.book.notes.append("the city does not hear what the broker took")
+    def catch_up(self) -> None:
+        """Wait until the city listens, and has all that the broker had acknowledged."""
+        self._marked.clear()
+        until_s = time.monotonic() + CITY_S
+        while time.monotonic() < until_s:
+            with suppress(OSError):
+                mqtt_publish.single(
+                    MARKER, b"", qos=1, hostname=self._broker.host, port=self._broker.port
+                )
+            if self._marked.wait(MARKER_S):
+                return
+        self.book.notes.append("the city does not hear what the broker took")
 
     def report(self) -> Report:
         """Draw up the city's account."""
@@ -585,6 +637,30 @@ class ProcessStage:
 
     def _device(self, sensor: str) -> Any:
         return self._alive().buses[sensor].devices[sensor]
+
+
+class ProcessBroker:
+    """The broker of this stage, seen by verbs: what it acknowledged never goes to its grave."""
+
+    def __init__(self, stage: ProcessStage, faulty: FaultyBroker) -> None:
+        self._stage = stage
+        self._faulty = faulty
+        self.refuse = faulty.refuse
+        self.refuse_logins = faulty.refuse_logins
+        self.refuse_messages = faulty.refuse_messages
+        self.never_acknowledge = faulty.never_acknowledge
+        self.throttle = faulty.throttle
+
+    def kill(self) -> Heal:
+        """End it once the city has what it acknowledged; nobody is let in before the city is."""
+        self._stage.catch_up()
+        start = self._faulty.kill()
+
+        def heal() -> None:
+            start()
+            self._stage.catch_up()  # the gateway asks again only when time goes on
+
+        return heal
 
 
 class _Pace:

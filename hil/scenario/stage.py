@@ -30,6 +30,74 @@ class Network(Protocol):
         """Carry again."""
         ...
 
+    def vanish(self) -> Heal:
+        """Let every connection die without a word; new ones are carried."""
+        ...
+
+    def portal(self) -> Heal:
+        """End all connections, and answer new ones with a web page."""
+        ...
+
+    def lose(self, share: float) -> Heal:
+        """Lose this share of the segments."""
+        ...
+
+    def delay(self, by_s: float) -> Heal:
+        """Let everything arrive later by this."""
+        ...
+
+    def throttle(self, bytes_per_s: float) -> Heal:
+        """Carry no more than this."""
+        ...
+
+
+class Broker(Protocol):
+    """The city's broker."""
+
+    def kill(self) -> Heal:
+        """End it without warning; healed, it starts again."""
+        ...
+
+    def refuse(self) -> Heal:
+        """Refuse what is published, "not authorised"."""
+        ...
+
+    def refuse_logins(self) -> Heal:
+        """Let nobody in any more."""
+        ...
+
+    def refuse_messages(self, code: int) -> Heal:
+        """Answer messages by this reason code."""
+        ...
+
+    def never_acknowledge(self) -> Heal:
+        """Take every message, and say so to nobody."""
+        ...
+
+    def throttle(self, bytes_per_s: float) -> Heal:
+        """Take and give no more than this."""
+        ...
+
+
+class Disk(Protocol):
+    """Where the spool lies."""
+
+    def fill(self, *, leave_bytes: int = 0) -> Heal:
+        """Let something else take all the space but this."""
+        ...
+
+    def fail_io(self, *, share: float = 1.0) -> Heal:
+        """Let this share of all calls end in EIO."""
+        ...
+
+    def refuse_writes(self) -> Heal:
+        """Let every change end in EROFS."""
+        ...
+
+    def slow(self, by_s: float) -> Heal:
+        """Let each write and sync take so much longer."""
+        ...
+
 
 class SystemClock(Protocol):
     """What the gateway's kernel takes for the time."""
@@ -58,6 +126,10 @@ class Computer(Protocol):
         """Keep so many processors busy."""
         ...
 
+    def lose_dns(self) -> Heal:
+        """Let no name be found."""
+        ...
+
 
 class Stage(Protocol):
     """What verbs act on."""
@@ -65,6 +137,16 @@ class Stage(Protocol):
     @property
     def network(self) -> Network:
         """The way to the broker."""
+        ...
+
+    @property
+    def broker(self) -> Broker:
+        """The city's broker."""
+        ...
+
+    @property
+    def disk(self) -> Disk:
+        """Where the spool lies. Raises UnavailableError where it cannot be broken."""
         ...
 
     @property
@@ -93,20 +175,16 @@ class Stage(Protocol):
         """Return the I2C bus that a sensor is on."""
         ...
 
+    def pins(self, sensor: str) -> tuple[int, ...]:
+        """Return the pins that a sensor has, BCM numbers."""
+        ...
+
     def address(self, sensor: str) -> int:
         """Return a sensor's address on it."""
         ...
 
     def twin(self, sensor: str) -> Any:
         """Build another device like the one behind a sensor."""
-        ...
-
-    def kill_broker(self) -> None:
-        """End it without warning."""
-        ...
-
-    def start_broker(self) -> None:
-        """Start it again."""
         ...
 
     def cut_power(self) -> None:

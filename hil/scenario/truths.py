@@ -52,32 +52,9 @@ def _channel(number: int, type_: int, code: Callable[[Any], float] = float) -> P
 
 
 def _contact(device: ContactDevice, options: Any, truth: Callable[[float], Any]) -> None:
-    """Let a contact follow a yes and no: "open" is bad for a door, "no" is bad for the mains."""
-    is_good = _Good(truth, options.measures)
-    levels = device.levels
-    device._next_s = None
-
-    def followed(now_s: float) -> list[tuple[int, int]]:
-        if is_good(now_s) != device.is_good:
-            device.swing(now_s, is_good=not device.is_good)
-        return levels(now_s)
-
-    device.levels = followed  # type: ignore[method-assign]
-
-
-class _Good:
-    """Whether all is well, looked at no finer than once in ten milliseconds."""
-
-    def __init__(self, truth: Callable[[float], Any], measures: str) -> None:
-        self._truth, self._good = truth, measures != "open"
-        self._until_s, self._is_good = -1.0, True
-
-    def __call__(self, now_s: float) -> bool:
-        if now_s >= self._until_s:
-            self._until_s = now_s + 0.01
-            value = self._truth(now_s)
-            self._is_good = (value in (True, "yes")) == self._good
-        return self._is_good
+    """Let a contact follow a yes and no: "open" is bad of a door, "no" is bad of the mains."""
+    bad = options.measures == "open"
+    device.follow(lambda at_s: (truth(at_s) in (True, "yes")) != bad)
 
 
 def _board_idle(device: BoardDevice, _options: Any, truth: Callable[[float], Any]) -> None:

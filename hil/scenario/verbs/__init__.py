@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
-from . import i2c, machine, network, serial
+from . import broker, disk, i2c, machine, network, pins, serial
 from .base import Fault
 
 VERBS: dict[str, type[Fault]] = {
     get_args(kind.model_fields["verb"].annotation)[0]: kind
-    for module in (serial, i2c, network, machine)
+    for module in (serial, i2c, pins, disk, network, broker, machine)
     for kind in module.FAULTS
 }

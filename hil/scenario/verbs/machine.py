@@ -26,8 +26,7 @@ class ClockStep(_Clock):
 
     def _begin(self, stage: Stage) -> Heal:
         stage.clock.set_wrong(self.by_s)
-        right: Heal = stage.clock.set_right
-        return right
+        return stage.clock.set_right
 
 
 class ClockUnsynced(_Clock):
@@ -38,8 +37,7 @@ class ClockUnsynced(_Clock):
 
     def _begin(self, stage: Stage) -> Heal:
         stage.clock.drift(self.drift_ppm)
-        right: Heal = stage.clock.set_right
-        return right
+        return stage.clock.set_right
 
 
 class PowerCut(Fault):
@@ -50,8 +48,7 @@ class PowerCut(Fault):
 
     def _begin(self, stage: Stage) -> Heal:
         stage.cut_power()
-        restore: Heal = stage.restore_power
-        return restore
+        return stage.restore_power
 
 
 class MemoryPressure(Fault):
@@ -63,8 +60,7 @@ class MemoryPressure(Fault):
     left_mib: int = Field(ge=1)
 
     def _begin(self, stage: Stage) -> Heal:
-        heal: Heal = stage.machine.take_memory(self.left_mib)
-        return heal
+        return stage.machine.take_memory(self.left_mib)
 
 
 class CpuContention(Fault):
@@ -76,8 +72,7 @@ class CpuContention(Fault):
     processes: int = Field(ge=1, le=64)
 
     def _begin(self, stage: Stage) -> Heal:
-        heal: Heal = stage.machine.burn(self.processes)
-        return heal
+        return stage.machine.burn(self.processes)
 
 
 FAULTS: tuple[type[Fault], ...] = (

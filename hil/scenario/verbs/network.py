@@ -1,12 +1,17 @@
-"""What breaks between the gateway and its broker, and the broker itself."""
+"""What breaks between the gateway and its broker.
+
+What only delays bytes cannot act where time stands still while they travel.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from ...faults.ongoing import Heal
 from ..stage import Stage
-from .base import Acts, Fault, nothing
+from .base import Acts, Fault, StageName, nothing
 
 
 class _Network(Fault):
@@ -20,8 +25,7 @@ class NetworkCut(_Network):
 
     def _begin(self, stage: Stage) -> Heal:
         stage.network.cut()
-        resume: Heal = stage.network.resume
-        return resume
+        return stage.network.resume
 
 
 class NetworkStall(_Network):
@@ -31,8 +35,7 @@ class NetworkStall(_Network):
 
     def _begin(self, stage: Stage) -> Heal:
         stage.network.stall()
-        resume: Heal = stage.network.resume
-        return resume
+        return stage.network.resume
 
 
 class NetworkReset(_Network):
@@ -46,16 +49,75 @@ class NetworkReset(_Network):
         return nothing
 
 
-class BrokerKill(Fault):
-    """Kill the broker, all over the city; healed, it is started again and has forgotten all."""
+class NetworkHalfOpen(_Network):
+    """Let the open connection die without a word to either end; new ones are carried."""
 
-    verb: Literal["broker_kill"]
-    acts: ClassVar[Acts] = "broker"
+    verb: Literal["network_half_open"]
 
     def _begin(self, stage: Stage) -> Heal:
-        stage.kill_broker()
-        start: Heal = stage.start_broker
-        return start
+        return stage.network.vanish()
 
 
-FAULTS: tuple[type[Fault], ...] = (NetworkCut, NetworkStall, NetworkReset, BrokerKill)
+class NetworkPortal(_Network):
+    """End all connections, and answer new ones with a captive portal's web page."""
+
+    verb: Literal["network_portal"]
+
+    def _begin(self, stage: Stage) -> Heal:
+        return stage.network.portal()
+
+
+class _Slow(_Network):
+    stages: ClassVar[tuple[StageName, ...]] = ("vpi",)
+
+
+class NetworkLoss(_Slow):
+    """Lose a share of the segments, each way; TCP sends them again, later and later."""
+
+    verb: Literal["network_loss"]
+    share: float = Field(gt=0, lt=1)
+
+    def _begin(self, stage: Stage) -> Heal:
+        return stage.network.lose(self.share)
+
+
+class NetworkDelay(_Slow):
+    """Let everything arrive late, each way."""
+
+    verb: Literal["network_delay"]
+    delay_s: float = Field(gt=0)
+
+    def _begin(self, stage: Stage) -> Heal:
+        return stage.network.delay(self.delay_s)
+
+
+class NetworkSlow(_Slow):
+    """Carry no more than this, each way."""
+
+    verb: Literal["network_slow"]
+    bytes_per_s: float = Field(gt=0)
+
+    def _begin(self, stage: Stage) -> Heal:
+        return stage.network.throttle(self.bytes_per_s)
+
+
+class NetworkNoDns(_Slow):
+    """Let no name be found."""
+
+    verb: Literal["network_no_dns"]
+
+    def _begin(self, stage: Stage) -> Heal:
+        return stage.machine.lose_dns()
+
+
+FAULTS: tuple[type[Fault], ...] = (
+    NetworkCut,
+    NetworkStall,
+    NetworkReset,
+    NetworkHalfOpen,
+    NetworkPortal,
+    NetworkLoss,
+    NetworkDelay,
+    NetworkSlow,
+    NetworkNoDns,
+)
