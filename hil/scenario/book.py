@@ -116,10 +116,11 @@ class Book:
                 if "gap" in record:
                     continue
                 self.delivered += 1
-                self.clock_states[record["clock"]["state"]] += 1
-                if "alert" in record:
+                if "alert" in record:  # which does not wait for the clock
                     self._take_alert(record)
-                elif record["stream"] != "gateway":
+                    continue
+                self.clock_states[record["clock"]["state"]] += 1
+                if record["stream"] != "gateway":
                     self._take_record(record)
 
     def _take_alert(self, record: Mapping[str, Any]) -> None:

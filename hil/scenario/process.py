@@ -26,8 +26,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, Self
 
-import paho.mqtt.publish as mqtt_publish
 import structlog
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.app import Gateway
 from agent.openbus import Wired
@@ -579,12 +580,20 @@ class ProcessStage:
         until_s = time.monotonic() + CITY_S
         while time.monotonic() < until_s:
             with suppress(OSError):
-                mqtt_publish.single(
-                    MARKER, b"", qos=1, hostname=self._broker.host, port=self._broker.port
-                )
+                self._mark()
             if self._marked.wait(MARKER_S):
                 return
         self.book.notes.append("the city does not hear what the broker took")
+
+    def _mark(self) -> None:
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="marker")
+        client.connect(self._broker.host, self._broker.port)
+        client.loop_start()
+        try:
+            client.publish(MARKER, b"", qos=1).wait_for_publish(MARKER_S)
+        finally:
+            client.disconnect()
+            client.loop_stop()
 
     def report(self) -> Report:
         """Draw up the city's account."""
