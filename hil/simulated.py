@@ -42,6 +42,7 @@ class SimulatedBus:
         self._now_ns = now_ns
         self._wait_s = wait_s
         self._look_s = look_s
+        self._seed = seed
         self._wires: dict[str, Wire] = {}
         self.devices: dict[str, Any] = {}  # sensor -> the device behind it, or the two of a pair
         shared: dict[str | LineSettings, list[str]] = {}  # wire -> the sensors on it
@@ -85,12 +86,12 @@ class SimulatedBus:
         if isinstance(key, LineSettings):
             return self._serial(devices, key)
         if key == "gpio":
-            return SimulatedPins(devices, now_ns=self._now_ns)
+            return SimulatedPins(devices, now_ns=self._now_ns, seed=self._seed)
         return SimulatedFiles(devices, self._now_s)
 
     def _i2c(self, addresses: Mapping[str, int]) -> SimulatedI2c:
         devices = {address: self.devices[name] for name, address in addresses.items()}
-        return SimulatedI2c(devices, self._now_s, wait_s=self._wait_s)
+        return SimulatedI2c(devices, self._now_s, wait_s=self._wait_s, seed=self._seed)
 
     def _serial(self, devices: list[Any], line: LineSettings) -> SimulatedSerial:
         return SimulatedSerial(
@@ -100,6 +101,7 @@ class SimulatedBus:
             paced=True,
             baud=line.baud,
             look_s=self._look_s,
+            seed=self._seed,
         )
 
     def _now_s(self) -> float:

@@ -37,7 +37,7 @@ ROAD_CODES = {"dry": 10, "moist": 15, "wet": 20, "ice": 35, "snow": 40, "frost":
 
 def _channel(number: int, type_: int, code: Callable[[Any], float] = float) -> Put:
     def put(device: Any, _options: Any, truth: Callable[[float], Any]) -> None:
-        noise = Random(number)
+        noise = Random(device._random.getrandbits(32))
 
         def said(at_s: float) -> float:
             value = code(truth(at_s))
