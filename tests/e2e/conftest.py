@@ -114,13 +114,14 @@ class Daemon:
         *,
         environment: Mapping[str, str] = MappingProxyType({}),
         fault: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         run = ["run", "--config", str(config)]
         command = [sys.executable, "-m", "agent", *run]
         if shortened or fault:
             command = [sys.executable, "-c", _shortening(shortened, fault), *run]
         self._process = subprocess.Popen(
-            command,
+            [*prefix, *command],
             stderr=subprocess.PIPE,
             text=True,
             cwd=config.parent,
@@ -213,6 +214,7 @@ class Site:
         self.folder = folder
         self.spool = folder / "spool.db"
         self.environment: dict[str, str] = {}  # of the daemons
+        self.prefix: Sequence[str] = ()  # what starts them
         self.broker = broker
         self.relay = Relay(broker.host, broker.port, new_meddler=new_meddler)
         self.heard: list[Heard] = []
@@ -289,6 +291,7 @@ class Site:
                 shortened or {},
                 environment=self.environment,
                 fault=fault,
+                prefix=self.prefix,
             )
         )
         return self.daemon
