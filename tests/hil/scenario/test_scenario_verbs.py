@@ -55,8 +55,8 @@ NETWORK = (
 )
 DISK: dict[str, dict[str, object]] = {"disk_full": {}, "disk_error": {}, "disk_read_only": {}}
 ELSEWHERE = {  # tested by themselves
-    "network_reset", "network_half_open", "broker_refuse_logins", "pin_bounce", "pin_stuck", "pin_glitch",
-    "clock_step", "clock_unsynced", "power_cut",
+    "network_reset", "network_half_open", "broker_refuse_logins", "pin_bounce", "pin_stuck",
+    "pin_glitch", "clock_step", "clock_unsynced", "power_cut",
 }  # fmt: skip
 
 
