@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fuzz clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos scenarios soak fuzz clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -44,6 +44,13 @@ powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is los
 
 chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at random: nothing is missing
 	$(BIN)/python -m hil.chaos --minutes 10
+
+scenarios: $(VENV)/.hil $(VENV)/.tools ## every scenario of the bench, whole, but for the month
+	for name in storm-day snow-festival spring-melt brown-out-week hostile-line broker-failure clock-1970; do \
+	    $(SUDO) $(BIN)/python -m hil run $$name || exit 1; done
+
+soak: $(VENV)/.hil $(VENV)/.tools ## thirty days of a gateway in minutes: nothing grows
+	$(BIN)/python -m hil run soak-month
 
 fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into every decoder, then a guided search
 	$(BIN)/pip install -q -e '.[fuzz]'
