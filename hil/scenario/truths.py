@@ -62,7 +62,7 @@ BOARD_STEP_C = 0.487  # of its sensor
 
 def _board_temperature(device: BoardDevice, _options: Any, truth: Callable[[float], Any]) -> None:
     def milli_c(now_s: float) -> int:
-        return round(round(truth(now_s) / BOARD_STEP_C) * BOARD_STEP_C * 1000)
+        return 487 * round(float(truth(now_s)) / BOARD_STEP_C)
 
     device._milli_c = milli_c  # type: ignore[method-assign]
 
