@@ -122,6 +122,7 @@ def open_file(path: Path, log_bytes: int) -> sqlite3.Connection:
         rest = (beside(path, "-wal"), beside(path, "-journal"))
         if not path.stat().st_size and not any(file.exists() for file in rest):
             raise DamagedError("is empty")
+    is_new = not path.exists()
     database = connect(path)
     try:
         _prepare(database, log_bytes)
@@ -129,11 +130,20 @@ def open_file(path: Path, log_bytes: int) -> sqlite3.Connection:
         database.close()
         if is_damage(exc):
             raise DamagedError(str(exc)) from exc
+        if is_new:
+            _take_back(path)
         raise
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _take_back(path: Path) -> None:
+    """Remove a file that came no further than its name: later it would pass for an emptied one."""
+    with suppress(OSError):
+        if not path.stat().st_size:
+            path.unlink()
 
 
 def open_memory() -> sqlite3.Connection:

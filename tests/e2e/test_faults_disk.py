@@ -74,3 +74,18 @@ def test_a_disk_that_the_kernel_made_read_only_is_told_of_and_the_next_boot_goes
     site.wait_records("snow-2", 2)
     assert site.stop() == 0
     site.close_account()
+
+
+def test_a_gateway_that_starts_on_a_full_disk_begins_in_memory_and_moves_when_there_is_room(
+    site: Site, disk: FaultyDisk
+) -> None:
+    heal = disk.fill()
+    site.start({"agent.writer.REOPEN_S": 1.0})
+    site.daemon.wait_log("level=error", "records are in memory only", "full")
+    site.wait_records("snow-2", 2)
+    heal()
+    site.daemon.wait_log("the disk works again")
+    site.wait_records("snow-2", 2)
+    assert not site.daemon.said("damaged")
+    assert site.stop() == 0
+    site.close_account()
