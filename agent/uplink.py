@@ -299,9 +299,10 @@ class Uplink:
         if not self._online:
             return max(0.0, self._give_up_at_s - now_s)
         alarm_s = self._alarms_later[0][0] if self._alarms_later else math.inf
+        if now_s < self._pump_at_s:
+            return max(0.0, min(self._pump_at_s, alarm_s) - now_s)
         next_s = min(self._health_at_s, self._look_again_s, alarm_s)
-        next_s = min(next_s, now_s + self._outbox.wait_s(now_s))
-        return max(0.0, max(next_s, self._pump_at_s) - now_s)
+        return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
 
     def _handle(self, event: Event) -> None:
         if event.client is not None and event.client is not self._client:

@@ -82,7 +82,7 @@ def test_each_quantity_that_can_be_set_is_what_the_city_hears(tmp_path: Path) ->
 
 def test_each_counter_is_passed_by_its_crowd(tmp_path: Path) -> None:
     parts = [sensor(name, bus, options) for name, (bus, options) in COUNTERS.items()]
-    crowd = '[crowd.{}]\npersons_per_minute = {{ keyframes = [["0h", 6.0], ["40m", 14.0]] }}'
+    crowd = '[crowd.{}]\npersons_per_minute = {{ keyframes = [["0h", 8.0], ["31m", 16.0]] }}'
     parts += [crowd.format(name) for name in COUNTERS]
     passed: dict[str, tuple[int, int, int]] = {}
 
@@ -91,7 +91,7 @@ def test_each_counter_is_passed_by_its_crowd(tmp_path: Path) -> None:
             errors, count = crowd_errors(book, name)
             passed[name] = sum(errors), count, len(errors)
 
-    run(loaded(tmp_path, *parts, lasts="40m"), look=look)
+    run(loaded(tmp_path, *parts, lasts="31m"), look=look)
     for name, (error, count, windows) in passed.items():
         assert 200 < count < 600, (name, passed)  # 400 on average, of whom some turn back
         assert abs(error) < 4 * 5.64 * math.sqrt(windows) + 0.25 * count, (name, passed)
