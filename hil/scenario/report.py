@@ -27,7 +27,8 @@ LOOKS = {
 }  # fmt: skip
 
 STYLE = """
-body{max-width:70rem}.sums{gap:.5rem}.sums div{min-width:7.6rem;padding:.5rem .7rem}header{border-left:.5rem solid var(--tone);padding:.1rem 0 .1rem 1rem}
+body{max-width:70rem}.sums{gap:.5rem}.sums div{min-width:7.6rem;padding:.5rem .7rem}
+header{border-left:.5rem solid var(--tone);padding:.1rem 0 .1rem 1rem}
 header h1{font-size:1.7rem;margin:0}header h1 small{font-size:1.05rem;font-weight:400}
 .holds{--tone:var(--good)}.fails{--tone:var(--bad)}.tone{color:var(--tone)}
 figure{margin:0 0 .9rem;padding:.6rem .8rem .2rem}
