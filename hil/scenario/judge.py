@@ -259,8 +259,8 @@ def _bounds(expect: Expect, ran: Ran, measures: Sequence[Measure]) -> Iterator[V
 
 
 def slope_per_day(measures: Sequence[Measure], of: Callable[[Measure], float]) -> float:
-    """Return how fast something grows, by a straight line through all but the first fifth."""
-    rows = measures[len(measures) // 5 :]
+    """Return how fast something grows, by a straight line through the second half."""
+    rows = measures[len(measures) // 2 :]
     if len(rows) < 3:
         return math.inf
     days, values = [each.at_s / 86_400.0 for each in rows], [of(each) for each in rows]

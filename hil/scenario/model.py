@@ -114,7 +114,7 @@ class Expect(Table):
     lives_max: int | None = Field(default=None, ge=1)
     speed_min: float = Field(default=50.0, gt=0)  # times real time, unless it is throttled
     rss_max: Size | None = None
-    rss_growth_per_day_max: Size | None = None  # a straight line through all but the first fifth
+    rss_growth_per_day_max: Size | None = None  # a straight line through the second half
     descriptors_growth_max: int | None = Field(default=None, ge=0)
     threads_growth_max: int | None = Field(default=None, ge=0)
     spool_max: Size | None = None  # its own figure

@@ -13,6 +13,8 @@ from hil.scenario.spans import seconds
 
 # What two cores can play in a test; left out: the whole.
 SHORTENED = {"brown-out-week": "2d", "soak-month": "2d"}
+# What only the whole can hold: caches and the allocator settle in the first weeks.
+NOT_IN_SHORT = ("memory, growth a day",)
 
 
 @pytest.mark.slow
@@ -26,6 +28,8 @@ def test_it_holds(name: str) -> None:
     except UnavailableError as exc:
         pytest.skip(str(exc))
     broken = [each for each in outcome.verdicts if not each.holds]
+    if name in SHORTENED:
+        broken = [each for each in broken if each.what not in NOT_IN_SHORT]
     assert not broken, broken
     assert outcome.ran.played_s >= loaded.scenario.lasts
 
