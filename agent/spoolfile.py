@@ -114,15 +114,16 @@ def open_file(path: Path, log_bytes: int) -> sqlite3.Connection:
     Raises DamagedError where it is no usable spool, sqlite3.Error and OSError where the disk does
     not work.
     """
+    is_new = True
     with suppress(FileNotFoundError):
         if not path.is_file():
             path.stat()
             raise DamagedError("is no file")
+        is_new = False
         # One that never came to be has still its journal, or the log.
         rest = (beside(path, "-wal"), beside(path, "-journal"))
         if not path.stat().st_size and not any(file.exists() for file in rest):
             raise DamagedError("is empty")
-    is_new = not path.exists()
     database = connect(path)
     try:
         _prepare(database, log_bytes)

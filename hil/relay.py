@@ -27,6 +27,7 @@ from .faults.ongoing import Heal, every
 from .faults.portal import Answerer
 
 HOST = "127.0.0.1"
+WAITING_CONNECTIONS = 4096  # a city that comes back at once must not wait for repeated SYNs
 
 State = Literal["open", "stalled", "cut", "closed"]
 
@@ -240,7 +241,7 @@ class Relay:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self.host, self.port))
-        listener.listen()
+        listener.listen(WAITING_CONNECTIONS)
         listener.setblocking(False)
         self._listener = listener
 
