@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet fuzz mutants clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet scenarios soak fuzz mutants clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -53,6 +53,13 @@ chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at
 
 fleet: $(VENV)/.dev $(VENV)/.tools ## 1,000 gateways lose their broker at once and come back: how spread, how fast, and is all there
 	$(BIN)/python -m hil fleet --gateways 1000 --minutes 10
+
+scenarios: $(VENV)/.hil $(VENV)/.tools ## every scenario of the bench, whole, but for the month
+	for name in storm-day snow-festival spring-melt brown-out-week hostile-line broker-failure clock-1970; do \
+	    $(SUDO) $(BIN)/python -m hil run $$name || exit 1; done
+
+soak: $(VENV)/.hil $(VENV)/.tools ## thirty days of a gateway in minutes: nothing grows
+	$(BIN)/python -m hil run soak-month
 
 fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into every decoder, then a guided search
 	$(BIN)/pip install -q -e '.[fuzz]'

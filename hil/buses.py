@@ -197,11 +197,13 @@ class SimulatedSerial:
         seed: int = 0,
         path: str = "simulated serial",
         baud: int | None = None,
+        look_s: float = PTY_POLL_S,
     ) -> None:
         self.line = SerialLine(devices, echo=echo, paced=paced, seed=seed)
         self._opened_baud = self.line.host_baud = baud
         self._now_s = now_s
         self._wait_s = wait_s
+        self._look_s = look_s  # how finely it is heard what arrives while the host waits
         self._path = path
         self._is_open = False
         self._is_plugged = True
@@ -234,7 +236,7 @@ class SimulatedSerial:
         left_s = timeout_s
         self._carry()
         while not self._arrived and left_s > 0:
-            step_s = min(PTY_POLL_S, left_s)
+            step_s = min(self._look_s, left_s)
             self._wait_s(step_s)
             left_s -= step_s
             self._carry()

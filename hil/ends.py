@@ -43,7 +43,10 @@ class I2cDevice(Protocol):
 
 
 class PinActor(Protocol):
-    """Something that moves pins: the person in the beam, the door."""
+    """Something that moves pins: the person in the beam, the door.
+
+    One with an attribute `next_s` knows when it moves a pin next, and is not asked before.
+    """
 
     def levels(self, now_s: float) -> list[tuple[int, int]]:
         """Return the (pin, electrical level) changes due by `now_s`, in order, each once."""

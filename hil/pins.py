@@ -8,6 +8,7 @@ a machine under load looks later, and counts the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Self
@@ -69,11 +70,24 @@ class SimulatedPins(PinFaults):
         if self._begin_ns is None:
             return
         until_ns = self._now_ns() - self._begin_ns
+        self._pass_over(until_ns)
         while self._played_ns <= until_ns:
             at_ns, self._played_ns = self._played_ns, self._played_ns + STEP_NS
             changes = [each for actor in self._actors for each in actor.levels(at_ns / 1e9)]
             for when_ns, pin, level in self._as_shown(changes, at_ns, self._played_ns):
                 self._factory.drive(pin, level, self._begin_ns + when_ns)
+            self._pass_over(until_ns)
+
+    def _pass_over(self, until_ns: int) -> None:
+        """Go to the next millisecond in which something moves, where all actors know theirs."""
+        if self.is_worn:
+            return
+        nexts_s = [getattr(actor, "next_s", 0.0) for actor in self._actors]
+        soonest_s = min(nexts_s, default=math.inf)
+        end_ns = until_ns // STEP_NS * STEP_NS + STEP_NS
+        if soonest_s * 1e9 < end_ns:
+            end_ns = math.ceil(soonest_s * 1e9 / STEP_NS) * STEP_NS
+        self._played_ns = max(self._played_ns, end_ns)
 
 
 class _PlayedWatch:

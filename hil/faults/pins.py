@@ -66,6 +66,11 @@ class PinFaults:
         self._glitching.heal()
         self._stuck.heal()
 
+    @property
+    def is_worn(self) -> bool:
+        """Whether there is a fault, or what one left is still to be seen."""
+        return not self._is_calm or bool(self._stuck or self._bouncing or self._glitching)
+
     # What the board asks
 
     def _as_shown(

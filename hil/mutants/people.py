@@ -195,7 +195,7 @@ return [
             "alerts": self._book.ids(without_kind="people"),
             "now": [
                 sum(window.tally._counts.values())
-                for channel in self._pipeline._channels.values()
+                for channel in self.pipeline._channels.values()
                 for window in channel._windower._open
                 if hasattr(window.tally, "_counts")
             ],

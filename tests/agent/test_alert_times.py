@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.spool import SpoolError
+from agent.uplink import SPOOL_RETRY_S
 from tests.agent.desks import OFFSET_S, Desk, Listening
 
 
@@ -90,3 +93,27 @@ def test_an_alarm_of_a_crowd_that_is_over_is_emptied_at_the_offset(desk: Desk) -
     assert "alarm/hall-1/crowding" not in client.heard
     desk.turn(2.0 + OFFSET_S)
     assert client.heard["alarm/hall-1/crowding"] == b""
+
+
+def test_a_spool_that_cannot_be_read_is_tried_later_and_keeps_nothing_else_waiting(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def fails(*_args: Any, **_options: Any) -> Any:
+        tries.append(desk.now_s)
+        raise SpoolError("no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.spool, "peek", fails)
+        broken.setattr(desk.spool, "alerts", fails)
+        desk.uplink.rewind()
+        desk.tell("door-9", "cabinet", "cabinet_door", 1)
+        desk.turn(1.0)
+        assert len(set(tries)) == 1
+        assert desk.shown("alarm/door-9/cabinet_door") == "cabinet_door"  # it was heard of
+        assert 0.0 < desk.uplink.wait_s() <= SPOOL_RETRY_S
+        desk.turn(1.0 + SPOOL_RETRY_S)
+        assert len(set(tries)) == 2
+    desk.turn(1.0 + 2 * SPOOL_RETRY_S)
+    assert "alert/cabinet" in desk.sent

@@ -52,7 +52,7 @@ def test_each_life_of_a_gateway_is_a_run_of_its_own(file: Path) -> None:
     for _ in range(3):
         with life(file) as gateway:
             runs.append(gateway.spool.run)
-            gateway._pipeline.announce()
+            gateway.pipeline.announce()
             assert gateway.spool.produced() == {"gateway": 1}
     assert len(set(runs)) == 3
 
