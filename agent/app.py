@@ -347,6 +347,8 @@ class Gateway:
             while not self.lost_power and goes_on():
                 self._supervisor.watch(wake)
                 wake.clear()
+            if self._desk is not None:  # what it has to tell becomes a record yet
+                self._desk.stop()
             self._supervisor.stop(in_haste=bool(self.lost_power))
             clean = True
         finally:

@@ -72,7 +72,7 @@ class Heard:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bytes = 0
-        self.lost = 0  # messages
+        self._lost = 0  # messages
 
     def has_room(self, payload: bytes | bytearray) -> bool:
         """Take a payload in, on paho's thread; False where it must be let go."""
@@ -81,8 +81,14 @@ class Heard:
             if fits:
                 self._bytes += len(payload)
             else:
-                self.lost += 1
+                self._lost += 1
             return fits
+
+    def tell_lost(self) -> int:
+        """Return how many messages were let go since this was asked."""
+        with self._lock:
+            lost, self._lost = self._lost, 0
+            return lost
 
     def taken(self, payload: bytes | bytearray) -> None:
         """Let a payload's room go, on the uplink's thread."""

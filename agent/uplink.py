@@ -551,6 +551,8 @@ class Uplink:
         if now_s >= self._health_at_s:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
             self._write_health(client)
+            if lost := self._link.heard.tell_lost():
+                log.warning("others write more to us than we take: let go", messages=lost)
             if self._birth_is_owed:
                 self._write_birth()
         while True:

@@ -192,10 +192,11 @@ class Desk:
         now_ns = self._around.utc_ns()
         if now_ns is None:
             raise RefusedError("time_unknown", "the gateway does not know the time any more")
-        reply = self._done.before(command.id)
+        key = f"{command.verb}/{command.id}"
+        reply = self._done.before(key)
         if reply is not None:
             return reply
-        self._done.begin(command.id, now_ns)
+        self._done.begin(key, now_ns)
         log.warning("command", verb=command.verb, id=command.id, by=by)
         self._around.audit(_event(command.verb, command.id, by, "begun"))
         try:
@@ -205,7 +206,7 @@ class Desk:
             self._count(command.verb, exc.why)
         else:
             self._count(command.verb, None)
-        self._done.end(command.id, reply)
+        self._done.end(key, reply)
         self._around.audit(
             _event(command.verb, command.id, by, "done" if reply["ok"] else "failed")
         )

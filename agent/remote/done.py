@@ -26,7 +26,7 @@ Reply = Mapping[str, Any]
 
 
 class Done:
-    """What was done, by id, until long after its expiry."""
+    """What was done, by verb and id, until long after its expiry."""
 
     def __init__(self, folder: Path) -> None:
         """Remember what the file in `folder` says; one that is damaged bars all until it is gone.
@@ -47,9 +47,9 @@ class Done:
             self.why_barred = f"{self._file} cannot be read: {exc}"
             log.error("which commands were done is not known: none is done", file=str(self._file))
 
-    def before(self, id_: str) -> Reply | None:
+    def before(self, key: str) -> Reply | None:
         """Return the reply to a command that was done. Raises RefusedError where it was begun."""
-        entry = self._begun.get(id_)
+        entry = self._begun.get(key)
         if entry is None:
             return None
         if entry.get("reply") is None:
@@ -57,27 +57,27 @@ class Done:
         reply: Reply = entry["reply"]
         return reply
 
-    def begin(self, id_: str, now_ns: int) -> None:
+    def begin(self, key: str, now_ns: int) -> None:
         """Write down that a command is begun. Raises RefusedError; then it must not be."""
         if self.why_barred is not None:
             raise RefusedError("failed", self.why_barred)
         self._begun = {
-            key: entry
-            for key, entry in self._begun.items()
+            each: entry
+            for each, entry in self._begun.items()
             if now_ns - entry["begun_ns"] <= 2 * LONGEST_NS
         }
         if len(self._begun) >= MOST:
             raise RefusedError("too_many", f"{MOST} commands within two days are the most")
-        self._begun[id_] = {"begun_ns": now_ns, "reply": None}
+        self._begun[key] = {"begun_ns": now_ns, "reply": None}
         try:
             self._write()
         except OSError as exc:
-            del self._begun[id_]
+            del self._begun[key]
             raise RefusedError("failed", f"{self._file}: {exc.strerror}") from exc
 
-    def end(self, id_: str, reply: Reply) -> None:
+    def end(self, key: str, reply: Reply) -> None:
         """Write down what was answered. Without a disk it stays known to this life only."""
-        self._begun[id_]["reply"] = dict(reply)
+        self._begun[key]["reply"] = dict(reply)
         try:
             self._write()
         except OSError as exc:

@@ -124,7 +124,7 @@ def test_what_changes_anything_is_done_once_for_a_signature(
 def test_one_that_was_begun_and_never_ended_is_not_begun_again(
     bench: Bench, people: Mapping[str, Signer]
 ) -> None:
-    Done(bench.folder).begin("a", NOW_NS)  # and then the power went
+    Done(bench.folder).begin("restart/a", NOW_NS)  # and then the power went
     bench.desk = bench.new_desk()
     order = people["mika"].order(text_of("restart", "a"))
     assert bench.refusal("restart/a", order) == "repeated"
