@@ -55,6 +55,8 @@ from .wake import Wake
 if TYPE_CHECKING:
     from config.model import Location
 
+    from .remote.desk import Desk
+
 log = logger("gateway")
 
 ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
@@ -160,6 +162,7 @@ class Gateway:
             floor_ns=self._floor_ns,
             outages=self._history.outages,
             left=self._departures.left,
+            command=self._hear_command if config.commands.allow else None,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(
@@ -242,6 +245,35 @@ class Gateway:
         )
         for name, answer in self._spool_answers.by_name().items():
             self.answers.add(name, answer)
+        self._desk = self._open_desk(plan) if config.commands.allow else None
+
+    def _open_desk(self, plan: Plan) -> Desk:
+        from .remote.desk import Surroundings  # whoever allows nothing needs none of it
+        from .remote.opening import open_desk
+
+        return open_desk(
+            plan,
+            Surroundings(
+                plan.loaded.config.gateway.id,
+                lambda: self._utc_ns() if self._clock.known else None,
+                self._machine.boot_s,
+                self.uplink.reply,
+                self.pipeline.audit,
+            ),
+            answers=self.answers,
+            answering=threading.Lock() if self._control is None else self._control.answering,
+            maintain=self.pipeline.maintain,
+            reload=self._begin_anew,
+            more={},
+        )
+
+    def _hear_command(self, below: str, payload: bytes, retained: bool) -> None:
+        if self._desk is not None:
+            self._desk.hear(below, payload, retained=retained)
+
+    def _begin_anew(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
 
     def _snapshot(self) -> Snapshot:
         config = self._config
@@ -316,6 +348,8 @@ class Gateway:
             while not self.lost_power and goes_on():
                 self._supervisor.watch(wake)
                 wake.clear()
+            if self._desk is not None:  # what it has to tell becomes a record yet
+                self._desk.stop()
             self._supervisor.stop(in_haste=bool(self.lost_power))
             clean = True
         finally:
@@ -325,6 +359,8 @@ class Gateway:
             if self._lamp is not None:
                 self._lamp.stop()
             self._spool_answers.stop()
+            if self._desk is not None:
+                self._desk.stop()
             self.close(clean=clean)
 
     def begin(self) -> None:
