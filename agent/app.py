@@ -222,6 +222,7 @@ class Gateway:
             collectors_stopping=collectors_stopping,
             boot_s=kernel.boot_s,
             drain_s=config.uplink.drain_s,
+            others={} if self._control is None else {"control": self._control.pulse},
         )
         self.answers = Replies(
             self._snapshot(),

@@ -7,6 +7,7 @@ others, whose words nobody has looked at, say nothing.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
@@ -97,6 +98,9 @@ def hush() -> None:
     sys.unraisablehook = _unraisable
     warnings.showwarning = _warned
     logging.disable()
+    # Of a crash in C, and of what a watchdog ends because main hangs, or all of Python: the
+    # functions in which each thread was, and no value.
+    faulthandler.enable()
     # What a driver was left to print goes nowhere.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -108,6 +112,18 @@ def place_of(exc: BaseException) -> str:
         return type(exc).__name__
     code = place.tb_frame.f_code
     return f"{type(exc).__name__} in {code.co_filename}:{place.tb_lineno} ({code.co_qualname})"
+
+
+def places_of(thread: str) -> list[str]:
+    """Name where a thread is just now, the innermost place first; nothing where it is not."""
+    number = next((each.ident for each in threading.enumerate() if each.name == thread), None)
+    frame = None if number is None else sys._current_frames().get(number)
+    places: list[str] = []
+    while frame is not None and len(places) < DEEPEST:
+        code = frame.f_code
+        places.append(f"{code.co_filename}:{frame.f_lineno} ({code.co_qualname})")
+        frame = frame.f_back
+    return places
 
 
 def words_of(exc: BaseException, *, of_people: bool) -> Text:

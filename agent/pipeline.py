@@ -28,6 +28,7 @@ from .phenomena.closed import NO_FACTS, Facts
 from .phenomena.weather import Surroundings
 from .privacy.ledger import Claim
 from .privacy.release import Sealed, burned_before, release
+from .pulse import Pulse
 from .record import GATEWAY_STREAM, AlertRecord, Entry, Record, utc_text
 from .rules import POWER, TOLD_AT_ONCE, Finding, Rules
 from .spool import PreviousRun, Spool, SpoolError
@@ -38,6 +39,7 @@ log = logger("pipeline")
 CLOCK_LOOK_S = 5.0
 STEP_TOLD_S = 1.0  # leap seconds are no trouble
 STEADY_S = 600.0  # without a further step, until the clock counts as well again
+SLACK_S = 120.0  # of one step: a card that is dying takes a minute for a commit
 TICK_S = 1.0  # not at each hand-over: episodes that wait for their time would cost all of them
 REMEMBER_S = 900.0  # what a power cut may cost of what is remembered of the sensors
 
@@ -139,7 +141,7 @@ class Pipeline:
         self._next_look_ns = 0
         self._close_at_ns = 0
         self._tick_at_ns = 0
-        self.beat_s = look().boot_ns / 1e9
+        self.pulse = Pulse(SLACK_S, look().boot_ns / 1e9)
 
     @property
     def is_failing(self) -> bool:
@@ -257,7 +259,7 @@ class Pipeline:
         except queue.Empty:
             first = None
         look = self._look()
-        self.beat_s = look.boot_ns / 1e9
+        self.pulse.beat(look.boot_ns / 1e9)
         if first is not None:  # by the clock under which it was measured
             self._take(first, look)
         if look.boot_ns >= self._next_look_ns:
