@@ -45,7 +45,7 @@ def begin(folder: Path | None, now_s: float) -> Rest:
     deaths, file = 0, _file(folder)
     with suppress(OSError, ValueError, KeyError, TypeError):
         earlier = json.loads(file.read_text(encoding="ascii"))
-        is_young = 0 <= now_s - float(earlier["began_s"]) < YOUNG_S
+        is_young = now_s - float(earlier["began_s"]) < YOUNG_S
         deaths = int(earlier["deaths"]) + 1 if is_young else 0
     rest = Rest(rest_s(deaths), deaths)
     with suppress(OSError):

@@ -77,7 +77,7 @@ class Control:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.problem: str | None = None  # why there is no socket
-        self.pulse = Pulse(LOOK_S + SLACK_S, boot_s())
+        self.pulse = Pulse(SLACK_S, boot_s())
 
     # Called by other threads
 
@@ -147,11 +147,12 @@ class Control:
 
     def _step(self) -> None:
         now_s = self._boot_s()
-        self.pulse.beat(now_s)
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LOOK_S
             self._tend_socket()
-        for key, events in self._selector.select(self._wait_s(now_s)):
+        wait_s = self._wait_s(now_s)
+        self.pulse.beat(now_s, wait_s)
+        for key, events in self._selector.select(wait_s):
             if key.fileobj is self._waker:
                 with suppress(BlockingIOError):
                     os.eventfd_read(key.fd)

@@ -254,12 +254,13 @@ class Pipeline:
         self._writer.commit(look.boot_ns, hold=self._hold)
 
     def _step(self) -> None:
+        wait_s = self._wait_s()
+        self.pulse.beat(self._look().boot_ns / 1e9, wait_s)
         try:
-            first = self._inbox.get(timeout=self._wait_s())
+            first = self._inbox.get(timeout=wait_s)
         except queue.Empty:
             first = None
         look = self._look()
-        self.pulse.beat(look.boot_ns / 1e9)
         if first is not None:  # by the clock under which it was measured
             self._take(first, look)
         if look.boot_ns >= self._next_look_ns:

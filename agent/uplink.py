@@ -57,7 +57,7 @@ CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
 FAREWELL_S = 1.0
-# Of one step, its wait included. Three name servers that are silent cost half a minute for each way
+# Of one step. Three name servers that are silent cost half a minute for each way
 # in which a name may be completed, and a restart does not make them talk.
 SLACK_S = 300.0
 # A connection that held for this long was a good one; before, it may be somebody with our own id.
@@ -205,7 +205,6 @@ class Uplink:
 
     def _step(self) -> None:
         now_s = self._boot_s()
-        self.pulse.beat(now_s)
         if self._client is None and now_s >= self._attempt_at_s:
             self._connect()
         elif self._client is not None and not self._online and now_s >= self._give_up_at_s:
@@ -232,7 +231,9 @@ class Uplink:
             log.error("spool cannot be read; trying again", error=str(exc))
             self._stopping.wait(SPOOL_RETRY_S)
         try:
-            self._handle(self._events.get(timeout=self._wait_s()))
+            wait_s = self._wait_s()
+            self.pulse.beat(self._boot_s(), wait_s)
+            self._handle(self._events.get(timeout=wait_s))
             for _ in range(EVENTS_AT_ONCE):
                 self._handle(self._events.get_nowait())
         except queue.Empty:

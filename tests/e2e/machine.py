@@ -26,6 +26,13 @@ UNIT = PROJECT / "systemd" / "yukimi.service"
 PACKAGES = ("systemd", "systemd-sysv", "udev", "python3")
 SUITE = "bookworm"
 PROGRAMS = ("systemd-nspawn", "mmdebstrap", "nsenter")
+ENVIRONMENT = (
+    "PYTHONPATH=/opt/patch:/opt/checkout",
+    "PYTHONPYCACHEPREFIX=/opt/compiled",
+    "PYTHONDONTWRITEBYTECODE=",
+    "LD_LIBRARY_PATH=/opt/python/lib",
+)
+COMPILE = "import agent.daemon, agent.cli.run, agent.cli.status, hil.simulated"
 BOOT_S, DONE_S = 60.0, 60.0
 
 
@@ -70,6 +77,7 @@ class Machine:
         self.state = self._make("state")
         self.patch = self._make("patch")  # Python that is imported before the daemon
         self.dropins = self._make("dropins")
+        self.compiled = self._make("compiled")
         self._binds = dict(binds)
         self._leader = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,10 +85,21 @@ class Machine:
     def __enter__(self) -> Self:
         self._lay_out()
         command = ["systemd-nspawn", "--boot", f"--directory={root()}", "--volatile=overlay"]
-        command += ["--register=no", "--keep-unit", "--link-journal=no", "--console=pipe", "--quiet"]
-        # What a container is not given by itself: locked memory, and the kernel's filters for devices and
-        # addresses, which systemd loads as BPF programs.
-        command += ["--rlimit=MEMLOCK=infinity", "--capability=CAP_BPF,CAP_NET_ADMIN", "--system-call-filter=bpf"]
+        command += [
+            "--register=no",
+            "--keep-unit",
+            "--link-journal=no",
+            "--console=pipe",
+            "--quiet",
+        ]
+        # What a container is not given by itself: locked memory, and the kernel's filters for
+        # devices and addresses, which systemd loads as BPF programs.
+        command += [
+            "--rlimit=MEMLOCK=infinity",
+            "--capability=CAP_BPF,CAP_NET_ADMIN",
+            "--system-call-filter=bpf",
+        ]
+        command += [f"--bind={self.compiled}:/opt/compiled"]
         command += [f"--bind={what}:{where}" for what, where in self._binds.items()]
         command += [f"--bind-ro={what}:{where}" for what, where in self._read_only().items()]
         self._log = (self.folder / "console.log").open("wb")
@@ -92,6 +111,7 @@ class Machine:
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
         self.wait(self._has_booted, "a machine that has booted", BOOT_S)
+        self.run("env", *ENVIRONMENT, "/opt/yukimi/bin/python", "-c", COMPILE)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -185,9 +205,9 @@ class Machine:
         for folder in (self.folder, *self.folder.iterdir()):
             if folder.is_dir():
                 folder.chmod(0o755)
+        (self.folder / "journald.conf").write_text("[Journal]\nStorage=volatile\n")
         (self.dropins / "checkout.conf").write_text(
-            "[Service]\nEnvironment=PYTHONPATH=/opt/patch:/opt/checkout"
-            " LD_LIBRARY_PATH=/opt/python/lib\n"
+            f"[Service]\nEnvironment={' '.join(ENVIRONMENT)}\n"
         )
 
     @property
@@ -202,6 +222,7 @@ class Machine:
             sysconfig.get_path("purelib"): f"/opt/yukimi/lib/{version}/site-packages",
             self.patch: "/opt/patch",
             self.etc: "/etc/yukimi",
+            self.folder / "journald.conf": "/etc/systemd/journald.conf.d/test.conf",
             self.dropins: "/etc/systemd/system/yukimi.service.d",
             UNIT: "/etc/systemd/system/yukimi.service",
         }
