@@ -12,15 +12,17 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
 import warnings
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
 from config.text import Text, text_of
 
 from .lean import without_extras
+from .loglimit import LogLimit
 
 # `yukimi run` comes here before anything else can import it.
 with without_extras():
@@ -31,6 +33,8 @@ PLAIN = (str, Text, int, float, bool, type(None))
 OUR_PACKAGES = ("agent", "drivers", "hil")
 DEEPEST = 12  # of a trace: the innermost places
 
+Line = MutableMapping[str, Any]
+Processor = Callable[[object, str, Line], Line]
 Said = str | int | float | bool | None | Sequence[str]
 
 
@@ -65,6 +69,7 @@ def configure(level: str = "info") -> None:
     structlog.configure(
         processors=[
             only_plain,
+            seldom(LogLimit(time.monotonic)),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.LogfmtRenderer(
@@ -86,6 +91,20 @@ def only_plain(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMap
             continue
         line[name] = f"{type(value).__name__}(withheld)"
     return line
+
+
+def seldom(limit: LogLimit) -> Processor:
+    """Keep back what was said too often, and tell how often it was."""
+
+    def keep_back(_: object, __: str, line: Line) -> Line:
+        before = limit.kept_back(line)
+        if before is None:
+            raise structlog.DropEvent
+        if before:
+            line["kept_back"] = before
+        return line
+
+    return keep_back
 
 
 def hush() -> None:
