@@ -37,6 +37,7 @@ from .lamp import Lamp
 from .latest import Latest
 from .logs import logger
 from .memory import Memory, digest_of
+from .metrics import MetricsFile, exposition
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
 from .phenomena.weather import OF_THE_AIR, Surroundings
@@ -213,6 +214,8 @@ class Gateway:
         )
         led = config.gateway.led
         self._lamp = None if led is None else Lamp(led, self._vitals)
+        metrics = config.gateway.metrics_file
+        self._metrics = None if metrics is None else MetricsFile(Path(metrics), self._exposition)
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
@@ -306,6 +309,8 @@ class Gateway:
             started()
             if self._lamp is not None:
                 self._lamp.start()
+            if self._metrics is not None:
+                self._metrics.start()
             if self._control is not None:
                 self._control.attach(self.answers)
             self._supervisor.watch(wake)
@@ -321,6 +326,8 @@ class Gateway:
             self._checker_stopping.set()
             if self._lamp is not None:
                 self._lamp.stop()
+            if self._metrics is not None:
+                self._metrics.stop()
             self._spool_answers.stop()
             waiting = None
             with suppress(SpoolError):  # a disk that fails must not hide why we stop
@@ -384,6 +391,10 @@ class Gateway:
             "sensors": self.health.states(),
             "alerts": self._book.ids(without_kind="people"),
         }
+
+    def _exposition(self) -> str:
+        gateway = self._config.gateway.id
+        return exposition(self.health_message(), gateway=gateway, version=__version__)
 
     def _vitals(self) -> Vitals:
         return Vitals(

@@ -47,6 +47,7 @@ if "run" in sys.orig_argv:
             threading.Event().wait()
         setattr(of, name, hang)
 """
+METRICS = "/run/yukimi/yukimi.prom"
 BUS = "/dev/ttyUSB0"
 ALL_BUT_MAIN = f"""
     hang_in(pipeline.Pipeline, "_tend_clock")
@@ -102,6 +103,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Mac
         site.spool = machine.state / "spool.db"
         text = site.configure().read_text(encoding="utf-8")
         for outside, inside in (
+            ("[gateway]", f'[gateway]\nmetrics_file = "{METRICS}"'),
             (str(site.spool), "/var/lib/yukimi/spool.db"),
             (site.post.path, BUS),
             ('"control.sock"', '"/run/yukimi/control.sock"'),
@@ -147,6 +149,8 @@ def test_it_starts_says_that_it_is_ready_and_delivers(unit: tuple[Site, Machine]
     )
     site.wait_records("snow-2", 2)
     assert machine.show("User")["User"] == "yukimi"
+    exported = machine.run("setpriv", "--reuid=nobody", "cat", METRICS).stdout
+    assert "yukimi_uplink_connected 1" in exported.splitlines()
     before = site.spooled().run
     machine.run("systemctl", "reload", "yukimi")
     site.wait_spooled(lambda now: bool(now.produced) and now.run != before, "a reload")
@@ -206,7 +210,7 @@ def test_killed_again_and_again_it_comes_back_and_the_account_closes(
     site.wait_new_run()
     for _ in range(KILLS):
         before = site.spooled().run
-        time.sleep(dice.uniform(0.0, 1.0))  # the moment is what is tried here
+        time.sleep(dice.uniform(0.0, 0.7))  # the moment is what is tried here
         site.daemon.kill()
         site.wait_spooled(
             lambda now, old=before: bool(now.produced) and now.run != old, "a new run"
