@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -355,6 +356,55 @@ def test_without_the_units_walls_the_same_script_does_it_all(unit: tuple[Site, M
     assert {said[f"open {device}"] for device in made(machine)} == {"done"}
     assert said["netlink"] == "done"
     assert said["others"]
+
+
+LISTEN = """
+import socket, time
+with socket.create_server(("127.0.0.1", {port})) as server:
+    time.sleep(60)
+"""
+
+
+def test_with_the_drop_in_of_its_configuration_it_talks_to_its_broker_and_nobody_else(
+    unit: tuple[Site, Machine],
+) -> None:
+    site, machine = unit
+    listening = [
+        *("ExecStart=", "ExecStart=/opt/yukimi/bin/python /opt/patch/listen.py"),
+        *("Type=exec", "Restart=no", "WatchdogSec=0"),
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (machine.patch / "listen.py").write_text(LISTEN.format(port=port), encoding="utf-8")
+    machine.drop_in("listen", listening)
+    site.daemon.start()
+    machine.wait(lambda: answers(port), "somebody who listens")
+    machine.run("systemctl", "stop", "yukimi")
+
+    yukimi = ("env", *machines.ENVIRONMENT, "/opt/yukimi/bin/yukimi")
+    said = machine.run(*yukimi, "config", "sandbox", "--config", "/etc/yukimi/gateway.toml").stdout
+    assert "IPAddressAllow=127.0.0.1" in said.splitlines()
+    machine.drop_in("sandbox", said.partition("[Service]")[2].splitlines())
+    site.daemon.start()
+    machine.wait(lambda: answers(port, "127.0.0.1"), "somebody who listens to the broker")
+    assert not answers(port)
+    machine.run("systemctl", "stop", "yukimi")
+    (machine.dropins / "listen.conf").unlink()
+    machine.run("systemctl", "daemon-reload")
+    site.daemon.start()
+    site.wait_records("snow-2", 2)
+    security = ("systemd-analyze", "security", "--offline=true", "--threshold=16", IN_PLACE)
+    assert machine.run(*security, check=False).returncode == 0
+
+
+def answers(port: int, stranger: str = "127.0.0.9") -> bool:
+    """Whether the service takes a connection of somebody with another address."""
+    address = ("127.0.0.1", port)
+    try:
+        socket.create_connection(address, timeout=2.0, source_address=(stranger, 0)).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_it_runs_on_a_root_that_nobody_can_write(unit: tuple[Site, Machine]) -> None:
