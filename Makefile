@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fuzz clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos kills fuzz clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -45,6 +45,9 @@ powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is los
 chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at random: nothing is missing
 	$(BIN)/python -m hil.chaos --minutes 10
 
+kills: $(VENV)/.dev $(VENV)/.tools ## the unit, booted, and killed 100 times: it comes back, and nothing is missing
+	$(SUDO) env YUKIMI_KILLS=100 $(BIN)/pytest --timeout=1800 tests/e2e/test_unit.py -k killed
+
 fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into every decoder, then a guided search
 	$(BIN)/pip install -q -e '.[fuzz]'
 	$(BIN)/python -m hil.fuzz
@@ -75,7 +78,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tools: | $(BIN)/python
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
-	    command -v chromium && test -d /usr/share/fonts/opentype/noto && \
+	    command -v chromium && command -v systemd-nspawn && command -v mmdebstrap && test -d /usr/share/fonts/opentype/noto && \
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk postgresql; }
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk postgresql \
+	        systemd-container mmdebstrap; }
 	touch $@
