@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -66,6 +68,18 @@ def root() -> Path:
     return folder
 
 
+def new_group() -> Path | None:
+    """Make a control group; None where that cannot be."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for _, place, kind, *_ in mounts:
+        if kind == "cgroup2":
+            group = Path(place) / f"yukimi-{secrets.token_hex(4)}"
+            with suppress(OSError):
+                group.mkdir()
+                return group
+    return None
+
+
 class Machine:
     """One boot. `folder` holds what lasts: etc, state, and what is patched for the test."""
 
@@ -81,9 +95,11 @@ class Machine:
         self._binds = dict(binds)
         self._leader = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._group: Path | None = None  # its control group
 
     def __enter__(self) -> Self:
         self._lay_out()
+        self._group = new_group()
         command = ["systemd-nspawn", "--boot", f"--directory={root()}", "--volatile=overlay"]
         command += [
             "--register=no",
@@ -109,6 +125,7 @@ class Machine:
             stdout=self._log,
             stderr=self._log,
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            preexec_fn=self._enter_group,  # noqa: PLW1509  (it writes one line to one file)
         )
         self.wait(self._has_booted, "a machine that has booted", BOOT_S)
         self.run("env", *ENVIRONMENT, "/opt/yukimi/bin/python", "-c", COMPILE)
@@ -123,6 +140,10 @@ class Machine:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        if self._group is not None:  # from the leaves up; the kernel's own files need no removal
+            for folder, _, _ in os.walk(self._group, topdown=False):
+                with suppress(OSError):
+                    Path(folder).rmdir()
 
     # Acting
 
@@ -209,6 +230,11 @@ class Machine:
         (self.dropins / "checkout.conf").write_text(
             f"[Service]\nEnvironment={' '.join(ENVIRONMENT)}\n"
         )
+
+    def _enter_group(self) -> None:
+        """Begin in a control group of its own: two in one would kill each other's units."""
+        if self._group is not None:
+            (self._group / "cgroup.procs").write_text(str(os.getpid()))
 
     @property
     def _is_systems_own(self) -> bool:
