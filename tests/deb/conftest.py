@@ -1,0 +1,67 @@
+"""Systems and packages, each made once."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from deb.rootfs import rootfs
+from tests.deb.systems import System, need_root
+
+PROJECT = Path(__file__).resolve().parents[2]
+Build = Callable[[str, str], Path]
+
+
+@contextmanager
+def alone(name: str, folder: Path) -> Iterator[None]:
+    """Let one process at a time make something for all."""
+    with (folder / f"{name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def build_package(release: str, architecture: str, out: Path) -> Path:
+    """Build the package as `make deb` does, but compressed in less time."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "deb/package.py", "--fast", "--out", str(out)),
+            *("--release", release, "--architecture", architecture),
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Build each package once."""
+    out = tmp_path_factory.mktemp("packages")
+    return cache(lambda release, architecture: build_package(release, architecture, out))
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[Callable[[str], System]]:
+    """Give a fresh system of a release."""
+    need_root()
+    made: list[System] = []
+
+    def fresh(release: str) -> System:
+        with alone(release, Path("/var/lock")):
+            base = rootfs(release)
+        made.append(System(base, tmp_path / f"system-{len(made)}").__enter__())
+        return made[-1]
+
+    yield fresh
+    for each in made:
+        each.__exit__()
