@@ -59,7 +59,8 @@ class Target:
         return self.python == "3.11" and self.architecture == "arm64"
 
 
-RELEASES = {"bookworm": (12, "3.11", "2_36"), "trixie": (13, "3.13", "2_41")}
+# Number, Python, and the newest glibc that it has and uv can say.
+RELEASES = {"bookworm": (12, "3.11", "2_36"), "trixie": (13, "3.13", "2_40")}
 
 
 def main() -> int:
@@ -187,6 +188,9 @@ def bill_of_materials(root: Path, site: Path, scratch: Path) -> None:
     )
     document = json.loads(file.read_text(encoding="utf-8"))
     document["components"] = [c for c in document["components"] if c["name"] != "yukimi"]
+    named = {str(metadata["Name"]): licence_of(metadata) for metadata, _ in bundled(site)}
+    for component in document["components"]:  # some say it where cyclonedx-py does not look
+        component.setdefault("licenses", [{"license": {"name": named[component["name"]]}}])
     file.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PACKAGES = {
-    "bookworm": "mosquitto,python3,systemd-sysv",
+    "bookworm": "mosquitto,python3,systemd-sysv,tzdata",
     # One of the two that the package asks for; nothing boots here.
-    "trixie": "mosquitto,python3,systemd-standalone-sysusers",
+    "trixie": "mosquitto,python3,systemd-standalone-sysusers,tzdata",
 }
 OPTIONS = (
     "--variant=apt",
