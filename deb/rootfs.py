@@ -20,9 +20,6 @@ PACKAGES = {
 OPTIONS = (
     "--variant=apt",
     "--dpkgopt=force-unsafe-io",  # a power cut while it is made only costs making it again
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
 )
 
 

@@ -12,7 +12,7 @@ from tests.deb.conftest import Build
 from tests.deb.systems import System, variant, wait
 
 BROKEN = "#!/bin/sh\nexit 1\n"
-INIT = "yukimi init --yes --id trial --broker mqtt://localhost --sensors simulated --clock system"
+INIT = "yukimi init --yes --id trial --broker mqtt://127.0.0.1 --sensors simulated --clock system"
 NOBODY_LISTENS = (
     r"sed -i 's/^\[uplink\]/[uplink]\nrequire_subscriber = false/' /etc/yukimi/gateway.toml"
 )
