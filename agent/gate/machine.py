@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 PACKAGE = "yukimi"
 SERVICE = "yukimi.service"
-DPKG_LOCK = Path("/var/lib/dpkg/lock")
+# Between unpacking and configuring apt holds the first only.
+DPKG_LOCKS = (Path("/var/lib/dpkg/lock-frontend"), Path("/var/lib/dpkg/lock"))
 DPKG_TIMEOUT_S = 1800.0
 ASK_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
@@ -101,9 +102,13 @@ def dpkg(*arguments: str) -> bool:
 
 
 def is_dpkg_running() -> bool:
-    """Whether somebody holds dpkg's lock."""
+    """Whether apt or dpkg is at work."""
+    return any(_is_locked(file) for file in DPKG_LOCKS)
+
+
+def _is_locked(file: Path) -> bool:
     try:
-        with DPKG_LOCK.open("rb") as stream:
+        with file.open("rb") as stream:
             wanted = struct.pack(LOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             found = fcntl.fcntl(stream, fcntl.F_GETLK, wanted)
     except FileNotFoundError:

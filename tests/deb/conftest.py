@@ -6,7 +6,7 @@ import fcntl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -50,18 +50,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return cache(lambda release, architecture: build_package(release, architecture, out))
 
 
+def fresh_system(release: str, folder: Path) -> System:
+    """Return a fresh system of a release, to be entered."""
+    need_root()
+    with alone(release, Path("/var/lock")):
+        return System(rootfs(release), folder)
+
+
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[Callable[[str], System]]:
     """Give a fresh system of a release."""
-    need_root()
-    made: list[System] = []
-
-    def fresh(release: str) -> System:
-        with alone(release, Path("/var/lock")):
-            base = rootfs(release)
-        made.append(System(base, tmp_path / f"system-{len(made)}").__enter__())
-        return made[-1]
-
-    yield fresh
-    for each in made:
-        each.__exit__()
+    with ExitStack() as stack:
+        yield lambda release: stack.enter_context(fresh_system(release, tmp_path / release))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 import shutil
 import subprocess
 import time
@@ -55,17 +54,11 @@ class System:
         self.cut_power()
         subprocess.run(["umount", "-l", self.root], check=True)
 
-    def put(self, file: Path) -> str:
+    def put(self, file: Path, name: str = "") -> str:
         """Copy a package in; return where it is inside."""
         (self.root / "packages").mkdir(exist_ok=True)
-        shutil.copy(file, self.root / "packages" / file.name)
-        return f"/packages/{file.name}"
-
-    def write(self, name: str, text: str) -> None:
-        """Write a file inside."""
-        file = self.root / name.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        shutil.copy(file, self.root / "packages" / (name or file.name))
+        return f"/packages/{name or file.name}"
 
     def run(self, command: str, *, code: int | None = 0) -> str:
         """Run a shell's command; return what it said on both streams."""
@@ -127,7 +120,9 @@ def variant(package: Path, out: Path, version: str, edit: Callable[[Path], None]
     )
     edit(tree)
     file = out / f"yukimi_{version}.deb"
-    subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--build", tree, file], check=True)
+    subprocess.run(
+        ["dpkg-deb", "-Zgzip", "-z1", "--build", tree, file], check=True, stdout=subprocess.DEVNULL
+    )
     shutil.rmtree(tree)
     return file
 
@@ -138,8 +133,3 @@ def wait(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < until_s, "waited in vain"
         time.sleep(0.1)
-
-
-def quoted(text: str) -> str:
-    """Quote for a shell."""
-    return shlex.quote(text)

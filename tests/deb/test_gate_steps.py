@@ -193,7 +193,7 @@ def test_a_power_cut_during_dpkg_ends_with_the_old_version_whole(machine: Machin
 
 def test_a_power_cut_while_the_old_version_comes_back_only_delays_it(machine: Machine) -> None:
     cuts = 0
-    for call in CALLS:
+    for call in ("fsync", "rename"):  # before each program it starts, it has written something down
         count = 1
         while True:
             machine.start_over()
@@ -208,7 +208,7 @@ def test_a_power_cut_while_the_old_version_comes_back_only_delays_it(machine: Ma
             if not is_cut:
                 break
             cuts, count = cuts + 1, count + 1
-    assert cuts > 15
+    assert cuts > 10
 
 
 def test_without_the_gate_a_bad_version_stays(machine: Machine) -> None:
