@@ -102,17 +102,21 @@ def environment(root: Path, target: Target, scratch: Path) -> Path:
     pruned = [word for name in LEFT_OUT for word in ("--prune", name)]
     _uv("export", "-q", "--frozen", *chosen, *pruned, "--no-emit-project", "-o", locked)
     _uv(*_install(site, target), "--require-hashes", "-r", locked)
-    wheels = scratch / "wheel"
-    _uv("build", "-q", "--wheel", "--build-constraints", SOURCE / "constraints.txt", "-o", wheels)
+    wheels, backend = scratch / "wheel", scratch / "backend.txt"
+    _uv("export", "-q", "--frozen", "--all-extras", "--no-emit-project", "-o", backend)
+    _uv("build", "-q", "--wheel", "--require-hashes", "--build-constraints", backend, "-o", wheels)
     _uv(*_install(site, target), *wheels.glob("*.whl"))
     for tests in [*site.glob("numpy/**/tests")]:
         shutil.rmtree(tests)
     shutil.rmtree(site / "bin")  # commands of others
-    for stray in site.glob(".lock"):
-        stray.unlink()
-    # No-one's direct_url: the wheel's place on the building machine is nobody's business.
-    for told in site.glob("yukimi-*.dist-info/direct_url.json"):
-        told.unlink()
+    # Of the machine and the hour of building nothing stays.
+    for pattern in (".lock", "*.dist-info/direct_url.json", "*.dist-info/uv_cache.json"):
+        for stray in site.glob(pattern):
+            stray.unlink()
+    for record in site.glob("*.dist-info/RECORD"):  # names what is there, and no more
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = (line for line in lines if (site / line.split(",")[0].strip('"')).exists())
+        record.write_text("".join(kept), encoding="utf-8")
     (site / "yukimi-local.pth").write_text(f"{LOCAL_DRIVERS}\n")
     if not target.has_lgpio_wheel:
         triplet = f"{target.machine}-linux-gnu"

@@ -113,8 +113,24 @@ def keep(version: str) -> Path:
     """
     architecture = _output("dpkg-query", "-W", "-f", "${Architecture}", PACKAGE)
     file = FOLDER / f"{PACKAGE}_{version.replace(':', '%3a')}_{architecture}.deb"
-    tree = FOLDER / "tree"
-    shutil.rmtree(tree, ignore_errors=True)
+    tree, beside = FOLDER / "tree", file.with_suffix(".new")
+    shutil.rmtree(tree, ignore_errors=True)  # of an attempt that the power ended
+    try:
+        _lay_out(tree)
+        # Little compression: a Raspberry Pi would think for a minute, and the space is free again.
+        pack = ("--root-owner-group", "-Zgzip", "-z1", "--build", str(tree), str(beside))
+        _output("dpkg-deb", *pack)
+        with beside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+        beside.unlink(missing_ok=True)
+    sync(FOLDER)
+    return file
+
+
+def _lay_out(tree: Path) -> None:
     scripts = tree / "DEBIAN"
     scripts.mkdir(parents=True)
     tree.chmod(0o755)
@@ -126,15 +142,6 @@ def keep(version: str) -> Path:
         shutil.copy2(script, scripts / Path(script).suffix[1:])
     for name in _output("dpkg-query", "-L", PACKAGE).splitlines():
         _copy(Path(name), tree / name.lstrip("/."))
-    beside = file.with_suffix(".new")
-    # Little compression: a Raspberry Pi would think for a minute, and the space is free again.
-    _output("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(tree), str(beside))
-    shutil.rmtree(tree)
-    with beside.open("rb") as stream:
-        os.fsync(stream.fileno())
-    beside.replace(file)
-    sync(FOLDER)
-    return file
 
 
 def program() -> bytes:

@@ -99,6 +99,14 @@ def test_a_version_that_delivers_stays(gateway: System) -> None:
     assert f"yukimi_{OLD}_amd64.deb" in gateway.run(f"ls {FOLDER}")
 
 
+def test_an_update_without_a_way_back_is_refused(gateway: System) -> None:
+    gateway.run(f"mkdir -p {FOLDER} && mount -t tmpfs -o size=1m tmpfs {FOLDER}")
+    said = gateway.run(f"dpkg -i /packages/{GOOD}.deb; umount {FOLDER}")
+    assert "could not be kept" in said
+    assert gateway.version() == f"ii {OLD}"
+    assert delivers(gateway)
+
+
 def test_without_the_gate_a_bad_version_stays_bad(gateway: System) -> None:
     gateway.run(f"YUKIMI_GATE=off dpkg -i /packages/{BAD}.deb")
     gateway.run(f"sleep {2 * SHORT}")
