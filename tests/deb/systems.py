@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -87,12 +88,20 @@ class System:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        children = Path(f"/proc/{self._container.pid}/task/{self._container.pid}/children")
-        wait(lambda: bool(children.read_text()))
-        leader = int(children.read_text().split()[0])
-        wait(lambda: Path(f"/proc/{leader}/root/run/systemd/private").exists())
-        self._leader = leader
+        wait(lambda: self._find_leader() is not None)
+        self._leader = self._find_leader()
         self.run("systemctl is-system-running --wait", code=None)
+
+    def _find_leader(self) -> int | None:
+        """Return the process of systemd once it listens; its parent has passing children too."""
+        assert self._container is not None
+        pid = self._container.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            root = Path(f"/proc/{child}/root")
+            with suppress(OSError):  # gone again
+                if not root.samefile("/") and (root / "run/systemd/private").exists():
+                    return int(child)
+        return None
 
     def cut_power(self) -> None:
         """End everything in it at once."""

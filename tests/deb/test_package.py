@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,24 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.deb.conftest import Build, build_package
-from tests.deb.systems import variant
+from tests.deb.systems import System, variant
 
 RELEASES = ("bookworm", "trixie")
 SITE = "/opt/yukimi/lib/python{python}/site-packages"
+# As the distributions write them; each lets us ship it inside a package under Apache-2.0.
+LICENCES = {
+    "Apache-2.0",
+    "BSD License",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0",
+    "EPL-2.0 OR BSD-3-Clause",
+    "MIT",
+    "MIT License",
+    "MIT OR Apache-2.0",
+    "PSF-2.0",
+    "unlicense.org",
+}
 ELF_MACHINE = {"amd64": 0x3E, "arm64": 0xB7}
 INIT = "yukimi init --yes --id trial --broker mqtt://127.0.0.1 --sensors simulated --clock system"
 # A gateway with a broker beside it, all inside the container, until the broker has taken records.
@@ -33,12 +48,14 @@ kill $daemon; wait $daemon; echo "ended $?"
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_installs_runs_and_leaves_without_a_network(system, build: Build, release: str) -> None:
+def test_installs_runs_and_leaves_without_a_network(
+    system: Callable[[str], System], build: Build, tmp_path: Path, release: str
+) -> None:
     debian = system(release)
     package = build(release, "amd64")
     assert debian.run("ls /sys/class/net").split() == ["lo"]
     first = debian.put(package)
-    later = debian.put(variant(package, debian.root, "0.1.0-2", lambda tree: None))
+    later = debian.put(variant(package, tmp_path, "0.1.0-2", lambda tree: None))
 
     assert "next: sudo yukimi init" in debian.run(f"dpkg -i {first}")
     assert "package 0.1.0-1~deb" in debian.run("yukimi --version")
@@ -60,7 +77,8 @@ def test_installs_runs_and_leaves_without_a_network(system, build: Build, releas
     ):
         debian.run(step)
         assert debian.run(kept) == before, step
-    assert debian.run("find /opt /usr -name '*yukimi*'") == ""
+    left = debian.run("find / -xdev -name packages -prune -o -name '*yukimi*' -print")
+    assert left.split() == ["/etc/yukimi", "/var/lib/yukimi"]
     assert debian.run(f"dpkg -i {first} && yukimi config check")  # and it goes on where it was
 
 
@@ -99,6 +117,16 @@ def test_the_bill_of_materials_names_all_that_is_inside_and_no_more(
     }
     assert named == {each for each in shipped if not each.startswith("yukimi ")}
     assert all(each["licenses"] for each in document["components"])
+
+
+def test_every_licence_inside_is_one_that_was_looked_at(build: Build, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "-x", build("bookworm", "arm64"), tmp_path], check=True)
+    text = (tmp_path / "usr/share/doc/yukimi/copyright").read_text()
+    named = {line.split(": ", 1)[1] for line in text.splitlines() if line.startswith("License: ")}
+    assert named <= LICENCES
+    for line in text.splitlines():
+        if line.startswith(" Text: "):
+            assert (tmp_path / line.removeprefix(" Text: /")).is_file(), line
 
 
 def test_the_same_commit_gives_the_same_bytes(build: Build, tmp_path: Path) -> None:
