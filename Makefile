@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fuzz deb audit clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet fuzz deb audit clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -44,6 +44,9 @@ powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is los
 
 chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at random: nothing is missing
 	$(BIN)/python -m hil.chaos --minutes 10
+
+fleet: $(VENV)/.dev $(VENV)/.tools ## 1,000 gateways lose their broker at once and come back: how spread, how fast, and is all there
+	$(BIN)/python -m hil fleet --gateways 1000 --minutes 10
 
 fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into every decoder, then a guided search
 	$(BIN)/pip install -q -e '.[fuzz]'

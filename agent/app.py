@@ -26,7 +26,7 @@ from . import __version__, commissioned, kernel
 from .alerts import AlertBook
 from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
-from .clock import Clock, rtc_witness
+from .clock import BUILT_NS, Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .control import Control
 from .departures import Departures
@@ -152,7 +152,7 @@ class Gateway:
             boot_s=kernel.boot_s,
             alert=self._alert,
             expiry_days=expiring.days if expiring.enabled else None,
-            is_time_known=lambda: self._clock.known,
+            floor_ns=self._floor_ns,
             outages=self._history.outages,
             left=self._departures.left,
         )
@@ -506,6 +506,10 @@ class Gateway:
     def _clock_wait_over(self) -> bool:
         since_s = self.health.uplink.first_connected_s
         return since_s is not None and kernel.boot_s() - since_s >= self._config.clock.wait_s
+
+    def _floor_ns(self) -> int | None:
+        """Return UTC that has certainly passed, while the time of day is not known."""
+        return None if self._clock.known else max(self.spool.known_ns or 0, BUILT_NS)
 
     def _utc_ns(self) -> int:
         return self._clock.utc_ns(kernel.boot_ns())

@@ -22,9 +22,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from config.model import TlsTable, UplinkTable
+from config.model import UplinkTable
 
 from .route import Protocol
+from .trust import Dates, dates_of, password, tls_context
 
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
@@ -64,9 +65,17 @@ class Link:
         self._find_file = find_file
         self._put = put
 
-    def client(self, url: str, protocol: Protocol, will: tuple[str, str]) -> mqtt.Client:
+    def client(
+        self,
+        url: str,
+        protocol: Protocol,
+        will: tuple[str, str],
+        *,
+        floor_ns: int | None = None,
+    ) -> mqtt.Client:
         """Build a client for a broker; `will` is the topic and text of the last will.
 
+        `floor_ns` is given where the time of day is not known: UTC that has certainly passed.
         Raises OSError or ValueError where a file of the configuration cannot be used.
         """
         client = mqtt.Client(
@@ -83,7 +92,8 @@ class Link:
                 self._settings.username, password(self._settings, self._find_file)
             )
         if urlsplit(url).scheme == "mqtts":
-            client.tls_set_context(tls_context(self._settings.tls, self._find_file))
+            context = tls_context(self._settings.tls, self._find_file, floor_ns=floor_ns)
+            client.tls_set_context(context)
         properties = None
         if protocol == "5":
             properties = _describe(Properties(PacketTypes.WILLMESSAGE), "yukimi.status/1")
@@ -122,23 +132,6 @@ class Link:
         client.on_message = on_message
 
 
-def password(settings: UplinkTable, find_file: Callable[[str], Path]) -> str | None:
-    """Return the password of the configuration. Raises OSError, ValueError."""
-    name = settings.password_file
-    return None if name is None else find_file(name).read_text(encoding="utf-8").strip()
-
-
-def tls_context(tls: TlsTable, find_file: Callable[[str], Path]) -> ssl.SSLContext:
-    """Build what the handshake with a broker goes by. Raises OSError, ValueError."""
-    context = ssl.create_default_context(
-        cafile=None if tls.ca_file is None else str(find_file(tls.ca_file))
-    )
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.cert_file is not None and tls.key_file is not None:
-        context.load_cert_chain(find_file(tls.cert_file), find_file(tls.key_file))
-    return context
-
-
 def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | None]:
     """Return a broker's host, and the certificate that it showed; None without TLS."""
     parts = urlsplit(url)
@@ -147,6 +140,12 @@ def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | Non
     with suppress(OSError, ValueError):  # gone again in this very moment
         certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
     return parts.hostname or url, certificate
+
+
+def chain_of(client: mqtt.Client) -> Dates:
+    """Return when the certificates of the broker's chain begin and end; () without TLS."""
+    sock = client.socket()
+    return dates_of(sock) if isinstance(sock, ssl.SSLSocket) else ()
 
 
 def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:

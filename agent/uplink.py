@@ -36,6 +36,7 @@ from .link import (
     Event,
     Link,
     answers,
+    chain_of,
     connect,
     hang_up,
     peer_of,
@@ -47,11 +48,12 @@ from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
 from .record import ALERTS_STREAM, Entry
 from .route import Dialect, Protocol, Route
 from .spool import Spool, SpoolError
+from .trust import Standing
 
 log = logger("uplink")
 
 CONNACK_TIMEOUT_S = 5.0
-HEALTH_INTERVAL_S = 60.0
+HEALTH_INTERVAL_S = 60.0  # within which renewed certificates are taken, too
 CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
@@ -99,14 +101,15 @@ class Uplink:
         boot_s: Callable[[], float],
         alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
         expiry_days: int | None = None,
-        is_time_known: Callable[[], bool] = lambda: True,
+        floor_ns: Callable[[], int | None] = lambda: None,
         outages: Outages | None = None,
         left: Callable[[Send], None] = lambda _send: None,
     ) -> None:
         """`alert` is told of what a person should know: a name and values, None when it is over.
 
-        A certificate that ends within `expiry_days` is such a thing. `left` is told of each message
-        that the broker has taken, and must neither raise nor wait.
+        A certificate that ends within `expiry_days` is such a thing. `floor_ns` tells, while the
+        time of day is not known, UTC that has certainly passed. `left` is told of each message that
+        the broker has taken, and must neither raise nor wait.
         """
         self._settings = settings
         self._gateway_id = gateway_id
@@ -120,10 +123,11 @@ class Uplink:
         self._boot_s = boot_s
         self._alert = alert
         self._expiry_days = expiry_days
-        self._is_time_known = is_time_known
+        self._floor_ns = floor_ns
         self._outages = Outages(boot_s()) if outages is None else outages
         self._left = left
         self._find_file = find_file
+        self._standing = Standing(settings, find_file)
         self._certificates_at_s = 0.0
         self._shown: list[certificates.Expiry] = []  # by the broker, at the last connection
         self._events: queue.Queue[Event] = queue.Queue(maxsize=10_000)
@@ -247,7 +251,7 @@ class Uplink:
         """Say in time which certificate must be renewed; also while nobody can be reached."""
         if self._expiry_days is None:
             return
-        if not self._is_time_known():  # nor, then, how long they last
+        if self._floor_ns() is not None:  # the time is not known; nor, then, how long they last
             self._certificates_at_s = self._boot_s() + HEALTH_INTERVAL_S
             return
         found = [*certificates.of_files(self._settings.tls, self._find_file), *self._shown]
@@ -263,12 +267,31 @@ class Uplink:
             self._alert("id_clash", None)
         if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
             self._subscribe(self._client)
+        if now_s >= self._health_at_s:
+            self._look_at_standing(now_s)
         if self._route.may_return(now_s) and answers(self._route.first):
             log.info("the first broker answers again: going back to it", broker=self._route.first)
             # No good-bye: where the brokers are one cluster, the will is called off in time.
             self._drop_client()
             self._route.go_back()
             self._attempt_at_s = now_s
+
+    def _look_at_standing(self, now_s: float) -> None:
+        """Take renewed certificates; leave a broker that was believed without a clock wrongly."""
+        standing, known_bad = self._standing, self._standing.why_unusable
+        if self._floor_ns() is None and standing.is_refuted(self._utc_ns()):
+            self._leave("certificate not accepted: now that the time is known, it is not valid")
+        elif standing.is_renewed():
+            log.info(
+                "certificates or password renewed: connecting with them", broker=self._route.broker
+            )
+            self._drop_client()
+            self._attempt_at_s = now_s
+        elif standing.why_unusable not in (None, known_bad):
+            log.warning(
+                "certificates or password changed and cannot be used; the connection goes on",
+                reason=standing.why_unusable,
+            )
 
     def _wait_s(self) -> float:
         now_s = self._boot_s()
@@ -321,9 +344,13 @@ class Uplink:
         self._asked = False
         try:
             will = (f"{self._root}/status", self._offline())
-            client = self._client = self._link.client(url, self._protocol, will)
+            self._standing.begin()
+            floor_ns = self._floor_ns()
+            client = self._client = self._link.client(url, self._protocol, will, floor_ns=floor_ns)
             self._give_up_at_s = self._boot_s() + CONNECT_TIMEOUT_S + CONNACK_TIMEOUT_S
             connect(client, url, self._protocol)
+            if floor_ns is not None:
+                self._standing.believed(chain_of(client))
             self._asked = True
             self._give_up_at_s = self._boot_s() + CONNACK_TIMEOUT_S
             client.loop_start()

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from .bench import BENCHES
 from .cabinets import table
+from .fleet import verb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     table.add_arguments(broken)
     broken.set_defaults(run=table.run, name="cabinets")
+    fleet = verbs.add_parser("fleet", help="a city's gateways lose their broker, and come back")
+    verb.add_arguments(fleet)
+    fleet.set_defaults(run=verb.run, name="fleet")
     parsed = parser.parse_args(arguments)
     if parsed.name is None:
         for name, about in BENCHES.items():

@@ -17,6 +17,7 @@ from typing import Literal, Self
 
 HOST = "127.0.0.1"
 BUFFER_BYTES = 65536
+WAITING_CONNECTIONS = 4096  # a city that comes back at once must not wait for repeated SYNs
 
 State = Literal["open", "stalled", "cut", "closed"]
 
@@ -148,7 +149,7 @@ class Relay:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, self.port))
-        listener.listen()
+        listener.listen(WAITING_CONNECTIONS)
         listener.setblocking(False)
         self._listener = listener
 
