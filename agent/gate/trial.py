@@ -30,6 +30,7 @@ from .machine import (
 from .state import OUTCOME, STATE, State, put, read_state, sha256, take_away, write_state
 
 LOOK_S = 5.0
+REMOVED = ("c", "n", "")  # what dpkg says of a package that is not there
 REFUSED = Path("/etc/apt/preferences.d/yukimi-refused.pref")
 
 
@@ -50,11 +51,11 @@ def run() -> int:
             time.sleep(1.0)
     if state.goes_back:
         return go_back(state)
-    if installed()[0] not in ("i", "c", "n", ""):
+    if installed()[0] not in ("i", *REMOVED):
         say("dpkg was interrupted and goes on", status=installed()[0])
         dpkg("--force-confold", "--configure", "-a")
     status, version = installed()
-    if status in ("c", "n", ""):
+    if status in REMOVED:
         return disarm("removed", state)
     if (status, version) == ("i", state.old):
         return disarm("not updated", state)
@@ -118,6 +119,8 @@ def _says_nothing(state: State, reached: int) -> bool:
 
 def go_back(state: State) -> int:
     """Install the kept package, for as long as it takes."""
+    if installed()[0] in REMOVED and not state.goes_back:  # by somebody, meanwhile
+        return disarm("removed", state)
     if not Path(state.python).exists():  # an upgrade of the distribution took it away
         return disarm("cannot go back", state)
     if sha256(Path(state.kept)) != state.sha256:

@@ -211,6 +211,20 @@ def test_a_power_cut_while_the_old_version_comes_back_only_delays_it(machine: Ma
     assert cuts > 10
 
 
+def test_what_is_removed_while_it_is_on_trial_stays_removed(machine: Machine) -> None:
+    machine.start_over()
+    settings = machine.root / "etc/default/yukimi"
+    settings.write_text(settings.read_text().replace("0.4", "3"))
+    with delivering(machine):
+        machine.run(*ARM)
+    machine.run("dpkg", "-i", "/new.deb")
+    gate = subprocess.Popen(["chroot", str(machine.root), *GATE], stderr=subprocess.DEVNULL)
+    machine.run("dpkg", "-r", "yukimi")
+    assert gate.wait() == 0
+    assert not (machine.root / "opt/yukimi").exists()
+    assert not machine.state.exists()
+
+
 def test_without_the_gate_a_bad_version_stays(machine: Machine) -> None:
     machine.start_over()
     machine.run("dpkg", "-i", "/new.deb")
