@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from deb.package import RELEASES
 from deb.rootfs import rootfs
 from tests.deb.systems import System, need_root
 
@@ -45,9 +46,17 @@ def build_package(release: str, architecture: str, out: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Build each package once."""
-    out = tmp_path_factory.mktemp("packages")
-    return cache(lambda release, architecture: build_package(release, architecture, out))
+    """Build each package once, whatever the number of processes that share the tests."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "packages"
+    out.mkdir(exist_ok=True)
+
+    def built(release: str, architecture: str) -> Path:
+        with alone(f"{release}-{architecture}", out):
+            there = [*out.glob(f"*~deb{RELEASES[release][0]}_{architecture}.deb")]
+            return there[0] if there else build_package(release, architecture, out)
+
+    return built
 
 
 def fresh_system(release: str, folder: Path) -> System:
