@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet fuzz deb audit clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet fuzz mutants deb audit clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -63,6 +63,9 @@ audit: $(VENV)/.dev ## known vulnerabilities in what the package carries (asks P
 	    -o $(VENV)/shipped.txt
 	$(BIN)/pip-audit --require-hashes --disable-pip --strict -r $(VENV)/shipped.txt
 
+mutants: $(VENV)/.dev $(VENV)/.tools ## plant each known defect in a copy of the source: its test must notice it
+	$(BIN)/python -m hil mutants
+
 lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
 	$(PYTHON) -m venv $(VENV)-lock
 	env -u PIP_CONSTRAINT $(VENV)-lock/bin/pip install -q uv
@@ -88,9 +91,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tools: | $(BIN)/python
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
+	    command -v fusermount3 && command -v nft && \
 	    command -v mmdebstrap && command -v systemd-nspawn && \
 	    command -v chromium && test -d /usr/share/fonts/opentype/noto && \
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk postgresql \
-	    mmdebstrap systemd-container; }
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium \
+	    fonts-noto-cjk postgresql mmdebstrap systemd-container; }
 	touch $@

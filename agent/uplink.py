@@ -71,6 +71,12 @@ EVENTS_AT_ONCE = 100
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
+QUOTA_EXCEEDED = 0x97
+PROTOCOL_ERROR = 0x82  # before there is a connection: what paho makes of something else than MQTT
+NO_BROKER = (
+    "no broker answers there, but something else: another port, or a network's log-in page"
+    " (captive portal)?"
+)
 ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
 
 
@@ -443,6 +449,8 @@ class Uplink:
                 self._clashed()
             return
         self._learn_size(broker, told=value == PACKET_TOO_LARGE, now_s=now_s)
+        if value == PROTOCOL_ERROR and not self._online:
+            why = NO_BROKER
         self._leave(CLOSED if why in HUNG_UP else why)
 
     def _clashed(self) -> None:
@@ -617,7 +625,10 @@ class Uplink:
             )
         elif answer.edge and answer.held:
             log.error(
-                "the broker refuses the message: records wait here; check what this user may"
+                "the broker refuses the message: records wait here; its quota is used up: raise it"
+                " there, or wait"
+                if code == QUOTA_EXCEEDED
+                else "the broker refuses the message: records wait here; check what this user may"
                 " publish",
                 topic=f"{self._root}/{answer.topic}",
                 reason=f"0x{code:02x}",

@@ -10,6 +10,7 @@ from importlib import import_module
 from .bench import BENCHES
 from .cabinets import table
 from .fleet import verb
+from .mutants import verb as mutants
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     table.add_arguments(broken)
     broken.set_defaults(run=table.run, name="cabinets")
+    planted = verbs.add_parser("mutants", help="plant defects, and see which test notices them")
+    mutants.add_arguments(planted)
+    planted.set_defaults(run=mutants.run, name="mutants")
     fleet = verbs.add_parser("fleet", help="a city's gateways lose their broker, and come back")
     verb.add_arguments(fleet)
     fleet.set_defaults(run=verb.run, name="fleet")

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 os.environ["LC_ALL"] = "C.UTF-8"  # what is said is held against English, on any machine
 
 # How long an example takes is a matter of the machine, never a failure.
 settings.register_profile("patient", parent=settings(), deadline=None)
 settings.load_profile("patient")
+# `hil.mutants` asks only whether there is a counterexample: it need not be a small one.
+settings.register_profile("hasty", parent=settings(), phases=(Phase.explicit, Phase.generate))
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -245,3 +245,26 @@ def test_a_wrong_configuration_meanwhile_is_refused_and_the_old_one_goes_on(
     after_the_mains_failed(street, tmp_path, monkeypatch, spoil)
     assert len(street.ran) == 2
     assert any("refused" in said for said in street.said)
+
+
+def test_a_reload_to_a_wrong_configuration_is_refused_and_the_same_gateway_goes_on(
+    street: Street, tmp_path: Path
+) -> None:
+    def spoil() -> None:
+        street.path.write_text("nonsense", encoding="utf-8")
+
+    went_on: list[int] = []
+    street.write(tmp_path / "spool.db")
+    street.live(spoil, lambda: went_on.append(len(street.ran)))
+    assert went_on == [1]
+    assert len(street.ran) == 1
+    assert [problem.file for problem in street.refused] == [str(street.path)]
+
+
+def test_a_reload_to_another_spool_takes_the_records_along(street: Street, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    street.write(old)
+    street.live(lambda: street.write(new))
+    assert street.ran == [old, new]
+    assert waiting(new) == 2
+    assert not old.exists()
