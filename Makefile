@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet kills scenarios soak fuzz mutants clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet kills scenarios soak fuzz mutants deb audit clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -69,6 +69,16 @@ fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into ever
 	$(BIN)/python -m hil.fuzz
 	$(BIN)/python -m hil.fuzz --guided 120
 
+deb: $(VENV)/.dev ## Debian packages for Debian 12 and 13, arm64 and amd64, in dist/
+	for release in bookworm trixie; do for architecture in arm64 amd64; do \
+	    $(BIN)/python deb/package.py --release $$release --architecture $$architecture || exit 1; \
+	done; done
+
+audit: $(VENV)/.dev ## known vulnerabilities in what the package carries (asks PyPI's advisories)
+	$(BIN)/uv export -q --frozen --extra cli --extra pi --prune setuptools --no-emit-project \
+	    -o $(VENV)/shipped.txt
+	$(BIN)/pip-audit --require-hashes --disable-pip --strict -r $(VENV)/shipped.txt
+
 mutants: $(VENV)/.dev $(VENV)/.tools ## plant each known defect in a copy of the source: its test must notice it
 	$(BIN)/python -m hil mutants
 
@@ -97,9 +107,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tools: | $(BIN)/python
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
-	    command -v fusermount3 && command -v nft && command -v systemd-nspawn && command -v mmdebstrap && \
+	    command -v fusermount3 && command -v nft && \
+	    command -v mmdebstrap && command -v systemd-nspawn && \
 	    command -v chromium && test -d /usr/share/fonts/opentype/noto && \
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium fonts-noto-cjk \
-	        postgresql systemd-container mmdebstrap; }
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium \
+	    fonts-noto-cjk postgresql mmdebstrap systemd-container; }
 	touch $@

@@ -660,12 +660,15 @@ class Uplink:
                 "nobody subscribes: records wait here until somebody does",
                 topic=f"{self._root}/{answer.topic}",
             )
+        elif answer.edge and answer.held and code == QUOTA_EXCEEDED:
+            log.error(
+                "the broker's quota for us is used up: records wait here; raise it there, or wait",
+                topic=f"{self._root}/{answer.topic}",
+                reason=f"0x{code:02x}",
+            )
         elif answer.edge and answer.held:
             log.error(
-                "the broker refuses the message: records wait here; its quota is used up: raise it"
-                " there, or wait"
-                if code == QUOTA_EXCEEDED
-                else "the broker refuses the message: records wait here; check what this user may"
+                "the broker refuses the message: records wait here; check what this user may"
                 " publish",
                 topic=f"{self._root}/{answer.topic}",
                 reason=f"0x{code:02x}",

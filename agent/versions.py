@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from . import __version__
+from .build import build
 
 MODEL = Path("/proc/device-tree/model")  # of a Pi and its like
 
@@ -24,6 +25,8 @@ def versions() -> dict[str, str]:
         "TLS": ssl.OPENSSL_VERSION,
         "kernel": f"{platform.release()} {platform.machine()}",
     }
+    if build():
+        found["build"] = build()
     with suppress(OSError):
         found["system"] = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     with suppress(OSError):

@@ -69,6 +69,11 @@ class Loaded:
     origins: Mapping[Where, str] = field(repr=False)
 
     @property
+    def files(self) -> list[str]:
+        """The files that say anything, in the order in which they were merged."""
+        return sorted({*self.origins.values()}, key=lambda file: (file != str(self.path), file))
+
+    @property
     def config_id(self) -> str:
         """First 12 hex digits of the SHA-256 of the merged document, without paths of secrets."""
         text = json.dumps(

@@ -108,8 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.version:
         from agent import __version__
+        from agent.build import build
 
-        print(f"yukimi {__version__}")
+        print(" ".join(filter(None, (f"yukimi {__version__}", build() and f"({build()})"))))
         return OK
     if parsed.verb is None:
         parser.print_usage(sys.stderr)

@@ -48,6 +48,7 @@ SANDBOX = Text(
 
 PROBLEMS = Text("{path}: {count} to edit", "{path}: 修正が必要な箇所が{count}件あります")
 GOOD = Text("{path}: good (configuration {config})", "{path}: 正しい設定です（設定ID {config}）")
+MERGED = Text("  together with {files}", "  併せて読み込んだファイル: {files}")
 SENDS = Text("  gateway {id} sends to {brokers}", "  装置 {id} の送信先: {brokers}")
 THEN = Text(", then ", "、つながらなければ ")
 UNDER = Text("  under {root}/{id}/", "  トピック: {root}/{id}/")
@@ -155,6 +156,7 @@ def _check(path: Path, *, as_json: bool) -> int:
         does = {
             "gateway": config.gateway.id,
             "config": plan.loaded.config_id,
+            "files": plan.loaded.files,
             "brokers": config.uplink.brokers,
             "offset_s": offset_s(config.gateway.id, config.uplink.offset_s),
             "policy": plan.policy.sha256,
@@ -164,6 +166,9 @@ def _check(path: Path, *, as_json: bool) -> int:
         return OK
     gateway = config.gateway.id
     print(said(GOOD, path=path, config=plan.loaded.config_id))
+    beside = [file for file in plan.loaded.files if file != str(path)]
+    if beside:
+        print(said(MERGED, files=", ".join(beside)))
     print(said(SENDS, id=gateway, brokers=said(THEN).join(config.uplink.brokers)))
     print(said(UNDER, root=config.uplink.topic_root, id=gateway))
     print(said(KEEPS, mib=config.spool.max_bytes / 2**20, path=config.spool.path))

@@ -89,6 +89,16 @@ def test_the_version_is_told(yukimi: Yukimi) -> None:
     assert (said.code, said.out.split()[0]) == (0, "yukimi")
 
 
+def test_the_version_names_the_package_and_the_commit_that_it_was_built_from(
+    yukimi: Yukimi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"package": "0.1.0-1~deb12", "architecture": "arm64", "commit": "0123456789ab"}
+    monkeypatch.setattr("agent.build.FILE", tmp_path / "build.json")
+    (tmp_path / "build.json").write_text(json.dumps(told))
+    said = yukimi("--version").out
+    assert said.endswith(" (package 0.1.0-1~deb12 arm64, commit 0123456789ab)\n")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["drivers", "--help"]])
 def test_help_comes_without_loading_the_daemon(arguments: list[str]) -> None:
     script = (
@@ -137,6 +147,19 @@ def test_a_good_configuration_as_json(yukimi: Yukimi) -> None:
     assert document["schema"] == "yukimi.config/1"
     assert (document["ok"], document["problems"]) == (True, [])
     assert document["sensors"]
+
+
+def test_a_configuration_in_pieces_names_each_of_them(yukimi: Yukimi, tmp_path: Path) -> None:
+    main, site = tmp_path / "gateway.toml", tmp_path / "gateway.d" / "50-site.toml"
+    site.parent.mkdir()
+    main.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    site.write_text("[commands]\nallow = []\n", encoding="utf-8")
+    said = yukimi("config", "check", "--config", main)
+    assert f"together with {site}" in said.out
+    assert yukimi("config", "check", "--config", main, "--json").document["files"] == [
+        str(main),
+        str(site),
+    ]
 
 
 def test_a_broken_configuration_exits_78_with_all_that_is_to_edit(

@@ -1,0 +1,89 @@
+"""What must survive a power cut, and where it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FOLDER = Path("/var/lib/yukimi-update")
+STATE = FOLDER / "state.json"
+OUTCOME = FOLDER / "outcome.json"
+PROGRAM = FOLDER / "gate.pyz"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An update that is not decided yet."""
+
+    old: str  # the version that was
+    kept: str  # its package
+    sha256: str
+    python: str  # the interpreter that it needs
+    wanted: int  # what it did: see `machine.level`
+    run: str  # its last life
+    socket: str
+    broker: str | None  # that it was connected to
+    trial_s: float  # for so long the new version may be unwell
+    settle_s: float  # and for so long it must be well, in one life
+    waited_s: float = 0.0
+    goes_back: bool = False
+
+    @property
+    def note_s(self) -> float:
+        """How often the trial's clock is written down; each start of the gate costs as much."""
+        return self.trial_s / 20
+
+
+def read_state() -> State | None:
+    """Return what is written down, if anything. Raises ValueError if it makes no sense."""
+    try:
+        return State(**json.loads(STATE.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except TypeError as exc:
+        raise ValueError(f"{STATE}: {exc}") from exc
+
+
+def write_state(state: State) -> None:
+    """Write it down. Raises OSError."""
+    put(STATE, json.dumps(asdict(state)).encode() + b"\n")
+
+
+def put(file: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write beside, sync, rename, sync the folder. Raises OSError."""
+    beside = file.with_name(f"{file.name}.new")
+    with beside.open("wb") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(file)
+    sync(file.parent)
+
+
+def take_away(file: Path) -> None:
+    """Remove a file so that it stays removed. Raises OSError."""
+    file.unlink(missing_ok=True)
+    if file.parent.is_dir():
+        sync(file.parent)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(file: Path) -> str:
+    """Return a file's digest; "" if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
