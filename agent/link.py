@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
 WILL_DELAY_S = 30
 SESSION_EXPIRY_S = 60
+PACKET_BYTES = 2**18  # the largest that we take: a command with its envelope
+HEARD_BYTES = 2**17  # of a payload
+ALL_HEARD_BYTES = 2**20
 PROBE_S = 2.0  # to see whether a broker is back
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -44,10 +48,62 @@ class Event:
     """What happened to a client, or what another thread says."""
 
     name: Literal[
-        "connected", "refused", "lost", "acked", "heard", "deaf", "committed", "rewind", "stop"
+        "connected",
+        "refused",
+        "lost",
+        "acked",
+        "heard",
+        "deaf",
+        "committed",
+        "rewind",
+        "reply",
+        "stop",
     ]
     client: mqtt.Client | None = None  # events of a client already left are ignored
     value: Any = None
+
+
+class Heard:
+    """Bounds what waits to be looked at of what others wrote: what is too much is let go.
+
+    A broker that was taken over may send as much as the line carries.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._lost = 0  # messages
+
+    def has_room(self, payload: bytes | bytearray) -> bool:
+        """Take a payload in, on paho's thread; False where it must be let go."""
+        with self._lock:
+            fits = len(payload) <= HEARD_BYTES and self._bytes + len(payload) <= ALL_HEARD_BYTES
+            if fits:
+                self._bytes += len(payload)
+            else:
+                self._lost += 1
+            return fits
+
+    def tell_lost(self) -> int:
+        """Return how many messages were let go since this was asked."""
+        with self._lock:
+            lost, self._lost = self._lost, 0
+            return lost
+
+    def taken(self, payload: bytes | bytearray) -> None:
+        """Let a payload's room go, on the uplink's thread."""
+        with self._lock:
+            self._bytes -= len(payload)
+
+
+class _BoundedClient(mqtt.Client):
+    """Takes no packet that is larger than it says: paho would gather up to 256 MiB of one."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > PACKET_BYTES:
+            raise ConnectionError(f"the broker sends a packet of more than {PACKET_BYTES} bytes")
+        received: bytes = super()._sock_recv(bufsize)
+        return received
 
 
 class Link:
@@ -64,6 +120,7 @@ class Link:
         self._client_id = client_id
         self._find_file = find_file
         self._put = put
+        self.heard = Heard()
 
     def client(
         self,
@@ -78,7 +135,7 @@ class Link:
         `floor_ns` is given where the time of day is not known: UTC that has certainly passed.
         Raises OSError or ValueError where a file of the configuration cannot be used.
         """
-        client = mqtt.Client(
+        client = _BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=None if protocol == "5" else True,
@@ -119,7 +176,8 @@ class Link:
             put(Event("acked", c, (mid, code.value)))
 
         def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
-            put(Event("heard", c, (message.topic, message.payload, message.retain)))
+            if self.heard.has_room(message.payload):
+                put(Event("heard", c, (message.topic, message.payload, message.retain)))
 
         def on_socket_open(_c: mqtt.Client, _u: Any, sock: Any) -> None:
             # Else what follows another message waits for that one's TCP acknowledgement, 40 ms.
@@ -160,6 +218,7 @@ def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.MaximumPacketSize = PACKET_BYTES
     client.connect(
         parts.hostname or "",
         parts.port or DEFAULT_PORTS[parts.scheme],
@@ -176,7 +235,14 @@ def hang_up(client: mqtt.Client) -> None:
         with suppress(OSError):  # so that the client's thread sees the end and finishes
             # Not the TLS socket's own: it would go on in plain text for an instant.
             socket.socket.shutdown(cast("socket.socket", sock), socket.SHUT_RDWR)
-    client.loop_stop()
+    end_thread(client)
+
+
+def end_thread(client: mqtt.Client) -> None:
+    """Wait until a client's thread has ended."""
+    # A thread that ends between paho's looking for it and waiting for it is None by then.
+    with suppress(AttributeError):
+        client.loop_stop()
 
 
 def answers(url: str) -> bool:

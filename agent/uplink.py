@@ -110,12 +110,14 @@ class Uplink:
         floor_ns: Callable[[], int | None] = lambda: None,
         outages: Outages | None = None,
         left: Callable[[Send], None] = lambda _send: None,
+        command: Callable[[str, bytes, bool], None] | None = None,
     ) -> None:
         """`alert` is told of what a person should know: a name and values, None when it is over.
 
         A certificate that ends within `expiry_days` is such a thing. `floor_ns` tells, while the
         time of day is not known, UTC that has certainly passed. `left` is told of each message that
-        the broker has taken, and must neither raise nor wait.
+        the broker has taken, and must neither raise nor wait; nor must `command`, which is told
+        what comes on `cmd/`: the rest of the topic, the payload, and whether it was retained.
         """
         self._settings = settings
         self._gateway_id = gateway_id
@@ -132,6 +134,7 @@ class Uplink:
         self._floor_ns = floor_ns
         self._outages = Outages(boot_s()) if outages is None else outages
         self._left = left
+        self._command = command
         self._find_file = find_file
         self._standing = Standing(settings, find_file)
         self._certificates_at_s = 0.0
@@ -190,6 +193,10 @@ class Uplink:
         """Tell that records which waited for the clock may go now."""
         # The caller alone commits: what is on the disk by now was told of before this event.
         self._put(Event("rewind", value=self._spool.last_id))
+
+    def reply(self, below: str, payload: bytes) -> None:
+        """Answer a command, from any thread: topic below the gateway's root, payload."""
+        self._put(Event("reply", None, (below, payload)))
 
     def stop(self, drain_s: float | None = None) -> None:
         """Begin to stop: send what can be sent within `drain_s`, say good-bye, end the thread."""
@@ -328,6 +335,8 @@ class Uplink:
         return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
 
     def _handle(self, event: Event) -> None:
+        if event.name == "heard":
+            self._link.heard.taken(event.value[1])
         if event.client is not None and event.client is not self._client:
             return
         match event.name:
@@ -351,6 +360,8 @@ class Uplink:
                 self._outbox.committed(self._due(entry) for entry in event.value)
             case "rewind":
                 self._outbox.rewind(event.value)
+            case "reply":
+                self._reply(*event.value)
             case "stop":
                 pass  # seen in `run`
 
@@ -435,6 +446,8 @@ class Uplink:
         topics = ["status", "alarm/+/+"]
         if self._settings.confirm == "receipt":
             topics.append("receipt/+/+")
+        if self._command is not None:
+            topics.append("cmd/+/+")
         self._subscribe_at_s = None
         client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
 
@@ -547,6 +560,8 @@ class Uplink:
         if now_s >= self._health_at_s:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
             self._write_health(client)
+            if lost := self._link.heard.tell_lost():
+                log.warning("others write more to us than we take: let go", messages=lost)
             if self._birth_is_owed:
                 self._write_birth()
         while True:
@@ -732,6 +747,14 @@ class Uplink:
             self._empty_alarm(*rest.partition("/")[::2])
         elif what == "receipt" and payload:
             self._on_receipt(*rest.partition("/")[::2], payload)
+        elif what == "cmd" and self._command is not None:
+            self._command(rest, payload, retained)
+
+    def _reply(self, below: str, payload: bytes) -> None:
+        """Answer a command; offline, whoever asked asks again."""
+        if self._client is not None and self._online:
+            properties = self._properties("yukimi.reply/1")
+            self._client.publish(f"{self._root}/{below}", payload, qos=1, properties=properties)
 
     def _empty_alarm(self, sensor: str, name: str) -> None:
         """Empty the topic of an alert that is over since; one about people at its time only."""

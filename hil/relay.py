@@ -166,7 +166,7 @@ class Relay:
         done = threading.Event()
         self._orders.put((act, done))
         self._bell.send(b"!")
-        if not done.wait(10.0):
+        if not done.wait(60.0):
             raise RuntimeError("the relay's thread does not answer")
 
     # Everything below runs on the relay's thread.

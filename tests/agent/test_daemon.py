@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from agent import daemon, lastgood, relocate
 from agent.daemon import Daemon
 from agent.plan import Plan
 from agent.spool import Spool, SpoolError
+from agent.wake import Wake
 from config.load import Problem
 from tests.agent.test_lastgood import TEXT
 from tests.agent.test_relocate import record
@@ -27,7 +27,7 @@ class Street:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "gateway.toml"
-        self.wake = threading.Event()
+        self.wake = Wake()
         self.must_stop = False
         self.said: list[str] = []
         self.refused: list[Problem] = []
@@ -73,9 +73,7 @@ class Gateway:
         if needs_disk and self.spool.is_volatile:
             raise SpoolError(f"{self._path}: {self.spool.why_volatile}")
 
-    def run(
-        self, _wake: threading.Event, goes_on: Callable[[], bool], started: Callable[[], None]
-    ) -> None:
+    def run(self, _wake: Wake, goes_on: Callable[[], bool], started: Callable[[], None]) -> None:
         self.spool.append([record(1)], "config")
         self._street.ran.append(self._path)
         started()

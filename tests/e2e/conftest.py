@@ -26,6 +26,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from agent.kernel import boot_s
+from hil.bench.process import memory_kb
 from hil.broker import MOSQUITTO, Broker, Mosquitto
 from hil.buses import Pty
 from hil.city.account import Report
@@ -50,8 +51,8 @@ MOUNT_HEIGHT_CM = 350.0
 
 CONTROL_SOCKET = "control.sock"
 
-WAIT_S = 40.0  # for anything that must happen; no promise about how fast it does
-STOP_S = 40.0
+WAIT_S = 90.0  # for anything that must happen; no promise about how fast it does
+STOP_S = 90.0
 
 
 def need_mosquitto() -> None:
@@ -138,6 +139,11 @@ class Daemon:
         """Its log so far, a line each."""
         with self._changed:
             return list(self._lines)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     @property
     def has_died(self) -> bool:
@@ -302,6 +308,10 @@ class Site:
         self._note_produced()
         return code
 
+    def rss_kb(self) -> int:
+        """Return the daemon's resident memory."""
+        return memory_kb(self.daemon.pid, "Rss")
+
     def kill(self) -> Spooled:
         """Kill the daemon; return what its spool then holds."""
         self.daemon.kill()
@@ -410,7 +420,7 @@ class Site:
             message.document["run"]: record["values"]
             for message in list(self.heard)
             for record in message.records
-            if record["stream"] == "gateway"
+            if record["stream"] == "gateway" and record["values"]["event"] == "start"
         }
 
     def retained_status(self) -> dict[str, Any]:
@@ -454,7 +464,8 @@ class Site:
     def check_messages(self) -> None:
         """Hold every message against the published schemas."""
         for message in self.heard:
-            if not message.payload:  # a retained topic that was emptied
+            # A retained topic that was emptied; what others ask of a gateway is theirs.
+            if not message.payload or message.lane == "cmd":
                 continue
             is_batch = message.lane in ("alert", "live", "backlog")
             kind = "batch" if is_batch else message.lane
