@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet scenarios soak fuzz mutants clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet kills scenarios soak fuzz mutants clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -61,6 +61,9 @@ scenarios: $(VENV)/.hil $(VENV)/.tools ## every scenario of the bench, whole, bu
 soak: $(VENV)/.hil $(VENV)/.tools ## thirty days of a gateway in minutes: nothing grows
 	$(BIN)/python -m hil run soak-month
 
+kills: $(VENV)/.dev $(VENV)/.tools ## the unit, booted, and killed 100 times: it comes back, and nothing is missing
+	$(SUDO) env YUKIMI_KILLS=100 $(BIN)/pytest --timeout=1800 tests/e2e/test_unit.py -k killed
+
 fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into every decoder, then a guided search
 	$(BIN)/pip install -q -e '.[fuzz]'
 	$(BIN)/python -m hil.fuzz
@@ -94,8 +97,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tools: | $(BIN)/python
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
-	    command -v fusermount3 && command -v nft && \
+	    command -v fusermount3 && command -v nft && command -v systemd-nspawn && command -v mmdebstrap && \
 	    command -v chromium && test -d /usr/share/fonts/opentype/noto && \
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium fonts-noto-cjk postgresql; }
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium fonts-noto-cjk \
+	        postgresql systemd-container mmdebstrap; }
 	touch $@

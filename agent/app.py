@@ -35,6 +35,7 @@ from .latest import Latest
 from .logs import logger
 from .machine import Machine
 from .memory import Memory, digest_of
+from .metrics import MetricsFile, exposition
 from .openbus import OpenBus, open_bus
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
@@ -221,6 +222,8 @@ class Gateway:
         )
         led = config.gateway.led
         self._lamp = None if led is None else Lamp(led, self._vitals)
+        metrics = config.gateway.metrics_file
+        self._metrics = None if metrics is None else MetricsFile(Path(metrics), self._exposition)
         self._checker_stopping = threading.Event()
         self._checker = threading.Thread(target=self.check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
@@ -230,6 +233,7 @@ class Gateway:
             collectors_stopping=collectors_stopping,
             boot_s=self._machine.boot_s,
             drain_s=config.uplink.drain_s,
+            others={} if self._control is None else {"control": self._control.pulse},
         )
         self.answers = Replies(
             self._snapshot(),
@@ -341,6 +345,8 @@ class Gateway:
             started()
             if self._lamp is not None:
                 self._lamp.start()
+            if self._metrics is not None:
+                self._metrics.start()
             if self._control is not None:
                 self._control.attach(self.answers)
             self._supervisor.watch(wake)
@@ -358,6 +364,8 @@ class Gateway:
             self._checker_stopping.set()
             if self._lamp is not None:
                 self._lamp.stop()
+            if self._metrics is not None:
+                self._metrics.stop()
             self._spool_answers.stop()
             if self._desk is not None:
                 self._desk.stop()
@@ -433,6 +441,10 @@ class Gateway:
             "sensors": self.health.states(),
             "alerts": self._book.ids(without_kind="people"),
         }
+
+    def _exposition(self) -> str:
+        gateway = self._config.gateway.id
+        return exposition(self.health_message(), gateway=gateway, version=__version__)
 
     def _vitals(self) -> Vitals:
         return Vitals(

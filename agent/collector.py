@@ -10,6 +10,7 @@ counted, never waited for.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from drivers.buses import BusGoneError, Openable
 
 from .health import ErrorKind, Health, SensorError, SensorHealth
 from .logs import logger, place_of, words_of
+from .pulse import Pulse
 
 log = logger("collector")
 
@@ -45,6 +47,9 @@ REOPEN_AFTER_FRAME_ERRORS = 10  # in a row: the device may have lost its configu
 TROUBLES_PER_POLL = 10  # a burst of garbage is told this often, not once a byte
 HAND_ON_S = 0.5  # a window waits 2 s for what is late: the poll, the debouncing and this
 TOLERANCE = 0.1  # of its interval, by which a poll may be late
+# The longest poll, an opening included, that is still one: the slowest device, with every question
+# timed out, takes some seconds.
+SLACK_S = 60.0
 TAKES_FADES = 0.8  # a poll, of how long the longest lately took
 
 
@@ -119,7 +124,7 @@ class Collector:
         self._bus_is_open = False
         self._bus_has_answered = False  # since it was opened
         self._queue_was_full = False
-        self.beat_s = boot_ns() / 1e9
+        self.pulse = Pulse(SLACK_S, self._now_s())
 
     def run(self) -> None:
         """Poll until told to stop; leave every device and the bus closed."""
@@ -131,13 +136,16 @@ class Collector:
 
     def step(self) -> float | None:
         """Poll the sensor whose turn it is; return how long nobody's is, None where for ever."""
-        self.beat_s = now_s = self._now_s()
+        now_s = self._now_s()
         waiting = [station for station in self._stations if not station.ignored]
         station, at_s = _turn(waiting, now_s)
         if station is not None:
+            self.pulse.beat(now_s)
             self._poll(station)
             return 0.0
-        return None if at_s is None else at_s - now_s
+        wait_s = None if at_s is None else at_s - now_s
+        self.pulse.beat(now_s, math.inf if wait_s is None else wait_s)
+        return wait_s
 
     def finish(self) -> None:
         """Hand on what is held, and leave every device and the bus closed."""

@@ -29,12 +29,14 @@ from config.text import Text
 from .answers import Answers, AskError
 from .connection import Connection, Listening, parsed, refusal, reply
 from .logs import logger, place_of
+from .pulse import Pulse
 from .socketfile import ListenError, OpenSocket
 
 log = logger("control")
 
 CLIENTS = 16
 LOOK_S = 30.0  # between two looks at whether the socket is still there
+SLACK_S = 60.0  # of one answer
 ACCEPT_AT_ONCE = 64
 RESTARTING_S = 1.0  # between two lines that say so to who listens
 AFTER_BUG_S = 1.0
@@ -75,7 +77,7 @@ class Control:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.problem: str | None = None  # why there is no socket
-        self.beat_s = boot_s()
+        self.pulse = Pulse(SLACK_S, boot_s())
 
     # Called by other threads
 
@@ -84,6 +86,7 @@ class Control:
         self._wanted = path
         self._look_at_s = 0.0
         if self._thread is None:
+            self.pulse.beat(self._boot_s())
             self._thread = threading.Thread(target=self._run, name="control", daemon=True)
             self._thread.start()
         self.wake()
@@ -148,11 +151,13 @@ class Control:
         self._leave_socket()
 
     def _step(self) -> None:
-        now_s = self.beat_s = self._boot_s()
+        now_s = self._boot_s()
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LOOK_S
             self._tend_socket()
-        for key, events in self._selector.select(self._wait_s(now_s)):
+        wait_s = self._wait_s(now_s)
+        self.pulse.beat(now_s, wait_s)
+        for key, events in self._selector.select(wait_s):
             if key.fileobj is self._waker:
                 with suppress(BlockingIOError):
                     os.eventfd_read(key.fd)

@@ -193,6 +193,7 @@ class ThreadPart(Payload):
 
     name: str
     alive: bool
+    hung: bool = Field(description="it takes longer for one step than any may")
     beat_age_s: Span = Field(description="since its last step; of a bus since its last poll")
     restarts: Count
 

@@ -7,19 +7,22 @@ others, whose words nobody has looked at, say nothing.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
 import threading
+import time
 import traceback
 import warnings
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
 from config.text import Text, text_of
 
 from .lean import without_extras
+from .loglimit import LogLimit
 
 # `yukimi run` comes here before anything else can import it.
 with without_extras():
@@ -30,6 +33,8 @@ PLAIN = (str, Text, int, float, bool, type(None))
 OUR_PACKAGES = ("agent", "drivers", "hil")
 DEEPEST = 12  # of a trace: the innermost places
 
+Line = MutableMapping[str, Any]
+Processor = Callable[[object, str, Line], Line]
 Said = str | int | float | bool | None | Sequence[str]
 
 
@@ -88,6 +93,7 @@ def configure(level: str = "info") -> None:
         processors=[
             _loud_enough,
             only_plain,
+            seldom(LogLimit(time.monotonic)),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.LogfmtRenderer(
@@ -111,6 +117,20 @@ def only_plain(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMap
     return line
 
 
+def seldom(limit: LogLimit) -> Processor:
+    """Keep back what was said too often, and tell how often it was."""
+
+    def keep_back(_: object, __: str, line: Line) -> Line:
+        before = limit.kept_back(line)
+        if before is None:
+            raise structlog.DropEvent
+        if before:
+            line["kept_back"] = before
+        return line
+
+    return keep_back
+
+
 def hush() -> None:
     """Let crashes and warnings say where they come from and no more, and others say nothing.
 
@@ -121,6 +141,9 @@ def hush() -> None:
     sys.unraisablehook = _unraisable
     warnings.showwarning = _warned
     logging.disable()
+    # Of a crash in C, and of what a watchdog ends because main hangs, or all of Python: the
+    # functions in which each thread was, and no value.
+    faulthandler.enable()
     # What a driver was left to print goes nowhere.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -132,6 +155,18 @@ def place_of(exc: BaseException) -> str:
         return type(exc).__name__
     code = place.tb_frame.f_code
     return f"{type(exc).__name__} in {code.co_filename}:{place.tb_lineno} ({code.co_qualname})"
+
+
+def places_of(thread: str) -> list[str]:
+    """Name where a thread is just now, the innermost place first; nothing where it is not."""
+    number = next((each.ident for each in threading.enumerate() if each.name == thread), None)
+    frame = None if number is None else sys._current_frames().get(number)
+    places: list[str] = []
+    while frame is not None and len(places) < DEEPEST:
+        code = frame.f_code
+        places.append(f"{code.co_filename}:{frame.f_lineno} ({code.co_qualname})")
+        frame = frame.f_back
+    return places
 
 
 def words_of(exc: BaseException, *, of_people: bool) -> Text:

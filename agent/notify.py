@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from contextlib import suppress
@@ -19,3 +20,13 @@ def notify(state: str) -> None:
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.settimeout(PATIENCE_S)
         sock.sendto(state.encode(), address)
+
+
+def watchdog_s() -> float:
+    """Return within how many seconds systemd wants to hear of us again; infinity where it does not.
+
+    Source: sd_watchdog_enabled(3).
+    """
+    with suppress(ValueError):
+        return int(os.environ.get("WATCHDOG_USEC", "")) / 1e6 or math.inf
+    return math.inf

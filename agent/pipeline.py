@@ -29,6 +29,7 @@ from .phenomena.closed import NO_FACTS, Facts
 from .phenomena.weather import Surroundings
 from .privacy.ledger import Claim
 from .privacy.release import Sealed, burned_before, release
+from .pulse import Pulse
 from .record import GATEWAY_STREAM, AlertRecord, Entry, Record, utc_text
 from .rules import POWER, TOLD_AT_ONCE, Finding, Rules
 from .spool import PreviousRun, Spool, SpoolError
@@ -39,6 +40,7 @@ log = logger("pipeline")
 CLOCK_LOOK_S = 5.0
 STEP_TOLD_S = 1.0  # leap seconds are no trouble
 STEADY_S = 600.0  # without a further step, until the clock counts as well again
+SLACK_S = 120.0  # of one step: a card that is dying takes a minute for a commit
 TICK_S = 1.0  # not at each hand-over: episodes that wait for their time would cost all of them
 REMEMBER_S = 900.0  # what a power cut may cost of what is remembered of the sensors
 
@@ -142,7 +144,7 @@ class Pipeline:
         self._next_look_ns = 0
         self._close_at_ns = 0
         self._tick_at_ns = 0
-        self.beat_s = look().boot_ns / 1e9
+        self.pulse = Pulse(SLACK_S, look().boot_ns / 1e9)
 
     @property
     def is_failing(self) -> bool:
@@ -294,12 +296,13 @@ class Pipeline:
 
     def step(self, patience_s: float | None = None) -> None:
         """Take what comes within `patience_s`, else within `wait_s`, and do what it is time for."""
+        wait_s = self.wait_s() if patience_s is None else patience_s
+        self.pulse.beat(self._look().boot_ns / 1e9, wait_s)
         try:
-            first = self._inbox.get(timeout=self.wait_s() if patience_s is None else patience_s)
+            first = self._inbox.get(timeout=wait_s)
         except queue.Empty:
             first = None
         look = self._look()
-        self.beat_s = look.boot_ns / 1e9
         if first is not None:  # by the clock under which it was measured
             self._take(first, look)
         if look.boot_ns >= self._next_look_ns:

@@ -45,6 +45,7 @@ from .link import (
 )
 from .logs import logger
 from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
+from .pulse import Pulse
 from .record import ALERTS_STREAM, Entry
 from .route import Dialect, Protocol, Route
 from .spool import Spool, SpoolError
@@ -58,6 +59,9 @@ CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
 FAREWELL_S = 1.0
+# Of one step. Three name servers that are silent cost half a minute for each way
+# in which a name may be completed, and a restart does not make them talk.
+SLACK_S = 300.0
 # A connection that held for this long was a good one; before, it may be somebody with our own id.
 STABLE_S = 10.0
 
@@ -181,7 +185,7 @@ class Uplink:
         self._drain_s = settings.drain_s
         self._stopping = threading.Event()
         self._missed = threading.Event()  # an event found the queue full
-        self.beat_s = boot_s()
+        self.pulse = Pulse(SLACK_S, boot_s())
 
     # Called by other threads
 
@@ -219,7 +223,7 @@ class Uplink:
 
     def step(self, patience_s: float | None = None) -> None:
         """Do what it is time for, then take what happens within `patience_s`, else `wait_s`."""
-        now_s = self.beat_s = self._boot_s()
+        now_s = self._boot_s()
         if self._client is None and now_s >= self._attempt_at_s:
             self._connect()
         elif self._client is not None and not self._online and now_s >= self._give_up_at_s:
@@ -247,9 +251,9 @@ class Uplink:
             self._pump_at_s = now_s + SPOOL_RETRY_S
             log.error("spool cannot be read; trying again", error=str(exc))
         try:
-            self._handle(
-                self._events.get(timeout=self.wait_s() if patience_s is None else patience_s)
-            )
+            wait_s = self.wait_s() if patience_s is None else patience_s
+            self.pulse.beat(self._boot_s(), wait_s)
+            self._handle(self._events.get(timeout=wait_s))
             for _ in range(EVENTS_AT_ONCE):
                 self._handle(self._events.get_nowait())
         except queue.Empty:

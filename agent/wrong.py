@@ -15,7 +15,6 @@ from config.text import Text
 OF_THE_STREET = frozenset(
     ("snow_dispatch", "snow_forecast", "freezing", "freezing_forecast", "slippery", "crowding")
 )
-STALLED_AFTER_S = 60.0
 LITTLE_ROOM_DAYS = 3.0
 
 REFUSED = Text(
@@ -80,9 +79,7 @@ def wrong_with(snapshot: Mapping[str, Any]) -> Iterator[Text]:
         yield CLOCK.filled(why=snapshot["clock"]["trouble"])
     yield from _of_sensors(snapshot)
     for thread in snapshot["threads"]:
-        if not thread["alive"] or (
-            thread["name"] in ("pipeline", "uplink") and thread["beat_age_s"] > STALLED_AFTER_S
-        ):
+        if thread["hung"] or not thread["alive"]:
             yield STALLED.filled(name=thread["name"])
 
 

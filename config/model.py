@@ -156,6 +156,17 @@ def _file_path(text: str) -> str:
     return text
 
 
+def _metrics_file(text: str) -> str:
+    if not _file_path(text).endswith(".prom") or not text.startswith("/"):
+        raise ValueError(
+            Sentence(
+                "must be a full path that ends in .prom, as node_exporter reads no other",
+                "node_exporterが読み取れるよう、.prom で終わる絶対パスでなければなりません",
+            )
+        )
+    return text
+
+
 def _timezone(text: str) -> str:
     import zoneinfo
 
@@ -237,6 +248,7 @@ class GatewayTable(Table):
     owner: str | None = None
     licence: str | None = None
     led: Led | None = None
+    metrics_file: Annotated[str, AfterValidator(_metrics_file)] | None = None
 
 
 class TlsTable(Table):

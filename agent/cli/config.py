@@ -1,4 +1,4 @@
-"""`yukimi config check|schema`: is a configuration right, and what may it say."""
+"""`yukimi config check|schema|sandbox`: is it right, what may it say, what must it be let."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from config.load import ConfigError, Problem, default_path
+from config.places import borrow_credentials
 
 from . import BAD_CONFIG, OK, add_config, add_json
 from .display import paint
@@ -27,11 +28,22 @@ EXAMPLES: tuple[Example, ...] = (
         "yukimi config schema",
         Text("for editors that check while one types", "入力中に検査するエディター向けです"),
     ),
+    (
+        "yukimi config sandbox",
+        Text(
+            "walls around the service, for what this gateway has",
+            "この装置の構成に合わせて、サービスの権限を絞ります",
+        ),
+    ),
 )
 
 CHECK = Text("validate, and say what would be done", "設定を検査し、動作の内容を示します")
 SCHEMA = Text(
     "print the JSON Schema of the configuration file", "設定ファイルのJSON Schemaを出力します"
+)
+SANDBOX = Text(
+    "print a drop-in for the service's unit: the devices and brokers of the configuration alone",
+    "設定にあるデバイスと送信先だけを許可する、サービス用ドロップインを出力します",
 )
 
 PROBLEMS = Text("{path}: {count} to edit", "{path}: 修正が必要な箇所が{count}件あります")
@@ -64,22 +76,58 @@ WARNING = Text("warning: {what}", "注意: {what}")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check|schema")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="check|schema|sandbox")
     check = actions.add_parser("check", help=said(CHECK))
     add_config(check)
     add_json(check)
     schema = actions.add_parser("schema", help=said(SCHEMA))
     add_json(schema)
+    sandbox = actions.add_parser("sandbox", help=said(SANDBOX))
+    add_config(sandbox)
+    add_json(sandbox)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check a configuration, or print the schema."""
+    """Check a configuration, or print what belongs to it."""
     if arguments.action == "schema":
         from agent.schemas import config_schema
 
         print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
         return OK
-    return _check(arguments.config or default_path(), as_json=arguments.json)
+    path = arguments.config or default_path()
+    borrow_credentials()
+    if arguments.action == "sandbox":
+        return _sandbox(path, as_json=arguments.json)
+    return _check(path, as_json=arguments.json)
+
+
+def _sandbox(path: Path, *, as_json: bool) -> int:
+    from agent.plan import load_plan
+    from agent.sandbox import drop_in, walls_of
+
+    try:
+        plan = load_plan(path)
+    except ConfigError as exc:
+        return _refuse(path, exc, as_json=as_json)
+    walls = walls_of(plan)
+    if as_json:
+        does = {"devices": walls.devices, "addresses": walls.addresses}
+        _print_json(path, ok=True, problems=[], warnings=plan.warnings, **does)
+    else:
+        print(drop_in(walls, plan.loaded.config_id), end="")
+    return OK
+
+
+def _refuse(path: Path, exc: ConfigError, *, as_json: bool) -> int:
+    if as_json:
+        _print_json(path, ok=False, problems=exc.problems)
+    else:
+        for problem in exc.problems:
+            print(said(problem.text))
+        count = len(exc.problems)
+        said_count = Text(f"{count} problem{'s' if count > 1 else ''}", str(count))
+        print(said(PROBLEMS, path=path, count=said_count))
+    return BAD_CONFIG
 
 
 def _check(path: Path, *, as_json: bool) -> int:
@@ -92,15 +140,7 @@ def _check(path: Path, *, as_json: bool) -> int:
     try:
         plan = load_plan(path)
     except ConfigError as exc:
-        if as_json:
-            _print_json(path, ok=False, problems=exc.problems)
-        else:
-            for problem in exc.problems:
-                print(said(problem.text))
-            count = len(exc.problems)
-            said_count = Text(f"{count} problem{'s' if count > 1 else ''}", str(count))
-            print(said(PROBLEMS, path=path, count=said_count))
-        return BAD_CONFIG
+        return _refuse(path, exc, as_json=as_json)
     config = plan.loaded.config
     sensors = [
         {

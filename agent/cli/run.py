@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import signal
+import time
+from typing import TYPE_CHECKING
 
 from agent.wake import Wake
 from config.load import ConfigError, default_path
@@ -11,6 +13,9 @@ from config.load import ConfigError, default_path
 from . import BAD_CONFIG, IO_ERROR, OK, WRONG, add_config, complain
 from .language import Text, said
 from .parsing import Example
+
+if TYPE_CHECKING:
+    from agent.comeback import Rest
 
 EXAMPLES: tuple[Example, ...] = (
     (
@@ -37,6 +42,13 @@ SWAPPED = Text(
     "サービスに LimitMEMLOCK=infinity を設定してください",
 )
 
+RESTING = Text(
+    "the gateway has ended {deaths} times within a minute of its start: it waits for {seconds} s; "
+    "what ended it is told above",
+    "起動から1分以内の異常終了が{deaths}回続いたため、{seconds}秒待ってから起動します。"
+    "原因はこれより前の記録をご確認ください",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
@@ -52,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; a second signal does not wait. SIGHUP reloads."""
     signals = _Signals()  # before anything: SIGHUP would end a process that is still loading
-    from agent import hardening, logs
+    from agent import comeback, hardening, kernel, logs
 
     hardening.keep_memory_to_itself()
     from agent.daemon import Daemon
@@ -64,6 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not hardening.lock_memory() and hardening.may_be_swapped():
         complain(SWAPPED)
     path = arguments.config or default_path()
+    folder = comeback.runtime_folder()
+    if not _has_rested(comeback.begin(folder, kernel.boot_s()), signals):
+        comeback.end(folder)
+        return OK
     try:
         Daemon(path, signals, say=complain).run()
     except ConfigError as exc:
@@ -83,7 +99,19 @@ def run(arguments: argparse.Namespace) -> int:
         )
         complain(what.filled(error=exc))
         return WRONG
+    comeback.end(folder)
     return OK
+
+
+def _has_rested(rest: Rest, signals: _Signals) -> bool:
+    """Wait before a life that may end as soon as those before; tell whether it still is wanted."""
+    if rest.wait_s:
+        complain(RESTING.filled(deaths=rest.deaths, seconds=round(rest.wait_s)))
+    until_s = time.monotonic() + rest.wait_s
+    while (left_s := until_s - time.monotonic()) > 0 and not signals.must_stop:
+        signals.wake.wait(left_s)
+        signals.wake.clear()
+    return not signals.must_stop
 
 
 class _Signals:

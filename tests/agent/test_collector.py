@@ -666,7 +666,7 @@ def test_its_pulse_is_felt_while_it_works() -> None:
     bench.device("snow-1")
     collector = bench.collector()
     collector.run()
-    assert collector.beat_s > BEGIN_S + 8
+    assert collector.pulse.beat_s > BEGIN_S + 8
 
 
 # What a people driver may say. Those of other distributions are not type checked.

@@ -432,9 +432,9 @@ def test_without_a_socket_it_goes_on_and_says_so_once(
     blocked = tmp_path / "folder"
     blocked.write_text("no folder", encoding="utf-8")
     desk = Desk(blocked / "control.sock")
-    beat_s = desk.control.beat_s
+    beat_s = desk.control.pulse.beat_s
     wait_until(lambda: desk.control.problem is not None)
-    wait_until(lambda: desk.control.beat_s > beat_s + 0.5)
+    wait_until(lambda: desk.control.pulse.beat_s > beat_s + 0.5)
     assert desk.control.path is None
     said = capsys.readouterr()
     assert (said.out + said.err).count("no control socket") == 1

@@ -573,4 +573,4 @@ def test_a_people_sensor_out_of_order_says_only_what_tells_of_nobody(station: St
 
 def test_its_pulse_is_felt_while_it_works(station: Station) -> None:
     station.passes(until_s=10)
-    assert station.pipeline.beat_s == pytest.approx(510, abs=1)
+    assert station.pipeline.pulse.beat_s == pytest.approx(510, abs=1)

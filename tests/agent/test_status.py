@@ -90,7 +90,7 @@ def snapshot() -> dict[str, Any]:
         "clock": {"state": "synced", "error_s": 0.02, "source": "kernel", "trouble": None},
         "alerts": [],
         "sensors": [people("hall-1"), *(sensor(f"snow-{n}") for n in range(1, 8))],
-        "threads": [{"name": "pipeline", "alive": True, "beat_age_s": 0.1, "restarts": 0}],
+        "threads": [{"name": "pipeline", "alive": True, "hung": False, "beat_age_s": 0.1}],
     }
 
 
@@ -110,8 +110,8 @@ def test_nothing_is_wrong_with_a_gateway_that_is_well(snapshot: dict[str, Any]) 
         ("spool.error", "disk I/O error", "cannot be read: disk I/O error"),
         ("spool.outage_days_left", 1.5, "nearly full: 1.5 days"),
         ("clock.trouble", "time unknown", "not to be trusted: time unknown"),
-        ("threads", [{"name": "uplink", "alive": True, "beat_age_s": 99.0}], '"uplink"'),
-        ("threads", [{"name": "bus w1", "alive": False, "beat_age_s": 0.0}], '"bus w1"'),
+        ("threads", [{"name": "uplink", "alive": True, "hung": True}], '"uplink"'),
+        ("threads", [{"name": "bus w1", "alive": False, "hung": False}], '"bus w1"'),
     ],
 )
 def test_each_thing_that_is_wrong_is_one_sentence(

@@ -302,6 +302,10 @@ class Site:
         )
         return self.daemon
 
+    def adopt(self, daemon: Daemon) -> None:
+        """Take a daemon that somebody else starts for the latest one."""
+        self._daemons.append(daemon)
+
     def stop(self) -> int:
         """Stop the daemon in order; return its exit code."""
         code = self.daemon.stop()
