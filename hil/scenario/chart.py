@@ -10,7 +10,7 @@ from itertools import pairwise
 from ..city.markup import Markup, tag
 
 WIDTH, HEIGHT = 1000, 190
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 24
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 22, 24
 LANE = 17
 POINTS = 700
 NICE_H = (0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 96, 168, 24 * 14)
@@ -84,7 +84,7 @@ def chart(
         runs = list(_runs(line.points))
         parts += [_reach(scale, run, line.look) for run in runs if not math.isnan(run[0].low)]
         parts += [_path(scale, run, line.look) for run in runs]
-    parts.append(tag("text", unit, x=4, y=TOP + 9, class_="tick"))
+    parts.append(tag("text", unit, x=LEFT, y=TOP - 8, class_="tick"))
     return tag(
         "svg",
         tag("title", name),

@@ -222,9 +222,11 @@ class ProcessStage(Properties):
 
     def _answers(self, life: Life) -> bool:
         """Tell whether who is asked says something, if only that nobody is there."""
+        if self._far.relay.state == "stalled":
+            return False
         is_mute = any(each.fault.verb == "broker_never_ack" for each, _ in self._ongoing)
-        is_stalled = self._far.relay.state == "stalled"
-        return not (is_mute or is_stalled or self._dead_after == life.connections)
+        is_dead = self._dead_after == life.connections
+        return not (life.is_connected and (is_mute or is_dead))  # a new connection is answered
 
     # What breaks
 
