@@ -9,6 +9,7 @@ from importlib import import_module
 
 from .bench import BENCHES
 from .cabinets import table
+from .vpi import cli as vpi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     table.add_arguments(broken)
     broken.set_defaults(run=table.run, name="cabinets")
+    virtual = verbs.add_parser("vpi", help="a virtual Pi under qemu, with the bench on its wires")
+    vpi.add_arguments(virtual)
+    virtual.set_defaults(run=vpi.run)
     parsed = parser.parse_args(arguments)
     if parsed.name is None:
         for name, about in BENCHES.items():

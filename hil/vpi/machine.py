@@ -251,7 +251,14 @@ class VirtualPi:
         command = [
             *(QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-M", "pc,memory-backend=ram", "-object", memory, "-m", str(MEMORY_MIB)),
-            *("-accel", "tcg,thread=multi", "-cpu", "Nehalem", "-smp", str(os.cpu_count() or 1)),
+            *(
+                "-accel",
+                "tcg,thread=multi",
+                "-cpu",
+                "Nehalem,+rdrand",
+                "-smp",
+                str(os.cpu_count() or 1),
+            ),
             *("-kernel", str(self._image.vmlinux), "-initrd", str(self._image.initramfs)),
             *("-append", "console=ttyS0,115200 quiet net.ifnames=0 panic=-1"),
             *("-blockdev", json.dumps(disk)),
@@ -259,8 +266,8 @@ class VirtualPi:
             *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,id=nic"),
             *("-device", "qemu-xhci,id=usb", "-device", "virtio-serial-pci"),
             *("-chardev", f"socket,id=i2c,path={self.folder / 'i2c'}"),
-            # What qemu itself would offer the guest, and our end does not speak.
-            *("-device", "vhost-user-i2c-pci,chardev=i2c,indirect_desc=off,event_idx=off"),
+            # qemu itself would offer the guest event_idx, and our end does not speak it.
+            *("-device", "vhost-user-i2c-pci,chardev=i2c,event_idx=off"),
         ]
         for name in ("qmp", "agent", "witness", "console"):
             log = (

@@ -29,7 +29,7 @@ _VERSION_1, _ZERO_LENGTH = 1 << 32, 1 << 0
 _PROTOCOL_FEATURES = 1 << 30
 _REPLY_FLAGS = 0x1 | 0x4
 _NO_FD = 0x100
-_NEXT, _WRITABLE = 1, 2
+_NEXT, _WRITABLE, _INDIRECT = 1, 2, 4
 _FAIL_NEXT, _READ = 1, 2
 _OK, _ERROR = b"\0", b"\1"
 _MAX_FDS = 8
@@ -208,12 +208,13 @@ class _Life:
 
     def _message(self, descriptors: memoryview, number: int) -> int:
         """Play one message; return how many bytes were written to the guest."""
-        out, into = b"", []
+        table, out, into = descriptors, b"", []
         flags = _NEXT
         while flags & _NEXT:
-            address, length, flags, following = struct.unpack_from(
-                "<QIHH", descriptors, 16 * number
-            )
+            address, length, flags, following = struct.unpack_from("<QIHH", table, 16 * number)
+            if flags & _INDIRECT:  # as always: qemu's queue has four entries, a transfer six parts
+                table, number, flags = self._guest(address, length), 0, _NEXT
+                continue
             piece = self._guest(address, length)
             if flags & _WRITABLE:
                 into.append(piece)
