@@ -13,6 +13,7 @@ from .layers import BuildError, key_of, layer
 
 TOOLS = (  # the commands that it takes, and Debian's packages that have them
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-io", "qemu-utils"),
     ("mmdebstrap", "mmdebstrap"),
     ("depmod", "kmod"),
     ("busybox", "busybox-static"),
