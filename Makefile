@@ -80,9 +80,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tools: | $(BIN)/python
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
+	    command -v fusermount && command -v nft && \
 	    command -v chromium && test -d /usr/share/fonts/opentype/noto && \
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs chromium fonts-noto-cjk postgresql; }
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse nftables chromium fonts-noto-cjk postgresql; }
 	touch $@
 
 $(VENV)/.vpi: | $(BIN)/python

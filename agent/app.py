@@ -18,9 +18,6 @@ from typing import TYPE_CHECKING, Any
 from config.load import Problem
 from config.model import Text
 from drivers.base import Direction, Driver, HearsTemperature
-from drivers.buses import UNSTICK_CLOCKS, LinuxI2c, LinuxSerial, Openable, PairedSerial
-from drivers.files import LinuxFiles
-from drivers.gpio import GpiozeroPins, OpenDrain
 
 from . import __version__, commissioned, kernel
 from .alerts import AlertBook
@@ -36,7 +33,9 @@ from .history import History
 from .lamp import Lamp
 from .latest import Latest
 from .logs import logger
+from .machine import Machine
 from .memory import Memory, digest_of
+from .openbus import OpenBus, open_bus
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
 from .phenomena.weather import OF_THE_AIR, Surroundings
@@ -72,19 +71,24 @@ class Gateway:
         without_power: frozenset[str] = frozenset(),
         control: Control | None = None,
         history: History | None = None,
+        machine: Machine = kernel,
+        open_bus: OpenBus = open_bus,
     ) -> None:
         """Open the spool and build everything; `without_power`: who saw the mains go before.
 
-        `control` is where it can be asked, and `history` what is remembered of the last day.
+        `control` is where it can be asked, and `history` what is remembered of the last day;
+        `machine` and `open_bus` are what it stands on.
 
         Raises SpoolError where another gateway has the spool, and with `needs_disk` where the disk
         does not work; else the spool then lives in memory until it does.
         """
+        self._machine = machine
+        self._open_bus = open_bus
         self._plan = plan
         config = plan.loaded.config
         self._config = config
         self.refused = list(plan.refused)  # what is wrong with the configuration that is wanted
-        self._started_s = kernel.boot_s()
+        self._started_s = self._machine.boot_s()
         self._without_power = without_power
         self._control = control
         self._history = History(self._started_s) if history is None else history
@@ -98,7 +102,7 @@ class Gateway:
                 path,
                 max_bytes=config.spool.max_bytes,
                 run=secrets.token_hex(8),
-                boot_id=kernel.boot_id(),
+                boot_id=self._machine.boot_id(),
                 gateway=config.gateway.id,
                 pack_records=min(PACK_RECORDS, config.uplink.batch_records),
                 terms=Terms(plan.policy, config.gateway.timezone, __version__),
@@ -118,9 +122,9 @@ class Gateway:
 
     def _wire(self, plan: Plan) -> None:
         config = plan.loaded.config
-        look = kernel.look()
+        look = self._machine.look()
         self._clock = Clock(look, trust_system=config.clock.trust == "system")
-        witness = rtc_witness(kernel.rtc_s(), look, known_ns=self.spool.known_ns)
+        witness = rtc_witness(self._machine.rtc_s(), look, known_ns=self.spool.known_ns)
         if witness is not None:
             self._clock.hear(witness)
             self._clock.accept(look)
@@ -128,14 +132,14 @@ class Gateway:
         inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
         self._ears: dict[str, Ear] = {}  # of sensors whose bytes tell of nobody
-        collectors = [
+        self.collectors = [
             self._collector(bus, inbox, collectors_stopping)
             for bus in plan.buses
             if any(sensor.bus is bus for sensor in plan.sensors)
         ]
         expiring = config.alerts.certificate_expiring
         self._departures = Departures(self._wake_control)
-        self._uplink = Uplink(
+        self.uplink = Uplink(
             config.uplink,
             gateway_id=config.gateway.id,
             spool=self.spool,
@@ -149,7 +153,7 @@ class Gateway:
             health_message=self.health_message,
             find_file=plan.loaded.file,
             utc_ns=self._utc_ns,
-            boot_s=kernel.boot_s,
+            boot_s=self._machine.boot_s,
             alert=self._alert,
             expiry_days=expiring.days if expiring.enabled else None,
             is_time_known=lambda: self._clock.known,
@@ -180,17 +184,17 @@ class Gateway:
             offset_s=offset_s(config.gateway.id, config.uplink.offset_s),
             utc_ns=self._clock.utc_ns,
         )
-        self._pipeline = Pipeline(
+        self.pipeline = Pipeline(
             {name: self._channel(*pair) for name, pair in self._drivers.items()},
             inbox,
             self.spool,
             config_id=plan.loaded.config_id,
             clock=self._clock,
-            look=kernel.look,
-            boot_id=kernel.boot_id(),
+            look=self._machine.look,
+            boot_id=self._machine.boot_id(),
             clock_wait_over=self._clock_wait_over,
-            committed=self._uplink.committed,
-            rewind=self._uplink.rewind,
+            committed=self.uplink.committed,
+            rewind=self.uplink.rewind,
             book=self._book,
             rules=Rules(
                 config.alerts,
@@ -209,18 +213,18 @@ class Gateway:
                 if kind_of(driver) in ("weather", "road") and OF_THE_AIR & driver.quantities.keys()
             },
             latest=self._latest,
-            wrote=lambda records: self._history.wrote(records, kernel.boot_s()),
+            wrote=lambda records: self._history.wrote(records, self._machine.boot_s()),
         )
         led = config.gateway.led
         self._lamp = None if led is None else Lamp(led, self._vitals)
         self._checker_stopping = threading.Event()
-        self._checker = threading.Thread(target=self._check_spool, name="spool check", daemon=True)
+        self._checker = threading.Thread(target=self.check_spool, name="spool check", daemon=True)
         self._supervisor = Supervisor(
-            collectors,
-            self._pipeline,
-            self._uplink,
+            self.collectors,
+            self.pipeline,
+            self.uplink,
             collectors_stopping=collectors_stopping,
-            boot_s=kernel.boot_s,
+            boot_s=self._machine.boot_s,
             drain_s=config.uplink.drain_s,
         )
         self.answers = Replies(
@@ -229,7 +233,7 @@ class Gateway:
             self._departures,
             latest=self._latest,
             ears=self._ears,
-            boot_s=kernel.boot_s,
+            boot_s=self._machine.boot_s,
             utc=lambda boot_ns: utc_text(self._clock.utc_ns(round(boot_ns))),
         ).answers
         self._spool_answers = SpoolAnswers(
@@ -254,14 +258,15 @@ class Gateway:
                 lambda: [str(problem) for problem in self.refused],
                 self.health,
                 self._clock,
-                self._pipeline,
+                self.pipeline,
                 self._supervisor,
-                self._uplink,
+                self.uplink,
                 self.spool,
                 config.spool.max_bytes,
                 self._history,
                 self._latest,
                 self._control_document,
+                self._machine,
             )
         )
 
@@ -289,9 +294,7 @@ class Gateway:
         clean = False
         self._wake = wake
         try:
-            self._pipeline.announce(still={"config_refused"} if self.refused else ())
-            if self.refused:
-                self.config_refused(self.refused)
+            self.begin()
             self._supervisor.start()
             self._checker.start()
             log.info(
@@ -321,15 +324,25 @@ class Gateway:
             if self._lamp is not None:
                 self._lamp.stop()
             self._spool_answers.stop()
-            waiting = None
-            with suppress(SpoolError):  # a disk that fails must not hide why we stop
-                waiting = sum(self.spool.waiting_by_run().values())
-            if not self.spool.reopen():
-                log.error("no disk: what waits in memory goes with the process", waiting=waiting)
-            with suppress(SpoolError):
-                self.spool.close(clean=clean)
-            self._claim.close()
-            log.info("stopped", clean=clean, waiting=waiting)
+            self.close(clean=clean)
+
+    def begin(self) -> None:
+        """Commit the first record, and what an earlier life left open; before anything runs."""
+        self.pipeline.announce(still={"config_refused"} if self.refused else ())
+        if self.refused:
+            self.config_refused(self.refused)
+
+    def close(self, *, clean: bool) -> None:
+        """Close the spool, once nothing runs any more."""
+        waiting = None
+        with suppress(SpoolError):  # a disk that fails must not hide why we stop
+            waiting = sum(self.spool.waiting_by_run().values())
+        if not self.spool.reopen():
+            log.error("no disk: what waits in memory goes with the process", waiting=waiting)
+        with suppress(SpoolError):
+            self.spool.close(clean=clean)
+        self._claim.close()
+        log.info("stopped", clean=clean, waiting=waiting)
 
     def config_refused(self, problems: Sequence[Problem]) -> None:
         """Take note that another configuration was wanted and is wrong; this one goes on."""
@@ -365,8 +378,8 @@ class Gateway:
         return {
             "schema": "yukimi.health/1",
             "run": spool.run,
-            "uptime_s": round(kernel.boot_s() - self._started_s, 1),
-            "rss_bytes": kernel.rss_bytes(),
+            "uptime_s": round(self._machine.boot_s() - self._started_s, 1),
+            "rss_bytes": self._machine.rss_bytes(),
             "clock": self._clock.stamp().json(),
             "uplink": {
                 "broker": uplink.broker,
@@ -386,15 +399,15 @@ class Gateway:
 
     def _vitals(self) -> Vitals:
         return Vitals(
-            disk_works=not (self.spool.is_volatile or self._pipeline.is_failing),
+            disk_works=not (self.spool.is_volatile or self.pipeline.is_failing),
             sensors=list(self.health.states().values()),
             is_connected=self.health.uplink.broker is not None,
             time_is_known=self._clock.known,
-            at_s=kernel.boot_s(),
+            at_s=self._machine.boot_s(),
         )
 
     def _alert(self, name: str, values: Mapping[str, object] | None) -> None:
-        self._pipeline.tell(name, values)
+        self.pipeline.tell(name, values)
 
     def _on_power_failed(self, sensor: str) -> None:
         """End this life: what is open is written down and sent while there still is power."""
@@ -403,7 +416,7 @@ class Gateway:
             self.lost_power = self.lost_power | {sensor}
             self._wake.set()
 
-    def _check_spool(self) -> None:
+    def check_spool(self) -> None:
         """Read the spool's file through after an unclean end; what is damaged is replaced."""
         if self.spool.ended_clean:
             return
@@ -418,11 +431,13 @@ class Gateway:
         self, planned: PlannedBus, inbox: queue.Queue[Collected | None], stopping: threading.Event
     ) -> Collector:
         sensors = [sensor for sensor in self._plan.sensors if sensor.bus is planned]
-        bus, wire_for = open_bus(planned, sensors)
+        bus, wire_for = self._open_bus(planned, sensors)
         stations = []
         for sensor in sensors:
             build: Any = sensor.driver  # the protocol has no constructor; base.Driver names it
-            driver: Driver = build(self._wire_of(sensor, wire_for), sensor.options, kernel.boot_ns)
+            driver: Driver = build(
+                self._wire_of(sensor, wire_for), sensor.options, self._machine.boot_ns
+            )
             self._drivers[sensor.table.id] = (sensor, driver)
             health = self.health.sensor(sensor.table.id)
             stations.append(Station(sensor.table.id, driver, sensor.table.on_error, health))
@@ -432,7 +447,7 @@ class Gateway:
             stations,
             inbox,
             health=self.health,
-            boot_ns=kernel.boot_ns,
+            boot_ns=self._machine.boot_ns,
             stopping=stopping,
         )
 
@@ -441,7 +456,7 @@ class Gateway:
         spec = sensor.driver.spec
         if sensor.counts_people or spec.bus == "gpio":
             return wire_for(sensor)
-        ear = Ear(wire_for(sensor), spec, sensor.options, kernel.boot_ns)
+        ear = Ear(wire_for(sensor), spec, sensor.options, self._machine.boot_ns)
         self._ears[sensor.table.id] = ear
         return ear.wire
 
@@ -454,7 +469,7 @@ class Gateway:
                 policy=self._plan.policy,
                 directions=directions_of(driver),
                 now_ns=self._utc_ns(),
-                now_boot_ns=kernel.boot_ns(),
+                now_boot_ns=self._machine.boot_ns(),
                 moves=moves,
                 in_maintenance=in_maintenance,
             )
@@ -505,10 +520,10 @@ class Gateway:
 
     def _clock_wait_over(self) -> bool:
         since_s = self.health.uplink.first_connected_s
-        return since_s is not None and kernel.boot_s() - since_s >= self._config.clock.wait_s
+        return since_s is not None and self._machine.boot_s() - since_s >= self._config.clock.wait_s
 
     def _utc_ns(self) -> int:
-        return self._clock.utc_ns(kernel.boot_ns())
+        return self._clock.utc_ns(self._machine.boot_ns())
 
     def _utc_text(self, at_boot_s: float) -> str:
         return utc_text(self._clock.utc_ns(round(at_boot_s * 1e9)))
@@ -576,36 +591,6 @@ def directions_of(driver: Driver) -> tuple[Direction, ...]:
     """Return what a people sensor counts: its model's ways, unless its options choose of them."""
     directions: tuple[Direction, ...] = getattr(driver, "directions", driver.spec.directions)
     return directions
-
-
-def open_bus(
-    planned: PlannedBus, sensors: list[PlannedSensor]
-) -> tuple[Openable, Callable[[PlannedSensor], object]]:
-    """Build a bus, and what each of its sensors is given to talk to."""
-    bus: LinuxI2c | LinuxSerial | PairedSerial | LinuxFiles | GpiozeroPins
-    if planned.kind == "simulated":
-        from hil.simulated import SimulatedBus  # the bench is loaded only where it is named
-
-        simulated = SimulatedBus(
-            {sensor.table.id: (sensor.table.driver, sensor.options) for sensor in sensors}
-        )
-        return simulated, lambda sensor: simulated.wire(sensor.table.id)
-    if planned.kind == "serial" and planned.path and planned.line:
-        if planned.second_path is not None:
-            bus = PairedSerial(planned.path, planned.second_path, planned.line)
-        else:
-            bus = LinuxSerial(planned.path, planned.line)
-    elif planned.kind == "i2c" and planned.path:
-        bus = LinuxI2c(planned.path, unstick=_unstick(planned.scl_pin))
-    elif planned.kind in ("w1", "system"):
-        bus = LinuxFiles()
-    else:
-        bus = GpiozeroPins()
-    return bus, lambda _sensor: bus
-
-
-def _unstick(scl_pin: int | None) -> Callable[[], None] | None:
-    return None if scl_pin is None else lambda: OpenDrain(scl_pin).pulse(UNSTICK_CLOCKS)
 
 
 def _text(text: Text | None) -> dict[str, str] | None:

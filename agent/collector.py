@@ -125,19 +125,27 @@ class Collector:
         """Poll until told to stop; leave every device and the bus closed."""
         try:
             while not self._stopping.is_set():
-                self.beat_s = now_s = self._now_s()
-                waiting = [station for station in self._stations if not station.ignored]
-                station, at_s = _turn(waiting, now_s)
-                if station is not None:
-                    self._poll(station)
-                else:
-                    self._stopping.wait(None if at_s is None else at_s - now_s)
+                self._stopping.wait(self.step())
         finally:
-            for station in self._stations:
-                if station.counts_people:
-                    self._put(station, station.held)
-                    station.held = []
-            self._close_bus()
+            self.finish()
+
+    def step(self) -> float | None:
+        """Poll the sensor whose turn it is; return how long nobody's is, None where for ever."""
+        self.beat_s = now_s = self._now_s()
+        waiting = [station for station in self._stations if not station.ignored]
+        station, at_s = _turn(waiting, now_s)
+        if station is not None:
+            self._poll(station)
+            return 0.0
+        return None if at_s is None else at_s - now_s
+
+    def finish(self) -> None:
+        """Hand on what is held, and leave every device and the bus closed."""
+        for station in self._stations:
+            if station.counts_people:
+                self._put(station, station.held)
+                station.held = []
+        self._close_bus()
 
     def _poll(self, station: Station) -> None:
         driver = station.driver

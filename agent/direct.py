@@ -28,7 +28,7 @@ from drivers.base import (
 from drivers.buses import Openable
 
 from . import kernel
-from .app import open_bus
+from .openbus import open_bus
 from .plan import PlannedBus, PlannedSensor
 from .tap import Entry, Tap
 

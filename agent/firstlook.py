@@ -14,8 +14,8 @@ from typing import Literal
 from drivers.base import Alive, Clock, DriverError, FrameError, Trouble
 
 from . import kernel
-from .app import open_bus
 from .direct import SILENT_AFTER, Assembly, Direct, Opener, ReadSet, read_sets
+from .openbus import open_bus
 from .plan import PlannedSensor
 
 LONGEST_S = 30.0  # a receiver that looks for satellites may take longer; it is said so

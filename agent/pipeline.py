@@ -149,7 +149,11 @@ class Pipeline:
     def run(self) -> None:
         """Work until told to stop; then close every window and commit what there is."""
         while not self._stopping.is_set():
-            self._step()
+            self.step()
+        self.finish()
+
+    def finish(self) -> None:
+        """Take what is left, close every window and commit."""
         self._take_all()
         now_ns = self._clock.utc_ns(self._look().boot_ns)
         closed: list[Record | Sealed] = []
@@ -251,9 +255,10 @@ class Pipeline:
                 self._channels[claim.sensor].cover(record.end_ns)
         self._writer.commit(look.boot_ns, hold=self._hold)
 
-    def _step(self) -> None:
+    def step(self, patience_s: float | None = None) -> None:
+        """Take what comes within `patience_s`, else within `wait_s`, and do what it is time for."""
         try:
-            first = self._inbox.get(timeout=self._wait_s())
+            first = self._inbox.get(timeout=self.wait_s() if patience_s is None else patience_s)
         except queue.Empty:
             first = None
         look = self._look()
@@ -322,7 +327,13 @@ class Pipeline:
         states = {name: channel.state() for name, channel in self._channels.items()}
         self._remember({name: state for name, state in states.items() if state})
 
-    def _wait_s(self) -> float:
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits to be taken."""
+        return not self._inbox.empty()
+
+    def wait_s(self) -> float:
+        """Return in how long there is something to do even if nothing comes."""
         look = self._look()
         now_ns = self._clock.utc_ns(look.boot_ns)
         return min(CLOCK_LOOK_S, max(0.0, (self._close_at_ns - now_ns) / 1e9))

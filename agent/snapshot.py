@@ -18,6 +18,7 @@ from . import __version__, kernel
 from .health import Health, SensorHealth
 from .history import History
 from .latest import Latest
+from .machine import Machine
 from .record import utc_text
 from .spool import Figures, Spool, SpoolError
 
@@ -87,6 +88,7 @@ class Parts:
     history: History
     latest: Mapping[str, Latest]  # of measuring sensors only
     control: Callable[[], Document]
+    machine: Machine = kernel
 
 
 class Snapshot:
@@ -101,7 +103,7 @@ class Snapshot:
 
     def document(self) -> Document:
         """Return all of it."""
-        now_ns = kernel.boot_ns()
+        now_ns = self._parts.machine.boot_ns()
         now_s = now_ns / 1e9
         return {
             "schema": "yukimi.status/1",
@@ -127,7 +129,7 @@ class Snapshot:
         """Return one sensor's part; None if there is no such sensor."""
         for seen in self._parts.sensors:
             if seen.id == sensor_id:
-                return self._sensor(seen, kernel.boot_ns())
+                return self._sensor(seen, self._parts.machine.boot_ns())
         return None
 
     def _gateway(self, now_s: float) -> Document:
@@ -223,7 +225,7 @@ class Snapshot:
         except SpoolError as exc:
             self._spool_error = str(exc)
             figures = None
-        took_s = kernel.boot_s() - now_s
+        took_s = self._parts.machine.boot_s() - now_s
         self._figures_until_s = now_s + max(SPOOL_S, SPOOL_SHARE * took_s)
         if figures is not None:
             self._figures, self._figures_s, self._spool_error = figures, now_s, None

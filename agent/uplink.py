@@ -162,6 +162,7 @@ class Uplink:
         self._give_up_at_s = 0.0
         self._health_at_s = 0.0
         self._pack_at_s = 0.0
+        self._pump_at_s = 0.0  # not before: the spool could not be read
         self._look_again_s = math.inf  # the spool could not do what was asked of it
         self._mids: dict[int, tuple[int, int]] = {}  # paho's message id -> our token, bytes
         self._drain_s = settings.drain_s
@@ -196,10 +197,11 @@ class Uplink:
     def run(self) -> None:
         """Connect, deliver, reconnect, until stopped."""
         while not self._stopping.is_set():
-            self._step()
-        self._drain()
+            self.step()
+        self.finish()
 
-    def _step(self) -> None:
+    def step(self, patience_s: float | None = None) -> None:
+        """Do what it is time for, then take what happens within `patience_s`, else `wait_s`."""
         now_s = self.beat_s = self._boot_s()
         if self._client is None and now_s >= self._attempt_at_s:
             self._connect()
@@ -222,12 +224,15 @@ class Uplink:
             self._certificates_at_s = now_s + CERTIFICATES_S
             self._look_at_certificates()
         try:
-            self._pump()
+            if now_s >= self._pump_at_s:
+                self._pump()
         except SpoolError as exc:
+            self._pump_at_s = now_s + SPOOL_RETRY_S
             log.error("spool cannot be read; trying again", error=str(exc))
-            self._stopping.wait(SPOOL_RETRY_S)
         try:
-            self._handle(self._events.get(timeout=self._wait_s()))
+            self._handle(
+                self._events.get(timeout=self.wait_s() if patience_s is None else patience_s)
+            )
             for _ in range(EVENTS_AT_ONCE):
                 self._handle(self._events.get_nowait())
         except queue.Empty:
@@ -270,7 +275,18 @@ class Uplink:
             self._route.go_back()
             self._attempt_at_s = now_s
 
-    def _wait_s(self) -> float:
+    @property
+    def has_news(self) -> bool:
+        """Whether something happened that was not looked at yet."""
+        return not self._events.empty()
+
+    @property
+    def awaits_broker(self) -> bool:
+        """Whether a broker that answers has something to say: to a connection, or a message."""
+        return self._client is not None and (not self._online or bool(self._mids))
+
+    def wait_s(self) -> float:
+        """Return in how long there is something to do even if nothing happens."""
         now_s = self._boot_s()
         if self._client is None:
             return max(0.0, self._attempt_at_s - now_s)
@@ -278,7 +294,8 @@ class Uplink:
             return max(0.0, self._give_up_at_s - now_s)
         alarm_s = self._alarms_later[0][0] if self._alarms_later else math.inf
         next_s = min(self._health_at_s, self._look_again_s, alarm_s)
-        return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
+        next_s = min(next_s, now_s + self._outbox.wait_s(now_s))
+        return max(0.0, max(next_s, self._pump_at_s) - now_s)
 
     def _handle(self, event: Event) -> None:
         if event.client is not None and event.client is not self._client:
@@ -752,7 +769,7 @@ class Uplink:
 
     # Stopping
 
-    def _drain(self) -> None:
+    def finish(self) -> None:
         """Send what can be sent within `drain_s`, say good-bye if connected."""
         until_s = self._boot_s() + self._drain_s
         self._outbox.drain()

@@ -1,4 +1,4 @@
-"""`python -m hil`: the bench from the command line; `bench` measures."""
+"""`python -m hil`: the bench from the command line; `run` plays scenarios, `bench` measures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import import_module
 
 from .bench import BENCHES
 from .cabinets import table
+from .scenario import cli as scenarios
 from .vpi import cli as vpi
 
 
@@ -28,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(one)
         one.set_defaults(run=module.run)
+    played = verbs.add_parser(
+        "run",
+        help="play a scenario: a day or a month of a gateway, what breaks, what must hold",
+        description=scenarios.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    scenarios.add_arguments(played)
+    played.set_defaults(run=scenarios.run, name="run")
     broken = verbs.add_parser(
         "cabinets", help="break cabinets, and see what the doctor makes of it"
     )

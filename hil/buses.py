@@ -1,8 +1,7 @@
 """The bench's wires: pseudo-terminals, an I2C bus in memory, pins that nobody soldered.
 
-A simulated device speaks its protocol and knows nothing of the wire: it is told what the host
-wrote and asked what it says, with the time as an argument. The wires here carry any of them, and
-they are what breaks: a device keeps working while nobody can hear it.
+The wires here carry any device that has one of the ends in hil/ends.py, and they are what breaks: a
+device keeps working while nobody can hear it.
 """
 
 from __future__ import annotations
@@ -21,69 +20,27 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Protocol, Self
+from typing import Self
 
 from drivers.base import BusError
 from drivers.buses import INPUT_LIMIT_BYTES, UNSTICK_CLOCKS, BusGoneError
 
+from .ends import FileDevice as FileDevice
+from .ends import I2cDevice as I2cDevice
+from .ends import NackError as NackError
+from .ends import PinActor as PinActor
+from .ends import SerialDevice as SerialDevice
+from .faults.i2c import I2cFaults
+from .faults.serial import SerialFaults
+
 PTY_POLL_S = 0.005  # how finely a device's turn-around time is kept
+KERNEL_NAME = "ttyUSB0"  # of an adapter that is the first one
 STUCK_S = 0.1  # what a transfer on a stuck I2C bus costs
 BITS_PER_BYTE = 10  # on a serial line, with start and stop
 _TCGETS2 = 0x802C542A  # termios with speeds as numbers; x86 and Arm
 
 
-class SerialDevice(Protocol):
-    """A device on a serial line, seen from its own side.
-
-    One with an attribute `baud` speaks and understands that speed only: a host at another hears
-    garbage, and so does the device.
-    """
-
-    def hear(self, data: bytes, now_s: float) -> None:
-        """Take the bytes that the host sent."""
-        ...
-
-    def speak(self, now_s: float) -> bytes:
-        """Return what the device has put on the line by `now_s` and not said before."""
-        ...
-
-
-class NackError(Exception):
-    """An I2C device does not acknowledge: it is booting, or does not know what was written."""
-
-
-class I2cDevice(Protocol):
-    """A device at one I2C address; either call may raise NackError."""
-
-    def write(self, data: bytes, now_s: float) -> None:
-        """Take one write transaction, a register pointer first."""
-        ...
-
-    def read(self, length: int, now_s: float) -> bytes:
-        """Answer one read of `length` bytes from where the pointer stands."""
-        ...
-
-
-class PinActor(Protocol):
-    """Something that moves pins: the person in the beam, the door."""
-
-    def levels(self, now_s: float) -> list[tuple[int, int]]:
-        """Return the (pin, electrical level) changes due by `now_s`, in order, each once."""
-        ...
-
-
-class FileDevice(Protocol):
-    """Something that the kernel shows as small files."""
-
-    def files(self, now_s: float) -> Mapping[str, str | OSError]:
-        """Return the text behind each absolute path; a path is missing where the kernel has none.
-
-        An OSError in place of a text is what reading that file fails with.
-        """
-        ...
-
-
-class SerialLine:
+class SerialLine(SerialFaults):
     """The wires between a host and its devices; on RS-485 everybody hears everybody.
 
     Faults are on the wires and add up. With `echo` the host also hears itself, as on two-wire
@@ -99,42 +56,11 @@ class SerialLine:
         paced: bool = False,
         seed: int = 0,
     ) -> None:
+        super().__init__(Random(seed))
         self.devices = tuple(devices)
         self._echo = echo
         self._paced = paced
-        self._random = Random(seed)
-        self._garbled_share = 0.0
-        self._dropped_share = 0.0
-        self._doubled_share = 0.0
-        self._delay_s = 0.0
         self._under_way: list[tuple[float, bytes]] = []  # (when the host hears it, what)
-        self._silent: set[int] = set()
-        self.host_baud: int | None = None  # None: nobody minds
-
-    def garble(self, share: float) -> None:
-        """Turn one bit in this share of the bytes, in either direction; 0 heals."""
-        self._garbled_share = share
-
-    def drop(self, share: float) -> None:
-        """Lose this share of the bytes, in either direction; 0 heals."""
-        self._dropped_share = share
-
-    def duplicate(self, share: float) -> None:
-        """Let the host hear twice this share of what devices say; 0 heals."""
-        self._doubled_share = share
-
-    def delay(self, by_s: float) -> None:
-        """Let the host hear later by this what devices say from now on; 0 heals."""
-        self._delay_s = by_s
-
-    def silence(self, *devices: SerialDevice) -> None:
-        """Cut the wires of `devices`, or of all; none of them hears or is heard."""
-        self._silent |= {id(each) for each in devices or self.devices}
-
-    def heal(self) -> None:
-        """Undo every fault."""
-        self._garbled_share = self._dropped_share = self._doubled_share = self._delay_s = 0.0
-        self._silent.clear()
 
     def takes_s(self, length: int) -> float:
         """Return how long so many bytes are on the wire; 0 unless it is paced."""
@@ -143,18 +69,16 @@ class SerialLine:
     def carry(self, sent: bytes, now_s: float) -> bytes:
         """Take what the host sent, and return what it hears until `now_s`."""
         heard = bytearray(sent if self._echo else b"")
-        present = [each for each in self.devices if id(each) not in self._silent]
-        if sent:
+        present = [each for each in self.devices if not self._is_cut_off(each)]
+        if sent := self._past_stall("devices", sent):
             for device in present:
                 device.hear(self._damaged(self._at_speed(sent, device)), now_s)
         for device in self.devices:
             said = device.speak(now_s)
             if not said or device not in present:
                 continue
-            arriving = self._damaged(self._at_speed(said, device))
-            if self._doubled_share and self._random.random() < self._doubled_share:
-                arriving *= 2
-            late_s = self._delay_s + self.takes_s(len(arriving))
+            arriving = self._damaged(self._at_speed(said, device)) * self._times()
+            late_s = self._late_s() + self.takes_s(len(arriving))
             # Never before what was said earlier.
             due_s = max([now_s + late_s, *(due_s for due_s, _ in self._under_way[-1:])])
             self._under_way.append((due_s, arriving))
@@ -163,37 +87,18 @@ class SerialLine:
                     other.hear(said, now_s)
         while self._under_way and self._under_way[0][0] <= now_s:
             heard += self._under_way.pop(0)[1]
-        return bytes(heard)
+        return self._past_stall("host", self._among_rubbish(bytes(heard), now_s))
 
-    def _at_speed(self, data: bytes, device: SerialDevice) -> bytes:
-        """Turn what passes between two who sample at different speeds into garbage.
-
-        A faster listener takes one bit for several, a slower one several for one.
-        """
-        own = getattr(device, "baud", None)
-        if own is None or self.host_baud in (None, own):
-            return data
-        length = max(1, round(len(data) * min(4.0, self.host_baud / own)))
-        return self._random.randbytes(length) if data else data
-
-    def _damaged(self, data: bytes) -> bytes:
-        if self._dropped_share:
-            data = bytes(byte for byte in data if self._random.random() >= self._dropped_share)
-        if not self._garbled_share:
-            return data
-        return bytes(
-            byte ^ (1 << self._random.randrange(8))
-            if self._random.random() < self._garbled_share
-            else byte
-            for byte in data
-        )
+    def _all_devices(self) -> tuple[SerialDevice, ...]:
+        return self.devices
 
 
 class Pty:
     """A real pseudo-terminal with devices behind it, for code that opens a path.
 
-    `path` is a symlink that stays the same, as udev's by-id links do, while the number behind it
-    may change with each `plug`. A thread carries bytes while it is plugged in.
+    `path` is a symlink that stays the same, as udev's by-id links do; it leads to `kernel_path`,
+    the name that the kernel gave, which may be another with each `plug`. A thread carries bytes
+    while it is plugged in.
     """
 
     def __init__(
@@ -208,6 +113,7 @@ class Pty:
         self._now_s = now_s
         self._folder = Path(tempfile.mkdtemp(prefix="yukimi-pty-"))
         self.path = str(self._folder / "tty")
+        self.kernel_path = str(self._folder / KERNEL_NAME)
         self._ends: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -221,8 +127,8 @@ class Pty:
         """Unplug for good."""
         self.close()
 
-    def plug(self) -> None:
-        """Appear at `path`. Does nothing if it is there already."""
+    def plug(self, kernel_name: str = KERNEL_NAME) -> None:
+        """Appear at `path`, and under the kernel's name. Does nothing if it is there already."""
         if self._ends is not None:
             return
         # The host's end stays open here too: closed by the host, it would make every read of our
@@ -230,7 +136,9 @@ class Pty:
         ours, hosts = self._ends = os.openpty()
         tty.setraw(hosts)
         os.set_blocking(ours, False)
-        Path(self.path).symlink_to(os.ttyname(hosts))
+        self.kernel_path = str(self._folder / kernel_name)
+        Path(self.kernel_path).symlink_to(os.ttyname(hosts))
+        Path(self.path).symlink_to(kernel_name)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._carry, args=(ours,), name=f"pty {self.path}")
         self._thread.start()
@@ -242,6 +150,7 @@ class Pty:
         self._stopping.set()
         self._thread.join()
         Path(self.path).unlink()
+        Path(self.kernel_path).unlink()
         for end in self._ends:
             os.close(end)
         self._ends = self._thread = None
@@ -288,11 +197,13 @@ class SimulatedSerial:
         seed: int = 0,
         path: str = "simulated serial",
         baud: int | None = None,
+        look_s: float = PTY_POLL_S,
     ) -> None:
         self.line = SerialLine(devices, echo=echo, paced=paced, seed=seed)
         self._opened_baud = self.line.host_baud = baud
         self._now_s = now_s
         self._wait_s = wait_s
+        self._look_s = look_s  # how finely it is heard what arrives while the host waits
         self._path = path
         self._is_open = False
         self._is_plugged = True
@@ -302,8 +213,9 @@ class SimulatedSerial:
         """Vanish: every call fails from now on."""
         self._is_plugged = False
 
-    def plug(self) -> None:
-        """Come back; whoever had it open must open it anew."""
+    def plug(self, path: str | None = None) -> None:
+        """Come back, maybe under another name; whoever had it open must open it anew."""
+        self._path = path or self._path
         self._is_open = False
         self._is_plugged = True
 
@@ -324,7 +236,7 @@ class SimulatedSerial:
         left_s = timeout_s
         self._carry()
         while not self._arrived and left_s > 0:
-            step_s = min(PTY_POLL_S, left_s)
+            step_s = min(self._look_s, left_s)
             self._wait_s(step_s)
             left_s -= step_s
             self._carry()
@@ -376,7 +288,7 @@ class SimulatedPair:
         self.b.close()
 
 
-class SimulatedI2c:
+class SimulatedI2c(I2cFaults):
     """An `I2cBus` with devices by address, failing in Linux's words.
 
     With `wait_s` transfers take the time that they take at `clock_hz`. With `scl_pin` the bus is
@@ -393,7 +305,9 @@ class SimulatedI2c:
         wait_s: Callable[[float], object] | None = None,
         clock_hz: int = 100_000,
         scl_pin: bool = False,
+        seed: int = 0,
     ) -> None:
+        super().__init__(Random(seed))
         self.devices = dict(devices)
         self._now_s = now_s
         self._path = path
@@ -401,47 +315,6 @@ class SimulatedI2c:
         self._clock_hz = clock_hz
         self._scl_pin = scl_pin
         self._is_open = False
-        self._is_stuck = False
-        self._stuck_clocks: int | None = None  # left until it lets go
-        self._nacked: set[int] = set()
-        self._transfers = 0
-        self._reads = 0
-        self._nack_at: set[int] = set()  # by the number of the transfer
-        self._flip_at: dict[int, int] = {}  # number of the read -> bit
-
-    def nack(self, address: int) -> None:
-        """Let nobody answer at `address`."""
-        self._nacked.add(address)
-
-    def nack_once(self, nth: int = 1) -> None:
-        """Let the `nth` transfer from now on be refused, whoever it is for."""
-        self._nack_at.add(self._transfers + nth)
-
-    def flip(self, nth: int = 1, *, bit: int = 0) -> None:
-        """Let the `nth` read from now on have one wrong bit; bit 0 is the first byte's lowest."""
-        self._flip_at[self._reads + nth] = bit
-
-    def stick(self, clocks: int | None = None) -> None:
-        """Hold the bus low, as a device does that was interrupted in the middle of a byte.
-
-        It lets go after so many clocks, 9 at most, or never.
-        """
-        self._is_stuck = True
-        self._stuck_clocks = clocks
-
-    def clock(self, times: int) -> None:
-        """Pulse SCL from outside."""
-        if self._stuck_clocks is not None:
-            self._stuck_clocks -= times
-            self._is_stuck = self._stuck_clocks > 0
-
-    def heal(self) -> None:
-        """Undo every fault."""
-        self._is_stuck = False
-        self._stuck_clocks = None
-        self._nacked.clear()
-        self._nack_at.clear()
-        self._flip_at.clear()
 
     def open(self) -> None:
         """Open."""
@@ -462,13 +335,7 @@ class SimulatedI2c:
             answer = device.read(length, self._now_s())
         except NackError:
             raise self._unanswered(address) from OSError(errno.EREMOTEIO, "nobody acknowledged")
-        self._reads += 1
-        bit = self._flip_at.pop(self._reads, None)
-        if bit is None:
-            return answer
-        wrong = bytearray(answer)
-        wrong[bit // 8 % len(wrong)] ^= 1 << bit % 8
-        return bytes(wrong)
+        return self._as_heard(address, answer)
 
     def write(self, address: int, data: bytes) -> None:
         """Write in one transaction. Raises BusError."""
@@ -483,15 +350,13 @@ class SimulatedI2c:
         where = f"{self._path} 0x{address:02x}"
         if not self._is_open:
             raise BusError(f"{where}: bus is not open")
-        self._transfers += 1
-        if self._is_stuck:
+        refused = self._is_refused(address)
+        if self._is_held(address):
             self._pass(STUCK_S)
             cause = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             raise BusError(f"{where}: {cause.strerror}") from cause
-        device = self.devices.get(address)
-        refused = self._transfers in self._nack_at
-        self._nack_at.discard(self._transfers)
-        if device is None or address in self._nacked or refused:
+        device = self._answering(address, self.devices.get(address))
+        if device is None or refused:
             raise self._unanswered(address) from OSError(errno.EREMOTEIO, "nobody acknowledged")
         self._pass((length + 2) * 9 / self._clock_hz)
         return device

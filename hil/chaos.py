@@ -48,6 +48,7 @@ from .city.subscriber import City
 from .demo import now_s
 from .devices.lufft import irs31pro, shm31
 from .devices.maxbotix import MaxBotixDevice
+from .faults.broker import Access
 from .lives import WAIT_S, Daemon
 from .relay import Relay
 from .sniffer import Sniffer
@@ -148,10 +149,9 @@ class Storm:
         self.daemon = Daemon(folder, hurried=hurried, unsafe=unsafe)
         self._folder = folder
         self._unsafe = unsafe
-        self._acl = folder / "acl"
-        self._allow("readwrite")
+        self._access = Access(folder / "acl")
         # Without a limit the broker throws away nothing for a city that reads slowly.
-        self._broker = Mosquitto(extra=(f"acl_file {self._acl}", "max_queued_messages 0"))
+        self._broker = Mosquitto(extra=(self._access.setting, "max_queued_messages 0"))
         self._city = City(self._broker.host, self._broker.port, on_message=self._hear)
         self._relay = Relay(self._broker.host, self._broker.port, new_ear=self.sniffer.new_ear)
         self._changed = threading.Condition()
@@ -272,11 +272,9 @@ class Storm:
         self._back_from_the_dead()
 
     def _refuse(self, event: Event) -> None:
-        self._allow("read")
-        self._broker.reload()
+        heal = self._access.refuse(self._broker)
         time.sleep(event.lasts_s)
-        self._allow("readwrite")
-        self._broker.reload()
+        heal()
 
     def _send_city_away(self, event: Event) -> None:
         self._hold_still()
@@ -321,9 +319,6 @@ class Storm:
         self._broker.start()
         self._city.wait_subscribed(WAIT_S)
         self._relay.resume()
-
-    def _allow(self, access: str) -> None:
-        self._acl.write_text(f"topic {access} #\n")
 
     def _hold_still(self) -> None:
         """Hold the network, and wait until the city has all that was acknowledged through it."""

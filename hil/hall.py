@@ -159,7 +159,7 @@ class Hall:
         )
         self.pipeline.announce()
         for _ in range(5):  # it connects, and says that it is there
-            self.uplink._step()
+            self.uplink.step()
 
     def _channel(self, name: str) -> PeopleChannel:
         leak = self._leak
@@ -183,22 +183,22 @@ class Hall:
             seen += [Crossing(direction, at_ns) for _ in range(count)]
         for name in self._names:
             self._inbox.put_nowait(Collected(name, seen))
-            self.pipeline._step()
+            self.pipeline.step()
         self.now_s = self._end_s + LATENESS_S + late_s
-        self.pipeline._step()
+        self.pipeline.step()
         self._deliver()
         return told
 
     def _deliver(self) -> None:
         """Let the uplink wait and work, until what was committed is gone."""
         for _ in range(PATIENCE):
-            self.uplink._step()
+            self.uplink.step()
             if not self.uplink._events.empty():
                 continue
             if len(self._told.left_s) == len(self._told.figures) and not self._is_owed:
                 self._world.city.inbox.clear()
                 return
-            self.now_s += self.uplink._wait_s() + self._oversleep_s()
+            self.now_s += self.uplink.wait_s() + self._oversleep_s()
         raise AssertionError("a window's record never left")
 
     @property

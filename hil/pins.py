@@ -8,7 +8,9 @@ a machine under load looks later, and counts the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any, Self
 
 from gpiozero.pins.mock import MockFactory, MockPin
@@ -17,15 +19,19 @@ from gpiozero.pins.pi import PiPin
 from drivers.base import Clock
 from drivers.gpio import Edge, GpiozeroPins, PinWatch, Pull, boot_ns
 
-from .buses import PinActor
+from .ends import PinActor
+from .faults.pins import PinFaults
 
 STEP_NS = 1_000_000
 
 
-class SimulatedPins:
+class SimulatedPins(PinFaults):
     """A PinBus on which `actors` move the pins. Their time begins at 0 with the first `open`."""
 
-    def __init__(self, actors: Sequence[PinActor], *, now_ns: Clock = boot_ns) -> None:
+    def __init__(
+        self, actors: Sequence[PinActor], *, now_ns: Clock = boot_ns, seed: int = 0
+    ) -> None:
+        super().__init__(Random(seed))
         self._actors = actors
         self._now_ns = now_ns
         self._factory = _BenchFactory(now_ns)
@@ -56,16 +62,32 @@ class SimulatedPins:
         self._play()
         return _PlayedWatch(self._pins.watch(pins, pull=pull), self._play)
 
+    def _resting_level(self, pin: int) -> int:
+        return int(self._factory.pin(pin).state)
+
     def _play(self) -> None:
         """Let everything happen that is due by now."""
         if self._begin_ns is None:
             return
         until_ns = self._now_ns() - self._begin_ns
+        self._pass_over(until_ns)
         while self._played_ns <= until_ns:
-            for actor in self._actors:
-                for pin, level in actor.levels(self._played_ns / 1e9):
-                    self._factory.drive(pin, level, self._begin_ns + self._played_ns)
-            self._played_ns += STEP_NS
+            at_ns, self._played_ns = self._played_ns, self._played_ns + STEP_NS
+            changes = [each for actor in self._actors for each in actor.levels(at_ns / 1e9)]
+            for when_ns, pin, level in self._as_shown(changes, at_ns, self._played_ns):
+                self._factory.drive(pin, level, self._begin_ns + when_ns)
+            self._pass_over(until_ns)
+
+    def _pass_over(self, until_ns: int) -> None:
+        """Go to the next millisecond in which something moves, where all actors know theirs."""
+        if self.is_worn:
+            return
+        nexts_s = [getattr(actor, "next_s", 0.0) for actor in self._actors]
+        soonest_s = min(nexts_s, default=math.inf)
+        end_ns = until_ns // STEP_NS * STEP_NS + STEP_NS
+        if soonest_s * 1e9 < end_ns:
+            end_ns = math.ceil(soonest_s * 1e9 / STEP_NS) * STEP_NS
+        self._played_ns = max(self._played_ns, end_ns)
 
 
 class _PlayedWatch:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl
 import json
 import logging
 import multiprocessing
@@ -27,8 +26,6 @@ import select
 import shutil
 import signal
 import sqlite3
-import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -54,13 +51,10 @@ from agent.spool import Spool, SpoolError
 from .broker import MOSQUITTO, Broker, EmbeddedBroker, Mosquitto
 from .city.payloads import unpack
 from .city.subscriber import City
+from .faults.ext4 import Ext4Image, UnavailableError, run
 from .ledger import Examination, Key, Ledger, Message, digest
 from .relay import HOST, hold_port
 
-FS_IOC_SHUTDOWN = 0x8004587D  # linux/fs.h, as ext4 and xfs know it
-SHUTDOWN_NO_LOG_FLUSH = 2
-
-IMAGE_BYTES = 16 * 2**20
 CUTS_PER_IMAGE = 40
 SMALL_SPOOL_BYTES = 96 * 1024  # full, and evicting, within an image's life
 LIFE_S = 6.0  # the longest that a gateway lives
@@ -122,10 +116,6 @@ bus = "mast"
 window_s = 1
 options = {{ model = "shm31", interval_s = 1.0 }}
 """
-
-
-class UnavailableError(Exception):
-    """The power cannot be cut here; the message says what is missing."""
 
 
 # The gateway's side
@@ -216,53 +206,6 @@ class Told:
 # The disk's side
 
 
-class Disk:
-    """An ext4 in a file, mounted on a folder, whose power can be cut."""
-
-    def __init__(self, folder: Path) -> None:
-        self.mount_point = folder / "disk"
-        self.mount_point.mkdir()
-        self._image = folder / "image"
-        self._is_mounted = False
-
-    def make(self) -> None:
-        """Make it anew, empty, and mount it."""
-        self.close()
-        self._image.unlink(missing_ok=True)
-        with self._image.open("wb") as image:
-            image.truncate(IMAGE_BYTES)
-        _run("mkfs.ext4", "-q", "-F", str(self._image))
-        self._mount()
-
-    def cut(self) -> None:
-        """From now on nothing reaches the image: what was not synced is lost."""
-        folder = os.open(self.mount_point, os.O_RDONLY)
-        try:
-            fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", SHUTDOWN_NO_LOG_FLUSH))
-        finally:
-            os.close(folder)
-
-    def power_on(self) -> None:
-        """Forget what was in memory, and mount what is on the image."""
-        self.close()
-        self._mount()
-
-    def close(self) -> None:
-        """Unmount it; the loop device goes with it."""
-        if self._is_mounted:
-            _run("umount", str(self.mount_point))
-            self._is_mounted = False
-
-    def abandon(self) -> None:
-        """Unmount it for one who cannot any more."""
-        with suppress(UnavailableError):
-            _run("umount", "--lazy", str(self.mount_point))
-
-    def _mount(self) -> None:
-        _run("mount", "-o", "loop", str(self._image), str(self.mount_point))
-        self._is_mounted = True
-
-
 @dataclass(frozen=True, slots=True)
 class Moment:
     """When the power is cut: so long after so many commits began, or while the gateway stops."""
@@ -294,7 +237,7 @@ class Lane:
         self._unsafe = unsafe
         self._folder = folder / f"lane-{number}"
         self._folder.mkdir()
-        self.disk = Disk(self._folder)
+        self.disk = Ext4Image(self._folder)
         # Its folder is new too: the way to the file must be on the disk as well.
         self._spool = self.disk.mount_point / "state" / "spool.db"
         self._may_evict = number % 2 == 1
@@ -555,12 +498,12 @@ def _seclude() -> None:
         raise UnavailableError("cutting the power needs root, to mount filesystems")
     if _libc.unshare(_CLONE_NEWNS) != 0:
         raise UnavailableError(f"no mounts of our own: {os.strerror(ctypes.get_errno())}")
-    _run("mount", "--make-rprivate", "/")
+    run("mount", "--make-rprivate", "/")
 
 
 def _try_out(folder: Path) -> None:
     """Cut the power once: what was synced must stay, what was not must go."""
-    disk = Disk(folder)
+    disk = Ext4Image(folder)
     try:
         disk.make()
         with (disk.mount_point / "synced").open("wb") as file:
@@ -577,19 +520,6 @@ def _try_out(folder: Path) -> None:
         disk.close()
     if left != {"synced"}:
         raise UnavailableError(f"a cut left {sorted(left)}, not what was synced")
-
-
-def _run(*command: str) -> None:
-    """Run a command of the system's. Raises UnavailableError with what it said."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    try:
-        done = subprocess.run(
-            command, env={"PATH": path, "LC_ALL": "C"}, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError as exc:
-        raise UnavailableError(f"no {command[0]}: install e2fsprogs and mount") from exc
-    if done.returncode:
-        raise UnavailableError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def _die_with_parent() -> None:

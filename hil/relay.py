@@ -1,27 +1,34 @@
-"""The network in a test's hand: a TCP relay that is cut, stalled, reset and mended.
+"""The network in a test's hand: a TCP relay that is cut, stalled, reset, worn and mended.
 
 It stands between gateway and broker. One thread moves the bytes; the verbs take effect before
 they return. Buffers are bounded: when one side does not read, the other is not read either.
+What the kernels of this machine say to each other it cannot stop: they acknowledge what the
+relay never reads.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import selectors
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from random import Random
 from typing import Literal, Self
 
+from .connection import Connection, Meddler
+from .connection import Ear as Ear
+from .faults.network import Link
+from .faults.ongoing import Heal, every
+from .faults.portal import Answerer
+
 HOST = "127.0.0.1"
-BUFFER_BYTES = 65536
 
 State = Literal["open", "stalled", "cut", "closed"]
-
-# Is told what one connection carries: whether it goes to the target, and the bytes.
-Ear = Callable[[bool, bytes], None]
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
@@ -41,14 +48,24 @@ def hold_port() -> socket.socket:
 class Relay:
     """Listens on `port` of HOST and carries every connection on to the target.
 
-    `new_ear` gives each connection one who overhears it, on the relay's thread.
+    `new_ear` gives each connection one who overhears it, `new_meddler` one who changes what is
+    said, both on the relay's thread.
     """
 
     def __init__(
-        self, target_host: str, target_port: int, *, new_ear: Callable[[], Ear] | None = None
+        self,
+        target_host: str,
+        target_port: int,
+        *,
+        new_ear: Callable[[], Ear] | None = None,
+        new_meddler: Callable[[], Meddler] | None = None,
+        dice: Random | None = None,
     ) -> None:
         self._target = (target_host, target_port)
         self._new_ear = new_ear
+        self._new_meddler = new_meddler
+        self._link = Link(dice or Random(0))
+        self._portal: Answerer | None = None
         self._holder = hold_port()
         self.host = HOST
         self.port: int = self._holder.getsockname()[1]
@@ -57,7 +74,8 @@ class Relay:
         self.bytes_from_target = 0
         self._state: State = "cut"
         self._listener: socket.socket | None = None
-        self._lines: set[_Line] = set()
+        self._lines: set[Connection] = set()
+        self._ghosts: set[Connection] = set()  # open at both ends, and dead between them
         self._selector = selectors.DefaultSelector()
         self._orders = queue.SimpleQueue[tuple[Callable[[], None], threading.Event]]()
         self._bell, self._ear = socket.socketpair()
@@ -93,6 +111,39 @@ class Relay:
         """Answer every connection with a TCP reset; new ones are accepted as before."""
         self._order(self._drop_all)
 
+    def vanish(self) -> Heal:
+        """Let every connection die without a word to either end; new ones are carried as before.
+
+        So it is when a modem forgets what it translated: nobody is told. Healed, both ends hear a
+        TCP reset.
+        """
+        self._order(self._vanish)
+        return lambda: self._order(self._exorcise)
+
+    def portal(self) -> Heal:
+        """End all connections, and answer new ones with a web page; healed, carry again."""
+        self._order(self._raise_portal)
+        return lambda: self._order(self._raze_portal)
+
+    def delay(self, by_s: float) -> Heal:
+        """Let everything arrive later by this, each way."""
+        return self._worn(self._link.delay(by_s))
+
+    def lose(self, share: float) -> Heal:
+        """Lose this share of the segments, each way; TCP sends them again, later and later."""
+        return self._worn(self._link.lose(share))
+
+    def throttle(self, bytes_per_s: float) -> Heal:
+        """Carry no more than this, each way, of all connections together."""
+        return self._worn(self._link.throttle(bytes_per_s))
+
+    def heal(self) -> None:
+        """Undo every fault."""
+        self._link.heal()
+        self._order(self._exorcise)
+        self._order(self._raze_portal)
+        self._order(self._resume)
+
     def close(self) -> None:
         """End everything and give the port back."""
         if self._state == "closed":
@@ -103,7 +154,13 @@ class Relay:
             end.close()
         self._selector.close()
 
+    def _worn(self, heal: Heal) -> Heal:
+        """Return what heals, and lets go what was held back."""
+        return every(heal, lambda: self._order(self._watch_all))
+
     def _order(self, act: Callable[[], None]) -> None:
+        if self._state == "closed":
+            return
         done = threading.Event()
         self._orders.put((act, done))
         self._bell.send(b"!")
@@ -114,8 +171,18 @@ class Relay:
 
     def _run(self) -> None:
         while self._state != "closed":
-            for key, events in self._selector.select():
+            pause_s = self._pause_s()
+            for key, events in self._selector.select(pause_s):
                 key.data(events)
+            if pause_s is not None:
+                self._watch_all()
+
+    def _pause_s(self) -> float | None:
+        """Return for how long nothing can be due; None where nothing is waited for."""
+        if self._state != "open":
+            return None
+        wakes_s = min((line.wakes_s for line in self._lines), default=math.inf)
+        return None if math.isinf(wakes_s) else max(0.0, wakes_s - time.monotonic())
 
     def _obey(self, _events: int) -> None:
         self._ear.recv(1)
@@ -140,8 +207,32 @@ class Relay:
         self._state = "open"
         self._watch_all()
 
+    def _vanish(self) -> None:
+        for line in self._lines:
+            self._unwatch(line.near)
+            self._unwatch(line.far)
+        self._ghosts |= self._lines
+        self._lines.clear()
+
+    def _exorcise(self) -> None:
+        for line in self._ghosts:
+            self._drop(line)
+        self._ghosts.clear()
+
+    def _raise_portal(self) -> None:
+        self._portal = self._portal or Answerer()
+        self._drop_all()
+
+    def _raze_portal(self) -> None:
+        if self._portal is not None:
+            self._drop_all()
+            self._portal.close()
+            self._portal = None
+
     def _close(self) -> None:
         self._cut()
+        self._exorcise()
+        self._raze_portal()
         self._state = "closed"
 
     def _listen(self) -> None:
@@ -163,7 +254,7 @@ class Relay:
         if self._listener is not None:
             is_open = self._state == "open"
             self._watch(self._listener, selectors.EVENT_READ if is_open else 0, self._accept)
-        for line in self._lines:
+        for line in list(self._lines):
             self._watch_line(line)
 
     def _watch(self, sock: socket.socket, events: int, act: Callable[[int], None]) -> None:
@@ -187,20 +278,27 @@ class Relay:
             return
         self.connections += 1
         far = socket.socket()
-        line = _Line(near, far, self._new_ear() if self._new_ear else None)
+        ear = self._new_ear() if self._new_ear else None
+        line = Connection(
+            near, far, self._link, ear, self._new_meddler() if self._new_meddler else None
+        )
         for end in (near, far):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._lines.add(line)
-        far.connect_ex(self._target)
+        far.connect_ex((HOST, self._portal.port) if self._portal else self._target)
         self._watch_line(line)
 
-    def _watch_line(self, line: _Line) -> None:
-        near, far = line.wants() if self._state == "open" else (0, 0)
+    def _watch_line(self, line: Connection) -> None:
+        try:
+            near, far = line.wants() if self._state == "open" else (0, 0)
+        except OSError:  # sent again and again, in vain
+            self._drop(line)
+            return
         self._watch(line.near, near, lambda events: self._serve(line, line.near, events))
         self._watch(line.far, far, lambda events: self._serve(line, line.far, events))
 
-    def _serve(self, line: _Line, end: socket.socket, events: int) -> None:
+    def _serve(self, line: Connection, end: socket.socket, events: int) -> None:
         if line not in self._lines or self._state != "open":
             return  # an order before this event in the same turn
         try:
@@ -220,7 +318,7 @@ class Relay:
         for line in list(self._lines):
             self._drop(line)
 
-    def _drop(self, line: _Line, *, politely: bool = False) -> None:
+    def _drop(self, line: Connection, *, politely: bool = False) -> None:
         self._lines.discard(line)
         for end in (line.near, line.far):
             self._unwatch(end)
@@ -228,62 +326,3 @@ class Relay:
                 with suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             end.close()
-
-
-class _Line:
-    """One connection: its two ends, and what was read at one and not yet written at the other."""
-
-    def __init__(self, near: socket.socket, far: socket.socket, ear: Ear | None) -> None:
-        self.near = near
-        self.far = far
-        self._ear = ear
-        self._is_connected = False
-        self._to_far = b""
-        self._to_near = b""
-        self._has_ended = False  # one end said goodbye: what is buffered is still delivered
-
-    def wants(self) -> tuple[int, int]:
-        """Return the events that the near and the far end wait for."""
-        if not self._is_connected:
-            return 0, selectors.EVENT_WRITE
-        near = selectors.EVENT_WRITE if self._to_near else 0
-        far = selectors.EVENT_WRITE if self._to_far else 0
-        if not self._has_ended:
-            near |= 0 if self._to_far else selectors.EVENT_READ
-            far |= 0 if self._to_near else selectors.EVENT_READ
-        return near, far
-
-    def is_over(self) -> bool:
-        """Tell whether one end has gone and all it said is delivered."""
-        return self._has_ended and not self._to_near and not self._to_far
-
-    def serve_near(self, events: int) -> int:
-        """Read and write at the near end; return the bytes read. Raises OSError."""
-        if events & selectors.EVENT_WRITE:
-            self._to_near = self._to_near[self.near.send(self._to_near) :]
-        if events & selectors.EVENT_READ:
-            self._to_far = self._read(self.near)
-            return len(self._to_far)
-        return 0
-
-    def serve_far(self, events: int) -> int:
-        """Read and write at the far end; return the bytes read. Raises OSError."""
-        if not self._is_connected:
-            refused = self.far.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if refused:
-                raise OSError(refused, "target refused")
-            self._is_connected = True
-            return 0
-        if events & selectors.EVENT_WRITE:
-            self._to_far = self._to_far[self.far.send(self._to_far) :]
-        if events & selectors.EVENT_READ:
-            self._to_near = self._read(self.far)
-            return len(self._to_near)
-        return 0
-
-    def _read(self, end: socket.socket) -> bytes:
-        chunk = end.recv(BUFFER_BYTES)
-        if self._ear is not None:
-            self._ear(end is self.near, chunk)
-        self._has_ended = self._has_ended or not chunk
-        return chunk

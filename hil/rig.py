@@ -58,10 +58,10 @@ class Rig:
         self.options = build.Options.model_validate({**own.options, **changed})
         self.device = own.build(self.options, seed)
         bus = self._bus(build.spec, self.device)
-        self._wires = bus if isinstance(bus, tuple) else (bus,)
-        for wire in self._wires:
+        self.wires = bus if isinstance(bus, tuple) else (bus,)
+        for wire in self.wires:
             wire.open()
-        taps = [_Tap(wire, self) for wire in self._wires]
+        taps = [_Tap(wire, self) for wire in self.wires]
         tap = taps[0] if len(taps) == 1 else SimpleNamespace(a=taps[0], b=taps[1])
         self.driver: Driver = build(tap, self.options, self.now.ns)
         self._is_open = False

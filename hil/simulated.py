@@ -16,7 +16,7 @@ from drivers.base import Clock, LineSettings, Options
 from drivers.gpio import boot_ns
 
 from . import emulation
-from .buses import SimulatedFiles, SimulatedI2c, SimulatedPair, SimulatedSerial
+from .buses import PTY_POLL_S, SimulatedFiles, SimulatedI2c, SimulatedPair, SimulatedSerial
 from .pins import SimulatedPins
 
 Wire = SimulatedI2c | SimulatedSerial | SimulatedPair | SimulatedPins | SimulatedFiles
@@ -35,15 +35,19 @@ class SimulatedBus:
         *,
         now_ns: Clock = boot_ns,
         wait_s: Callable[[float], object] = time.sleep,
+        look_s: float = PTY_POLL_S,
+        seed: int = 0,
     ) -> None:
         """Build the devices of `sensors`: id -> (driver, options); emulated drivers only."""
         self._now_ns = now_ns
         self._wait_s = wait_s
+        self._look_s = look_s
+        self._seed = seed
         self._wires: dict[str, Wire] = {}
         self.devices: dict[str, Any] = {}  # sensor -> the device behind it, or the two of a pair
         shared: dict[str | LineSettings, list[str]] = {}  # wire -> the sensors on it
         for name, (driver, options) in sensors.items():
-            device = emulation.load(driver).build(options, zlib.crc32(name.encode()))
+            device = emulation.load(driver).build(options, zlib.crc32(name.encode(), seed))
             self.devices[name] = device
             spec = drivers.load(driver).spec
             line = options.line() or spec.line
@@ -82,16 +86,22 @@ class SimulatedBus:
         if isinstance(key, LineSettings):
             return self._serial(devices, key)
         if key == "gpio":
-            return SimulatedPins(devices, now_ns=self._now_ns)
+            return SimulatedPins(devices, now_ns=self._now_ns, seed=self._seed)
         return SimulatedFiles(devices, self._now_s)
 
     def _i2c(self, addresses: Mapping[str, int]) -> SimulatedI2c:
         devices = {address: self.devices[name] for name, address in addresses.items()}
-        return SimulatedI2c(devices, self._now_s, wait_s=self._wait_s)
+        return SimulatedI2c(devices, self._now_s, wait_s=self._wait_s, seed=self._seed)
 
     def _serial(self, devices: list[Any], line: LineSettings) -> SimulatedSerial:
         return SimulatedSerial(
-            devices, self._now_s, wait_s=self._wait_s, paced=True, baud=line.baud
+            devices,
+            self._now_s,
+            wait_s=self._wait_s,
+            paced=True,
+            baud=line.baud,
+            look_s=self._look_s,
+            seed=self._seed,
         )
 
     def _now_s(self) -> float:

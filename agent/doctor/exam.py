@@ -242,7 +242,7 @@ class _Examiner:
         self, planned: PlannedBus, sensors: list[PlannedSensor]
     ) -> tuple[Openable, Callable[[PlannedSensor], object]]:
         """Build the bus of this machine, which need not be Linux's."""
-        from agent.app import open_bus
+        from agent.openbus import open_bus
 
         bus: Any
         if planned.kind == "i2c":

@@ -115,7 +115,7 @@ def _overheard(acked: queue.SimpleQueue[float]) -> Callable[..., object]:
 
 def _swing(gateway: Gateway, acked: queue.SimpleQueue[float], changes: int) -> list[float]:
     """Open and shut the door; return how many milliseconds each change took."""
-    inbox, random = gateway._pipeline._inbox, Random(1)
+    inbox, random = gateway.pipeline._inbox, Random(1)
     time.sleep(2.0)  # connected, and the backlog on its way
     took_ms = []
     for change in range(changes):

@@ -12,16 +12,12 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from hil.faults.portal import Answerer
 from hil.relay import hold_port
 
 from .machines import fill
 from .scenarios import cabinet
-from .workshop import GATEWAY, PASSWORD, USER, Workshop, serve_once, until
-
-PORTAL = (
-    b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\nContent-Length: 0\r\n"
-    b"Connection: close\r\n\r\n"
-)
+from .workshop import GATEWAY, PASSWORD, USER, Workshop, until
 
 
 @cabinet("no-route", "YK-NET-01", "ip route")
@@ -100,14 +96,14 @@ def broker_down(w: Workshop) -> None:
 def portal(w: Workshop) -> None:
     """A web page answers on the broker's port."""
     w.start_broker()
-    w.uplink(brokers=[f"mqtts://localhost:{serve_once(PORTAL, w.stack)}"])
+    w.uplink(brokers=[f"mqtts://localhost:{w.stack.enter_context(Answerer()).port}"])
 
 
 @cabinet("captive-portal-plain", "YK-NET-05", "portal")
 def portal_plain(w: Workshop) -> None:
     """A web page answers on the plain port."""
     w.start_broker()
-    w.uplink(brokers=[f"mqtt://localhost:{serve_once(PORTAL, w.stack)}"])
+    w.uplink(brokers=[f"mqtt://localhost:{w.stack.enter_context(Answerer()).port}"])
 
 
 @cabinet("no-tls", "YK-TLS-01", "TLS port")

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -308,34 +306,6 @@ class Workshop:
     def options(driver: str) -> Any:
         """Return a driver's default options."""
         return drivers.load(driver).Options.model_validate({})
-
-
-def serve_once(answer: bytes, stack: ExitStack) -> int:
-    """Answer every connection with the same bytes, on a port of its own."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.2)
-    stopping = threading.Event()
-
-    def serve() -> None:
-        while not stopping.is_set():
-            with suppress(OSError):
-                line, _ = listener.accept()
-                with line:
-                    line.settimeout(1.0)
-                    with suppress(OSError):
-                        line.recv(4096)
-                        line.sendall(answer)
-
-    thread = threading.Thread(target=serve, name="cabinet: server")
-    thread.start()
-
-    def stop() -> None:
-        stopping.set()
-        thread.join()
-        listener.close()
-
-    stack.callback(stop)
-    return int(listener.getsockname()[1])
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -71,6 +71,11 @@ class BeamCrowd:
         """Return the (pin, electrical level) changes due by `now_s`, in order, each once."""
         return [(pin, level) for _, pin, level in self.changes(now_s)]
 
+    @property
+    def next_s(self) -> float:
+        """When the next edge comes."""
+        return self._next[0]
+
     def changes(self, now_s: float) -> list[tuple[float, int, int]]:
         """Return the same with the time of each."""
         due = []

@@ -5,7 +5,9 @@ It begins in the good state. Each seed is one life, whatever the steps in which 
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 from ..emulation import Complaint, Emulation
@@ -15,6 +17,7 @@ OPEN_S = (20.0, 600.0)
 _BOUNCE_GAP_S = (0.0005, 0.008)
 _BOUNCES_MAX = 5
 _CHATTER_S = 0.004
+_LOOK_S = 0.1
 
 
 class ContactDevice:
@@ -36,6 +39,22 @@ class ContactDevice:
         self._is_cut = False
         self._is_loose = False
         self._chatters_s: float | None = None
+        self._follows: Callable[[float], bool] | None = None
+        self._look_s = 0.0
+
+    def follow(self, is_good: Callable[[float], bool]) -> None:
+        """Move by itself no more, but as `is_good` says; it is looked at ten times a second."""
+        self._follows, self._next_s = is_good, None
+
+    @property
+    def next_s(self) -> float:
+        """When it moves next, or must be looked at again."""
+        next_s = min((at_s for at_s, _ in self._due), default=math.inf)
+        if self._is_loose:
+            return 0.0 if self._chatters_s is None else min(next_s, self._chatters_s)
+        if self._follows is not None:
+            return min(next_s, self._look_s)
+        return next_s if self._next_s is None else min(next_s, self._next_s)
 
     def swing(self, at_s: float, *, is_good: bool) -> None:
         """Open or shut at `at_s`, with bounce."""
@@ -61,6 +80,10 @@ class ContactDevice:
         while self._next_s is not None and self._next_s <= now_s and not self._is_cut:
             self.swing(self._next_s, is_good=not self.is_good)
             self._next_s += self._random.uniform(*(SHUT_S if self.is_good else OPEN_S))
+        if self._follows is not None and now_s >= self._look_s and not self._is_cut:
+            self._look_s = now_s + _LOOK_S
+            if self._follows(now_s) != self.is_good:
+                self.swing(now_s, is_good=not self.is_good)
         if self._is_loose and self._chatters_s is None:
             self._chatters_s = now_s
         while self._chatters_s is not None and self._chatters_s <= now_s:

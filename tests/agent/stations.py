@@ -120,7 +120,7 @@ class Station:
     def says(self, sensor_id: str, *observations: Observation) -> None:
         """A collector hands something on, now; the pipeline takes it."""
         self.inbox.put_nowait(Collected(sensor_id, observations))
-        self.pipeline._step()
+        self.pipeline.step()
 
     def measures(self, until_s: float, value: float = 42.0) -> None:
         """Let the snow sensor measure each second until then."""
@@ -132,10 +132,10 @@ class Station:
         """Let time pass in silence; the pipeline wakes each second."""
         while self.boot_ns < self.at(until_s):
             self.inbox.put_nowait(None)
-            self.pipeline._step()
+            self.pipeline.step()
             self.boot_ns += S
         self.inbox.put_nowait(None)
-        self.pipeline._step()
+        self.pipeline.step()
 
     def stops(self) -> None:
         self.pipeline.stop()

@@ -78,7 +78,7 @@ class Desk:
     def turn(self, to_s: float = 0.0) -> None:
         self.now_s = max(self.now_s, 1000.0 + to_s)
         for _ in range(5):
-            self.uplink._step()
+            self.uplink.step()
 
     def tell(self, sensor: str, kind: str, name: str, number: int) -> None:
         """Commit an alert about a window that ended at noon."""

@@ -182,7 +182,7 @@ class World:
                 self.covered += len(observations) * is_covered
                 before = counted_by(self.channels[sensor_id])
                 self.inbox.put_nowait(Collected(sensor_id, observations))
-                self.pipeline._step()
+                self.pipeline.step()
                 if not is_covered:
                     self.unexplained += counted_by(self.channels[sensor_id]) - before
                 if was_known and abs(self.clock.utc_ns(0) - zero_ns) > S // 2:

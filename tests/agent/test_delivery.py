@@ -482,7 +482,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule()
     def step(self) -> None:
         with self._noting_failure():
-            self.uplink._step()
+            self.uplink.step()
 
     @contextlib.contextmanager
     def _noting_failure(self) -> Iterator[None]:
@@ -542,7 +542,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self._tell()
             self.uplink.stop()
             self.world.auto = True
-            self.uplink._drain()
+            self.uplink.finish()
             self.world.auto = False
             self._city_is_quick()
             with contextlib.suppress(SpoolError):
@@ -697,7 +697,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             if not self._numbers():
                 return
             if not self.world.flights:
-                self.now_s += max(0.01, self.uplink._wait_s())
+                self.now_s += max(0.01, self.uplink.wait_s())
         raise AssertionError(f"stuck in the spool: {self._numbers()}")
 
     def _all_is_accounted_for(self) -> None:

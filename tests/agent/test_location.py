@@ -90,7 +90,7 @@ class Vehicle:
 
     def says(self, sensor_id: str, *observations: Observation) -> None:
         self.inbox.put_nowait(Collected(sensor_id, observations))
-        self.pipeline._step()
+        self.pipeline.step()
 
     def fix(self, north_deg: float = 43.06, *, tells_time: bool = False) -> Fix:
         utc_ns = MIDNIGHT_NS + self.boot_ns - BOOT_NS if tells_time else None

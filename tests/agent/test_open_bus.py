@@ -10,7 +10,7 @@ import pytest
 import smbus2
 from gpiozero.pins.mock import MockFactory
 
-from agent.app import open_bus
+from agent.openbus import open_bus
 from agent.plan import PlannedBus
 from drivers import gpio
 from drivers.base import LineSettings

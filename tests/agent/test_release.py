@@ -303,7 +303,7 @@ def test_a_window_burned_in_memory_is_not_released_by_a_commit_that_had_failed(
         station.passes(until_s=905)
     with committed_though_it_fails(station):
         station.boot_ns += 6 * 10**9
-        station.pipeline._step()
+        station.pipeline.step()
     station.spool.turn_volatile(OSError("no disk"))
     station.passes(until_s=920)
     (in_memory,) = station.records("door-1")

@@ -81,7 +81,7 @@ def still(answer: Any) -> Any:
 
 
 def tell(gateway: Gateway, sensor: str, *observations: Observation) -> None:
-    gateway._pipeline._take(Collected(sensor, observations), look())
+    gateway.pipeline._take(Collected(sensor, observations), look())
 
 
 def test_a_crowd_changes_no_answer(gateway: Gateway) -> None:

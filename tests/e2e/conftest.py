@@ -31,6 +31,7 @@ from hil.buses import Pty
 from hil.city.account import Report
 from hil.city.payloads import unpack
 from hil.city.subscriber import City
+from hil.connection import Meddler
 from hil.devices.lufft import irs31pro, shm31
 from hil.devices.maxbotix import MaxBotixDevice
 from hil.ledger import glance
@@ -202,13 +203,18 @@ class Site:
     """A gateway's surroundings, and one daemon after another among them."""
 
     def __init__(
-        self, folder: Path, broker: Broker, *, make_city: Callable[..., City] = City
+        self,
+        folder: Path,
+        broker: Broker,
+        *,
+        make_city: Callable[..., City] = City,
+        new_meddler: Callable[[], Meddler] | None = None,
     ) -> None:
         self.folder = folder
         self.spool = folder / "spool.db"
         self.environment: dict[str, str] = {}  # of the daemons
         self.broker = broker
-        self.relay = Relay(broker.host, broker.port)
+        self.relay = Relay(broker.host, broker.port, new_meddler=new_meddler)
         self.heard: list[Heard] = []
         self.produced: dict[str, Mapping[str, int]] = {}  # by run, as its spool said at the end
         self._changed = threading.Condition()

@@ -1,0 +1,99 @@
+"""An ext4 in a file, mounted as root: its power can be cut, and it can break as real ones do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+FS_IOC_SHUTDOWN = 0x8004587D  # linux/fs.h, as ext4 and xfs know it
+SHUTDOWN_NO_LOG_FLUSH = 2
+IMAGE_BYTES = 16 * 2**20
+
+
+class UnavailableError(Exception):
+    """Disks cannot be broken here; the message says what is missing."""
+
+
+class Ext4Image:
+    """The image, and the folder that it is mounted on.
+
+    With `breaks_read_only` the kernel makes it read-only at its first error, as Debian's root is.
+    """
+
+    def __init__(self, folder: Path, *, breaks_read_only: bool = False) -> None:
+        self.mount_point = folder / "disk"
+        self.mount_point.mkdir()
+        self._image = folder / "image"
+        self._options = "loop,errors=remount-ro" if breaks_read_only else "loop"
+        self._is_mounted = False
+
+    def make(self) -> None:
+        """Make it anew, empty, and mount it. Raises UnavailableError."""
+        self.close()
+        self._image.unlink(missing_ok=True)
+        with self._image.open("wb") as image:
+            image.truncate(IMAGE_BYTES)
+        run("mkfs.ext4", "-q", "-F", str(self._image))
+        self._mount()
+
+    def cut(self) -> None:
+        """From now on nothing reaches the image: what was not synced is lost."""
+        folder = os.open(self.mount_point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", SHUTDOWN_NO_LOG_FLUSH))
+        finally:
+            os.close(folder)
+
+    def fail(self) -> None:
+        """Let the kernel find an error in it, whoever has files open. Raises UnavailableError."""
+        device = run("findmnt", "-n", "-o", "SOURCE", str(self.mount_point)).strip()
+        trigger = Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error")
+        try:
+            trigger.write_text("yukimi's bench\n")
+        except OSError as exc:
+            raise UnavailableError(f"{trigger}: {exc.strerror}") from exc
+
+    def repair(self) -> None:
+        """Check it, as a boot does, and mount it again. Raises UnavailableError."""
+        self.close()
+        run("fsck.ext4", "-p", "-f", str(self._image), good=(0, 1))  # 1: errors corrected
+        self._mount()
+
+    def power_on(self) -> None:
+        """Forget what was in memory, and mount what is on the image."""
+        self.close()
+        self._mount()
+
+    def close(self) -> None:
+        """Unmount it; the loop device goes with it. Raises UnavailableError if it is in use."""
+        if self._is_mounted:
+            run("umount", str(self.mount_point))
+            self._is_mounted = False
+
+    def abandon(self) -> None:
+        """Unmount it for one who cannot any more."""
+        with suppress(UnavailableError):
+            run("umount", "--lazy", str(self.mount_point))
+
+    def _mount(self) -> None:
+        run("mount", "-o", self._options, str(self._image), str(self.mount_point))
+        self._is_mounted = True
+
+
+def run(*command: str, good: Sequence[int] = (0,)) -> str:
+    """Run a command of the system's; return what it said. Raises UnavailableError with that."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    try:
+        done = subprocess.run(
+            command, env={"PATH": path, "LC_ALL": "C"}, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as exc:
+        raise UnavailableError(f"no {command[0]}: install e2fsprogs and mount") from exc
+    if done.returncode not in good:
+        raise UnavailableError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
