@@ -39,6 +39,7 @@ id = "virtual-pi"
 [uplink]
 brokers = ["{broker}"]
 offset_s = 0.0
+drain_s = 30
 backlog_bytes_per_s = 1000000
 [[sensors]]
 id = "air-1"
@@ -188,7 +189,6 @@ def _close(pi: VirtualPi, site: Site, ear: Ear, account: Account) -> None:
     """Let the last life send everything, and hold it against what was told."""
     ear.wait_commits(1)
     _wait_all_delivered(site, account)
-    site.stop()
     report = site.close_account()
     _enter(site, account)
     if not report.keeps_the_contract or report.lost:

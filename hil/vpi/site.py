@@ -20,6 +20,7 @@ from .qmp import MachineError
 CONFIG = "/etc/yukimi/gateway.toml"
 STATE = "/var/lib/yukimi"
 PYTHON = "/opt/yukimi/bin/python"
+STOPS = 5  # at most, until one of them could send all that was left
 
 # What the spool's file says was produced, per run, read without the daemon's help.
 _PRODUCED = f"""{PYTHON} -c '
@@ -47,10 +48,18 @@ class Heard:
 class Site:
     """Everything around one virtual Pi. The gateway's log is in the guest's journal."""
 
-    def __init__(self, pi: VirtualPi, gateway: str = "virtual-pi") -> None:
+    def __init__(
+        self,
+        pi: VirtualPi,
+        gateway: str = "virtual-pi",
+        *,
+        broker: Mosquitto | None = None,
+        on_records: Callable[[list[dict[str, Any]]], None] = lambda _records: None,
+    ) -> None:
         self.pi = pi
         self.gateway = gateway
-        self.broker = Mosquitto()
+        self.broker = broker or Mosquitto()
+        self._on_records = on_records
         self.heard: list[Heard] = []
         self.produced: dict[str, dict[str, int]] = {}  # by run, as the spool said at last
         self._changed = threading.Condition()
@@ -137,12 +146,24 @@ class Site:
     # Judging
 
     def close_account(self) -> Report:
-        """Hold what the spool said against what the city holds. Raises MachineError."""
+        """Stop the service, and hold what its spool says against what the city holds.
+
+        A stop sends for a bounded time only: what it left behind leaves after another start. Raises
+        MachineError.
+        """
+        for _ in range(STOPS):
+            self.stop()
+            self._tell()
+            if not self.city.report().missing:
+                break
+            self.pi.run("systemctl start yukimi")
+            self.wait_until(lambda: not self.city.report().missing, "what the spool had promised")
+        return self.city.report()
+
+    def _tell(self) -> None:
         with self.city.locked() as account:
             for run, produced in self.produced.items():
                 account.tell_produced(self.gateway, run, produced, is_final=True)
-        self.wait_until(lambda: self.city.report().missing == 0, "what the spool had promised")
-        return self.city.report()
 
     def _hear(self, topic: str, payload: bytes, records: list[dict[str, Any]]) -> None:
         if not payload:
@@ -151,4 +172,5 @@ class Site:
         with self._changed:
             run = str(document.get("run", ""))
             self.heard.append(Heard(topic, run, dict(document), tuple(records)))
+            self._on_records(records)
             self._changed.notify_all()
