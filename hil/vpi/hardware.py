@@ -33,6 +33,7 @@ WINDOW_S = 5
 PASSAGES = 6
 HOLD_S = 0.15  # between two edges of a passage: far longer than an edge's way into the guest
 WATCHDOG_S = 15
+EXAMINATIONS = 3
 
 _CONFIG = """\
 [gateway]
@@ -228,8 +229,20 @@ class _Run:
         status = json.loads(self._pi.run("yukimi status --json", check=False).out)
         states = {sensor["id"]: sensor["state"] for sensor in status["sensors"]}
         self._found.evidence["status"] = states
-        doctor = json.loads(self._pi.run("yukimi doctor --json", check=False).out)
-        self._found.evidence["doctor"] = doctor
+        _must(set(states) == {*TRUTH, "door-1", "gate-1"}, f"status knows {states}")
+        for _ in range(EXAMINATIONS):
+            said = self._pi.run("yukimi doctor --json", check=False).out
+            checks = json.loads(said)["checks"]
+            accused = {
+                f"{each['id']} {each['subject']}": each["evidence"]
+                for each in checks
+                if each["status"] == "FAIL"
+            }
+            # On a machine that is too slow for it the doctor runs out of time, and says so.
+            if not any(each.startswith(("YK-BUS", "YK-SEN")) for each in accused):
+                break
+        self._found.evidence["doctor"] = accused
+        _must(not any(each.startswith("YK-SEN") for each in accused), f"the doctor: {accused}")
 
     def a_hung_daemon_is_started_again(self) -> None:
         # As shipped it takes two minutes; the same watchdog, sooner.

@@ -249,6 +249,7 @@ class VirtualPi:
         }
         memory = f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on"
         command = [
+            *("setpriv", "--pdeathsig", "KILL", "--"),  # it must not outlive us
             *(QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-M", "pc,memory-backend=ram", "-object", memory, "-m", str(MEMORY_MIB)),
             *(

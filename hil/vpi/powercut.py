@@ -27,7 +27,7 @@ from ..ledger import Key, digest
 from .image import Image
 from .machine import WAIT_S, VirtualPi
 from .qmp import MachineError
-from .site import PYTHON, STATE, Site
+from .site import CONFIG, PYTHON, STATE, Site
 
 SHARE_UNREACHABLE = 0.5  # of the lives in which the network's cable is out
 SURVIVING = (0.0, 0.5)  # chances of what was not flushed
@@ -63,7 +63,10 @@ options = {{ mount_height_cm = 350.0 }}
 _UNIT = f"""\
 [Service]
 ExecStart=
-ExecStart={PYTHON} -m hil.vpi.witness run --config /etc/yukimi/gateway.toml
+ExecStart={PYTHON} -m hil.vpi.witness run --config {CONFIG}
+# What the shipped unit allows, and the port to the bench.
+DevicePolicy=auto
+DeviceAllow=
 """
 _DROP_IN = "/etc/systemd/system/yukimi.service.d/witness.conf"
 

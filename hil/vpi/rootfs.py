@@ -127,16 +127,21 @@ def _pip_inside(tree: Path, *wanted: str) -> None:
 
 def _install_gateway(tree: Path) -> None:
     """Place what is in systemd/ where a package would."""
-    places = {".service": "etc/systemd/system", ".rules": "etc/udev/rules.d"}
+    places = {
+        ".service": "etc/systemd/system/{}",
+        ".rules": "etc/udev/rules.d/{}",
+        ".sysusers": "usr/lib/sysusers.d/yukimi.conf",
+        ".tmpfiles": "usr/lib/tmpfiles.d/yukimi.conf",
+    }
     for file in sorted((PROJECT / "systemd").iterdir()):
         if (place := places.get(file.suffix)) is not None:
-            _place(file, tree / place / file.name)
-    run("chroot", tree, "groupadd", "-f", "--system", "gpio")
-    run("chroot", tree, "groupadd", "-f", "--system", "i2c")
-    run(
-        *("chroot", tree, "useradd", "--system", "--user-group", "--no-create-home"),
-        *("--home-dir", "/var/lib/yukimi", "--shell", "/usr/sbin/nologin", "yukimi"),
-    )
+            _place(file, tree / place.format(file.name))
+    for group in ("gpio", "i2c"):  # as Raspberry Pi OS has them
+        run("chroot", tree, "groupadd", "-f", "--system", group)
+    if (tree / places[".sysusers"]).exists():
+        run("chroot", tree, "systemd-sysusers", "yukimi.conf")
+    else:
+        run("chroot", tree, "useradd", "--system", "--user-group", "--no-create-home", "yukimi")
     (tree / "usr/local/bin/yukimi").symlink_to(f"/{VENV}/bin/yukimi")
 
 
@@ -156,6 +161,12 @@ def _install_bench(tree: Path) -> None:
     _write(tree / "etc/modules-load.d/vpi.conf", "".join(f"{each}\n" for each in MODULES_LOADED))
     # One that survives a boot, as a technician would set it.
     _write(tree / "etc/systemd/journald.conf.d/vpi.conf", "[Journal]\nStorage=persistent\n")
+    # A machine that has little time is slow, not broken; the gateway's own watchdog stays.
+    slow = "DefaultTimeoutStartSec=1h\nDefaultTimeoutStopSec=1h\nDefaultDeviceTimeoutSec=1h\n"
+    _write(tree / "etc/systemd/system.conf.d/vpi.conf", f"[Manager]\n{slow}")
+    for name in ("journald", "udevd", "networkd", "logind"):
+        unit = tree / f"etc/systemd/system/systemd-{name}.service.d/vpi.conf"
+        _write(unit, "[Service]\nWatchdogSec=0\n")
     enabled = ("vpi-agent", "vpi-board", "systemd-networkd")
     run("chroot", tree, "systemctl", "-q", "enable", *enabled)
     run("chroot", tree, "systemctl", "-q", "mask", *MASKED)
