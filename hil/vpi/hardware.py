@@ -32,7 +32,7 @@ DOOR_PIN, BEAM_A, BEAM_B = 23, 17, 27
 WINDOW_S = 5
 PASSAGES = 6
 HOLD_S = 0.15  # between two edges of a passage: far longer than an edge's way into the guest
-WATCHDOG_S = 15
+WATCHDOG_S = 30
 EXAMINATIONS = 3
 
 _CONFIG = """\
@@ -82,7 +82,7 @@ options = {{ pin = {door}, measures = "open" }}
 id = "gate-1"
 driver = "beam-pair"
 bus = "gpio"
-options = {{ pin_a = {beam_a}, pin_b = {beam_b} }}
+options = {{ pin_a = {beam_a}, pin_b = {beam_b}, timeout_s = 60.0 }}
 """
 
 _LOG = "journalctl -u yukimi --no-pager | grep -q "
@@ -255,9 +255,10 @@ class _Run:
         self._pi.wait(
             f"[ $(systemctl show -P MainPID yukimi) -ne {before} ] && "
             "[ $(systemctl show -P ActiveState yukimi) = active ] && "
-            "journalctl -u yukimi --no-pager | grep -qi watchdog",
+            "journalctl -u yukimi --no-pager | grep -q 'Watchdog timeout'",
             "the watchdog never bit",
         )
+        self._pi.run(f"rm {override} && systemctl daemon-reload && systemctl restart yukimi")
         self._pi.drive((DOOR_PIN, 0), (BEAM_A, 1), (BEAM_B, 1))
         self._site.wait_record("air-1", _is_good, "a good record after the hang")
 
@@ -268,7 +269,8 @@ class _Run:
         recording = _as_service(f"record gate-1 --consent -o {file}")
         self._pi.run(f"systemd-run -q --unit=walk {recording}")
         self._pi.wait(f"test -s {file}", "the recording never began")
-        time.sleep(2.0)
+        for pin in (BEAM_A, BEAM_B):
+            self._pi.wait(f"gpioinfo | grep -qE 'line +{pin}:.*used'", f"nobody took pin {pin}")
         self._pi.drive((BEAM_A, 1), (BEAM_B, 1))
         time.sleep(2.0)
         for _ in range(PASSAGES):
@@ -276,7 +278,8 @@ class _Run:
                 self._pi.drive(levels)
                 time.sleep(HOLD_S)
         time.sleep(2.0)
-        self._pi.run("systemctl kill -s INT walk; sleep 2")
+        self._pi.run("systemctl kill -s INT walk")
+        self._pi.wait("! systemctl -q is-active walk", "the recording never ended")
         replayed = self._pi.run(f"yukimi replay {file} --driver beam-pair --json").out
         summary = json.loads(replayed.splitlines()[-1])["summary"]
         self._found.evidence["passages"] = summary

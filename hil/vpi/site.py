@@ -83,10 +83,13 @@ class Site:
     # Acting
 
     def install(self, config: str) -> None:
-        """Give the gateway its configuration and start the service, at each boot from now on."""
+        """Give the gateway its configuration and start the service, at each boot from now on.
+
+        Raises MachineError with the gateway's log if it does not start.
+        """
         self.pi.write(CONFIG, config)
-        self.pi.run(f"yukimi config check --config {CONFIG}")
-        self.pi.run("systemctl -q enable --now yukimi; sync")
+        if self.pi.run("systemctl -q enable --now yukimi && sync", check=False).code:
+            raise MachineError(f"the service does not start\n{self.log()}")
 
     def stop(self) -> None:
         """Stop the service in order, and note what it had produced."""
