@@ -140,7 +140,10 @@ class VirtualPi:
 
     def run(self, command: str, *, check: bool = True) -> Ran:
         """Run a command in the guest, as root. Raises MachineError if it fails and `check`."""
-        ran = self._inside().run(command, timeout_s=WAIT_S)
+        try:
+            ran = self._inside().run(command, timeout_s=WAIT_S)
+        except MachineError as exc:
+            raise MachineError(f"{exc}\n{self._tail()}") from exc
         if check and ran.code:
             raise MachineError(f"{command}: exit code {ran.code}\n{ran.out}{ran.err}")
         return ran
