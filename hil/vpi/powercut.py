@@ -126,17 +126,17 @@ class Ear:
             self._thread is not None
         ):  # the power is off: what was said before it is heard to its end
             self._thread.join()
-        self._commits = 0
         line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         line.connect(str(path))
         self._thread = threading.Thread(target=self._hear, args=(line,), daemon=True)
         self._thread.start()
 
     def wait_commits(self, count: int) -> None:
-        """Wait until this life has told of so many commits. Raises MachineError."""
+        """Wait until so many commits more are told. Raises MachineError."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._commits >= count, WAIT_S):
-                raise MachineError(f"only {self._commits} commits were told")
+            wanted = self._commits + count
+            if not self._changed.wait_for(lambda: self._commits >= wanted, WAIT_S):
+                raise MachineError(f"{self._commits} commits were told, not {wanted}")
 
     def _hear(self, line: socket.socket) -> None:
         with line, line.makefile("rb") as lines, suppress(OSError):
@@ -166,12 +166,7 @@ def cut_power(
         ear.listen(pi.witness_socket)
         pi.write(_DROP_IN, _UNIT)
         site.install(_CONFIG.format(broker=site.broker_url))
-        if liar:  # from the next life on: what was installed is on the disk
-            site.stop()
-            pi.shut_down()
-            pi.disk.liar = True
-            pi.start()
-            ear.listen(pi.witness_socket)
+        pi.disk.liar = liar  # from now on: what was installed is on the disk
         for _ in range(cuts):
             cycle_s = time.monotonic()
             pi.link(up=not liar and dice.random() >= SHARE_UNREACHABLE)

@@ -27,7 +27,6 @@ def test_ten_cuts_of_a_whole_machine_lose_nothing_that_was_committed(pi_image: I
     assert account.findings == []
     assert account.lost == []
     assert account.cuts == CUTS
-    assert account.blocks_lost > 0  # else there was nothing to lose
     assert len(account.committed) >= CUTS
 
 
