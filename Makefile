@@ -9,13 +9,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos vpi fuzz clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos vpi fleet scenarios soak fuzz mutants clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
 
-test: $(VENV)/.dev $(VENV)/.tools $(VENV)/.vpi ## every test, against a real broker
-	$(BIN)/pytest
+# Most tests wait more than they compute: two at a time for each core. Neighbours share fixtures, so
+# each worker gets a row of them, and who is through takes half of what another has left.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
+# Hundreds of tests start the program: let it be compiled once, whatever the environment says.
+test: export PYTHONDONTWRITEBYTECODE :=
+
+test: $(VENV)/.dev $(VENV)/.tools $(VENV)/.vpi ## every test, against a real broker; JOBS=0 one after the other
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --durations 25
 
 lint: $(VENV)/.dev ## style, types, and the floors of the house
 	$(BIN)/ruff check .
@@ -50,10 +56,23 @@ vpi: $(VENV)/.dev $(VENV)/.tools $(VENV)/.vpi ## a Debian guest with the kernel'
 	$(SUDO) $(BIN)/python -m hil vpi powercut --cuts 10
 	$(SUDO) $(BIN)/python -m hil vpi powercut --liar
 
+fleet: $(VENV)/.dev $(VENV)/.tools ## 1,000 gateways lose their broker at once and come back: how spread, how fast, and is all there
+	$(BIN)/python -m hil fleet --gateways 1000 --minutes 10
+
+scenarios: $(VENV)/.hil $(VENV)/.tools ## every scenario of the bench, whole, but for the month
+	for name in storm-day snow-festival spring-melt brown-out-week hostile-line broker-failure clock-1970; do \
+	    $(SUDO) $(BIN)/python -m hil run $$name || exit 1; done
+
+soak: $(VENV)/.hil $(VENV)/.tools ## thirty days of a gateway in minutes: nothing grows
+	$(BIN)/python -m hil run soak-month
+
 fuzz: $(VENV)/.dev ## ten million bytes of noise and of damaged frames into every decoder, then a guided search
 	$(BIN)/pip install -q -e '.[fuzz]'
 	$(BIN)/python -m hil.fuzz
 	$(BIN)/python -m hil.fuzz --guided 120
+
+mutants: $(VENV)/.dev $(VENV)/.tools ## plant each known defect in a copy of the source: its test must notice it
+	$(BIN)/python -m hil mutants
 
 lock: ## resolve the dependencies anew (uv.lock, constraints.txt)
 	$(PYTHON) -m venv $(VENV)-lock
@@ -80,10 +99,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tools: | $(BIN)/python
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v mosquitto && command -v strace && command -v mkfs.ext4 && \
-	    command -v fusermount && command -v nft && \
+	    command -v fusermount3 && command -v nft && \
 	    command -v chromium && test -d /usr/share/fonts/opentype/noto && \
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
-	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse nftables chromium fonts-noto-cjk postgresql; }
+	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium fonts-noto-cjk postgresql; }
 	touch $@
 
 $(VENV)/.vpi: | $(BIN)/python

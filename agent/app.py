@@ -23,7 +23,7 @@ from . import __version__, commissioned, kernel
 from .alerts import AlertBook
 from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
-from .clock import Clock, rtc_witness
+from .clock import BUILT_NS, Clock, rtc_witness
 from .collector import Collected, Collector, Station
 from .control import Control
 from .departures import Departures
@@ -50,9 +50,12 @@ from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
 from .uplink import Fresh, Uplink
+from .wake import Wake
 
 if TYPE_CHECKING:
     from config.model import Location
+
+    from .remote.desk import Desk
 
 log = logger("gateway")
 
@@ -93,7 +96,7 @@ class Gateway:
         self._control = control
         self._history = History(self._started_s) if history is None else history
         self.lost_power: frozenset[str] = frozenset()  # who saw the mains go: this life ends by it
-        self._wake: threading.Event | None = None  # of whoever runs us
+        self._wake: Wake | None = None  # of whoever runs us
         self.health = Health()
         path = Path(config.spool.path)
         self._claim = claim(path)
@@ -156,9 +159,10 @@ class Gateway:
             boot_s=self._machine.boot_s,
             alert=self._alert,
             expiry_days=expiring.days if expiring.enabled else None,
-            is_time_known=lambda: self._clock.known,
+            floor_ns=self._floor_ns,
             outages=self._history.outages,
             left=self._departures.left,
+            command=self._hear_command if config.commands.allow else None,
         )
         pairs = list(self._drivers.values())
         self._book = AlertBook(
@@ -241,6 +245,35 @@ class Gateway:
         )
         for name, answer in self._spool_answers.by_name().items():
             self.answers.add(name, answer)
+        self._desk = self._open_desk(plan) if config.commands.allow else None
+
+    def _open_desk(self, plan: Plan) -> Desk:
+        from .remote.desk import Surroundings  # whoever allows nothing needs none of it
+        from .remote.opening import open_desk
+
+        return open_desk(
+            plan,
+            Surroundings(
+                plan.loaded.config.gateway.id,
+                lambda: self._utc_ns() if self._clock.known else None,
+                self._machine.boot_s,
+                self.uplink.reply,
+                self.pipeline.audit,
+            ),
+            answers=self.answers,
+            answering=threading.Lock() if self._control is None else self._control.answering,
+            maintain=self.pipeline.maintain,
+            reload=self._begin_anew,
+            more={},
+        )
+
+    def _hear_command(self, below: str, payload: bytes, retained: bool) -> None:
+        if self._desk is not None:
+            self._desk.hear(below, payload, retained=retained)
+
+    def _begin_anew(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
 
     def _snapshot(self) -> Snapshot:
         config = self._config
@@ -282,7 +315,7 @@ class Gateway:
 
     def run(
         self,
-        wake: threading.Event,
+        wake: Wake,
         goes_on: Callable[[], bool],
         started: Callable[[], None] = lambda: None,
     ) -> None:
@@ -315,6 +348,8 @@ class Gateway:
             while not self.lost_power and goes_on():
                 self._supervisor.watch(wake)
                 wake.clear()
+            if self._desk is not None:  # what it has to tell becomes a record yet
+                self._desk.stop()
             self._supervisor.stop(in_haste=bool(self.lost_power))
             clean = True
         finally:
@@ -324,6 +359,8 @@ class Gateway:
             if self._lamp is not None:
                 self._lamp.stop()
             self._spool_answers.stop()
+            if self._desk is not None:
+                self._desk.stop()
             self.close(clean=clean)
 
     def begin(self) -> None:
@@ -521,6 +558,10 @@ class Gateway:
     def _clock_wait_over(self) -> bool:
         since_s = self.health.uplink.first_connected_s
         return since_s is not None and self._machine.boot_s() - since_s >= self._config.clock.wait_s
+
+    def _floor_ns(self) -> int | None:
+        """Return UTC that has certainly passed, while the time of day is not known."""
+        return None if self._clock.known else max(self.spool.known_ns or 0, BUILT_NS)
 
     def _utc_ns(self) -> int:
         return self._clock.utc_ns(self._machine.boot_ns())

@@ -32,16 +32,25 @@ class Channel(ABC, Generic[T]):
     """One sensor's way from observations to records.
 
     The records of one that `moves` say where the gateway was, by what another sensor told. Those
-    of one `in_maintenance` say that somebody works at it.
+    of one `in_maintenance` say that somebody works at it; that may begin and end while it runs.
     """
 
     def __init__(self, windower: Windower[T], *, moves: bool, in_maintenance: bool) -> None:
         self._windower = windower
         self._in_maintenance = in_maintenance
+        self._work_ends = False  # with the window that is open
         self.moves = moves
         self.add = windower.add
         self.cover = windower.cover
         self.next_close_ns = windower.next_close_ns
+
+    def begin_work(self) -> None:
+        """Let the records say that somebody works at it, from the open window on."""
+        self._in_maintenance, self._work_ends = True, False
+
+    def end_work(self) -> None:
+        """Let them say so no more, after the open window."""
+        self._work_ends = True
 
     @property
     def facts(self) -> Facts:
@@ -78,6 +87,8 @@ class Channel(ABC, Generic[T]):
         if self._in_maintenance:
             for window in windows:
                 window.reasons.add("maintenance")
+        if windows and self._work_ends:
+            self._in_maintenance = self._work_ends = False
         return [self._record(window, clock, moved_ns) for window in windows]
 
     @abstractmethod

@@ -101,6 +101,11 @@ class Control:
             self._answers = None
         self.wake()
 
+    @property
+    def answering(self) -> threading.Lock:
+        """Held while an answer is given: whoever else asks the same answers takes it."""
+        return self._answering
+
     def wake(self) -> None:
         """Make the thread look at its streams. Any thread may call it at any time."""
         with suppress(OSError, ValueError):  # it may have ended

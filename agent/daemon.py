@@ -12,7 +12,6 @@ with the run that measured it, and a run's id is never used twice.
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from .lastgood import LastGood, spool_path
 from .notify import notify
 from .plan import Plan, load_plan
 from .spool import SpoolError
+from .wake import Wake
 
 POWER_REST_S = 30.0
 
@@ -85,7 +85,7 @@ NOT_STARTED = Text(
 class Orders(Protocol):
     """What the outside wants: `wake` is set at each order."""
 
-    wake: threading.Event
+    wake: Wake
     must_stop: bool  # else reload
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,14 +23,18 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from config.model import TlsTable, UplinkTable
+from config.model import UplinkTable
 
 from .route import Protocol
+from .trust import Dates, dates_of, password, tls_context
 
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
 WILL_DELAY_S = 30
 SESSION_EXPIRY_S = 60
+PACKET_BYTES = 2**18  # the largest that we take: a command with its envelope
+HEARD_BYTES = 2**17  # of a payload
+ALL_HEARD_BYTES = 2**20
 PROBE_S = 2.0  # to see whether a broker is back
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -43,10 +48,62 @@ class Event:
     """What happened to a client, or what another thread says."""
 
     name: Literal[
-        "connected", "refused", "lost", "acked", "heard", "deaf", "committed", "rewind", "stop"
+        "connected",
+        "refused",
+        "lost",
+        "acked",
+        "heard",
+        "deaf",
+        "committed",
+        "rewind",
+        "reply",
+        "stop",
     ]
     client: mqtt.Client | None = None  # events of a client already left are ignored
     value: Any = None
+
+
+class Heard:
+    """Bounds what waits to be looked at of what others wrote: what is too much is let go.
+
+    A broker that was taken over may send as much as the line carries.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._lost = 0  # messages
+
+    def has_room(self, payload: bytes | bytearray) -> bool:
+        """Take a payload in, on paho's thread; False where it must be let go."""
+        with self._lock:
+            fits = len(payload) <= HEARD_BYTES and self._bytes + len(payload) <= ALL_HEARD_BYTES
+            if fits:
+                self._bytes += len(payload)
+            else:
+                self._lost += 1
+            return fits
+
+    def tell_lost(self) -> int:
+        """Return how many messages were let go since this was asked."""
+        with self._lock:
+            lost, self._lost = self._lost, 0
+            return lost
+
+    def taken(self, payload: bytes | bytearray) -> None:
+        """Let a payload's room go, on the uplink's thread."""
+        with self._lock:
+            self._bytes -= len(payload)
+
+
+class _BoundedClient(mqtt.Client):
+    """Takes no packet that is larger than it says: paho would gather up to 256 MiB of one."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > PACKET_BYTES:
+            raise ConnectionError(f"the broker sends a packet of more than {PACKET_BYTES} bytes")
+        received: bytes = super()._sock_recv(bufsize)
+        return received
 
 
 class Link:
@@ -63,13 +120,22 @@ class Link:
         self._client_id = client_id
         self._find_file = find_file
         self._put = put
+        self.heard = Heard()
 
-    def client(self, url: str, protocol: Protocol, will: tuple[str, str]) -> mqtt.Client:
+    def client(
+        self,
+        url: str,
+        protocol: Protocol,
+        will: tuple[str, str],
+        *,
+        floor_ns: int | None = None,
+    ) -> mqtt.Client:
         """Build a client for a broker; `will` is the topic and text of the last will.
 
+        `floor_ns` is given where the time of day is not known: UTC that has certainly passed.
         Raises OSError or ValueError where a file of the configuration cannot be used.
         """
-        client = mqtt.Client(
+        client = _BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=None if protocol == "5" else True,
@@ -83,7 +149,8 @@ class Link:
                 self._settings.username, password(self._settings, self._find_file)
             )
         if urlsplit(url).scheme == "mqtts":
-            client.tls_set_context(tls_context(self._settings.tls, self._find_file))
+            context = tls_context(self._settings.tls, self._find_file, floor_ns=floor_ns)
+            client.tls_set_context(context)
         properties = None
         if protocol == "5":
             properties = _describe(Properties(PacketTypes.WILLMESSAGE), "yukimi.status/1")
@@ -109,7 +176,8 @@ class Link:
             put(Event("acked", c, (mid, code.value)))
 
         def on_message(c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
-            put(Event("heard", c, (message.topic, message.payload, message.retain)))
+            if self.heard.has_room(message.payload):
+                put(Event("heard", c, (message.topic, message.payload, message.retain)))
 
         def on_socket_open(_c: mqtt.Client, _u: Any, sock: Any) -> None:
             # Else what follows another message waits for that one's TCP acknowledgement, 40 ms.
@@ -127,23 +195,6 @@ class Link:
         client.on_message = on_message
 
 
-def password(settings: UplinkTable, find_file: Callable[[str], Path]) -> str | None:
-    """Return the password of the configuration. Raises OSError, ValueError."""
-    name = settings.password_file
-    return None if name is None else find_file(name).read_text(encoding="utf-8").strip()
-
-
-def tls_context(tls: TlsTable, find_file: Callable[[str], Path]) -> ssl.SSLContext:
-    """Build what the handshake with a broker goes by. Raises OSError, ValueError."""
-    context = ssl.create_default_context(
-        cafile=None if tls.ca_file is None else str(find_file(tls.ca_file))
-    )
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.cert_file is not None and tls.key_file is not None:
-        context.load_cert_chain(find_file(tls.cert_file), find_file(tls.key_file))
-    return context
-
-
 def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | None]:
     """Return a broker's host, and the certificate that it showed; None without TLS."""
     parts = urlsplit(url)
@@ -154,6 +205,12 @@ def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | Non
     return parts.hostname or url, certificate
 
 
+def chain_of(client: mqtt.Client) -> Dates:
+    """Return when the certificates of the broker's chain begin and end; () without TLS."""
+    sock = client.socket()
+    return dates_of(sock) if isinstance(sock, ssl.SSLSocket) else ()
+
+
 def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:
     """Open the connection and send CONNECT. Raises OSError or ValueError (a bad host name)."""
     parts = urlsplit(url)
@@ -161,6 +218,7 @@ def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.MaximumPacketSize = PACKET_BYTES
     client.connect(
         parts.hostname or "",
         parts.port or DEFAULT_PORTS[parts.scheme],
@@ -177,7 +235,14 @@ def hang_up(client: mqtt.Client) -> None:
         with suppress(OSError):  # so that the client's thread sees the end and finishes
             # Not the TLS socket's own: it would go on in plain text for an instant.
             socket.socket.shutdown(cast("socket.socket", sock), socket.SHUT_RDWR)
-    client.loop_stop()
+    end_thread(client)
+
+
+def end_thread(client: mqtt.Client) -> None:
+    """Wait until a client's thread has ended."""
+    # A thread that ends between paho's looking for it and waiting for it is None by then.
+    with suppress(AttributeError):
+        client.loop_stop()
 
 
 def answers(url: str) -> bool:

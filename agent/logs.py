@@ -59,10 +59,34 @@ def logger(part: str) -> Log:
     return log
 
 
+_LEAST = {"level": "info"}
+
+
+def level() -> str:
+    """Return from which level on lines are said."""
+    return _LEAST["level"]
+
+
+def set_level(level: str) -> None:
+    """Say lines from another level upwards, at once and everywhere. Raises KeyError."""
+    LEVELS[level]
+    _LEAST["level"] = level
+
+
+def _loud_enough(
+    _: object, method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if LEVELS.get(method, logging.ERROR) < LEVELS[_LEAST["level"]]:
+        raise structlog.DropEvent
+    return line
+
+
 def configure(level: str = "info") -> None:
     """Send log lines from `level` upwards to stderr."""
+    set_level(level)
     structlog.configure(
         processors=[
+            _loud_enough,
             only_plain,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -70,7 +94,7 @@ def configure(level: str = "info") -> None:
                 key_order=("timestamp", "level", "part", "event"), bool_as_flag=False
             ),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

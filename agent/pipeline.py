@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -130,6 +131,8 @@ class Pipeline:
         self._hold = True  # records of unknown time wait for the clock
         self._notices: queue.SimpleQueue[tuple[str, Mapping[str, object] | None]]
         self._notices = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._work_ends_s: dict[str, float] = {}  # by sensor, on the boot-time clock
         self._told_previous: PreviousRun | None = None
         self._burned: set[Claim] = set()  # of earlier lives
         self._owes_burning = False  # what they left open is not known yet
@@ -163,6 +166,7 @@ class Pipeline:
         self._writer.add(release(closed, self._spool))
         self._tick_at_ns = 0
         self._writer.add(self._news(now_ns, self._look().boot_ns))
+        self._take_orders(self._look().boot_ns)
         self._writer.commit(self._look().boot_ns, hold=self._hold, at_once=True)
         self._keep_in_mind()
 
@@ -191,6 +195,18 @@ class Pipeline:
     def _note(self, name: str, values: Mapping[str, object] | None) -> None:
         self._notices.put((name, values))
 
+    def audit(self, values: Mapping[str, object]) -> None:
+        """Write down, from any thread, what was done to the gateway: a record of its own stream."""
+        self._orders.put(partial(self._write_own, values))
+        with suppress(queue.Full):
+            self._inbox.put_nowait(None)
+
+    def maintain(self, sensor_id: str, for_s: float) -> None:
+        """Take, from any thread, a sensor into maintenance for a while; 0: out of it."""
+        self._orders.put(partial(self._maintain, sensor_id, for_s))
+        with suppress(queue.Full):
+            self._inbox.put_nowait(None)
+
     def announce(self, still: Collection[str] = ()) -> None:
         """Begin the run: its first record, and what an earlier life left open.
 
@@ -214,18 +230,39 @@ class Pipeline:
     def _announce(self) -> None:
         """Commit the record that begins a run and tells what the one before produced."""
         previous = self._told_previous = self._spool.previous
-        look = self._look()
-        now_ns = self._clock.utc_ns(look.boot_ns)
-        values = {
-            "event": "start",
-            "version": self._version,
-            "previous": None if previous is None else previous.json(),
-        }
+        self._write_own(
+            {
+                "event": "start",
+                "version": self._version,
+                "previous": None if previous is None else previous.json(),
+            }
+        )
+        self._writer.commit(self._look().boot_ns, hold=self._hold)
+
+    def _write_own(self, values: Mapping[str, object]) -> None:
+        """Add a record of the gateway's own stream, of now."""
+        boot_ns = self._look().boot_ns
+        now_ns = self._clock.utc_ns(boot_ns)
         quality = {"flag": "good", "n": 1, "expected": 1}
-        names = (GATEWAY_STREAM, "gateway")
-        times = (now_ns, now_ns, look.boot_ns, look.boot_ns)
-        self._writer.add([Record(*names, *times, self._clock.stamp(), quality, values)])
-        self._writer.commit(look.boot_ns, hold=self._hold)
+        times = (now_ns, now_ns, boot_ns, boot_ns)
+        stamp = self._clock.stamp()
+        self._writer.add([Record(GATEWAY_STREAM, "gateway", *times, stamp, quality, values)])
+
+    def _maintain(self, sensor_id: str, for_s: float) -> None:
+        if for_s > 0:
+            self._channels[sensor_id].begin_work()
+            self._rules.at_work.add(sensor_id)
+            self._work_ends_s[sensor_id] = self._look().boot_ns / 1e9 + for_s
+        elif self._work_ends_s.pop(sensor_id, None) is not None:
+            self._channels[sensor_id].end_work()
+            self._rules.at_work.discard(sensor_id)
+
+    def _take_orders(self, boot_ns: int) -> None:
+        while not self._orders.empty():
+            self._orders.get()()
+        for sensor_id, end_s in list(self._work_ends_s.items()):
+            if boot_ns / 1e9 >= end_s:
+                self._maintain(sensor_id, 0)
 
     def _burn_unsettled(self) -> None:
         """Begin this life's ledger, and say what an earlier life was about to release.
@@ -281,6 +318,7 @@ class Pipeline:
             self._close(now_ns)
             self._plan_closing()
         self._writer.add(self._news(now_ns, look.boot_ns))
+        self._take_orders(look.boot_ns)
         self._writer.commit(look.boot_ns, hold=self._hold)
         if look.boot_ns >= self._remember_at_ns:
             self._remember_at_ns = look.boot_ns + round(REMEMBER_S * 1e9)

@@ -489,19 +489,6 @@ def _passing_names(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Pro
         yield loaded.problem(where, PASSING.filled(port=port, instead=instead))
 
 
-NO_EFFECT = Text(
-    "has no effect: {what} are not part of this version",
-    "効果はありません。この版は{what}に対応していません",
-)
-
-
 def _warnings(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
-    """Name what is accepted and does not act in this version, or not for long."""
-    config = loaded.config
-    silent: list[tuple[Where, bool, str]] = [
-        (("commands", "allow"), bool(config.commands.allow), Text("remote commands", "遠隔操作")),
-    ]
-    for where, present, what in silent:
-        if present:
-            yield loaded.problem(where, NO_EFFECT.filled(what=what))
+    """Name what is accepted and may not work for long."""
     yield from _passing_names(loaded, sensors)

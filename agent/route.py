@@ -8,6 +8,7 @@ from typing import Literal
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_CAP_S = 5.0
+LONGEST = 16  # failures after which the wait grows no more
 # Somebody else has our id: whoever comes back too soon throws the other out again.
 CLASH_FIRST_S = 5.0
 CLASH_CAP_S = 60.0
@@ -68,8 +69,12 @@ class Route:
         self._index, self._return_at_s = 0, None
 
     def lasted(self) -> None:
-        """A connection held for a while: the next failure is the first again."""
-        self._failures = 0
+        """A connection that had held is lost: from now on the waits are the longest there are.
+
+        Perhaps the whole city lost it. With short first waits a broker that restarts at once finds
+        everybody there within the same second; the short ones are for who was not connected before.
+        """
+        self._failures = LONGEST
 
     def is_alone(self) -> None:
         """Nobody else has used our id for long."""
@@ -86,7 +91,7 @@ class Route:
         if turn:
             self._index = (self._index + 1) % len(self._brokers)
         ceiling_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 16)
+        self._failures = min(self._failures + 1, LONGEST)
         return self._rng.uniform(0.1 * ceiling_s, ceiling_s)
 
 

@@ -113,6 +113,7 @@ class Rules:
         self._subjects = subjects
         self._there: set[Key] = {key for key in active if key[0] in subjects}
         self._since_ns: dict[Key, int] = {}  # of what must last before it is said
+        self.at_work: set[str] = set()  # sensors at which somebody works just now
 
     def may_speak_of(self, sensor: str, name: str) -> bool:
         """Tell whether an open episode can still be ended: by a rule, of what a sensor measures."""
@@ -352,7 +353,9 @@ class Rules:
         """Return the finding, unless nobody wants it or there is nothing to say."""
         key = (sensor, name)
         subject = self._subjects.get(sensor)
-        if subject is None or subject.in_maintenance or not getattr(self._settings, name).enabled:
+        if subject is None or not getattr(self._settings, name).enabled:
+            return None
+        if subject.in_maintenance or sensor in self.at_work:
             return None
         if is_there is None or (not is_there and key not in self._there):
             return None

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 import drivers
-from config.model import Config
+from config.model import VERBS, Config, Verb
 from drivers.base import Reason
 
 from . import __version__, driver_pages
@@ -143,6 +143,23 @@ class StartValues(Payload):
     previous: PreviousRun | None
 
 
+class CommandValues(Payload):
+    """What was done to the gateway from afar: one line when it is begun, one when it is over."""
+
+    event: Literal["command"]
+    verb: str
+    id: str
+    by: str | None = Field(description="who signed it, by the gateway's file of allowed signers")
+    outcome: str = Field(description="begun, done, failed, or why it was refused")
+
+
+class CommandCounts(Payload):
+    """How many commands were answered and refused since the last such record."""
+
+    event: Literal["commands"]
+    counts: dict[str, int]
+
+
 class Record(Payload):
     """One window of one stream; the key is (gateway, run, stream, seq)."""
 
@@ -154,6 +171,8 @@ class Record(Payload):
     quality: QualityMark
     values: (
         StartValues
+        | CommandValues
+        | CommandCounts
         | PeopleValues
         | dict[str, NumberSummary | ClassSummary | Forecast | GatewayPlace | float | None]
     ) = Field(description="`location` stands in every record of a moving gateway, null without fix")
@@ -328,12 +347,53 @@ class Receipt(Payload):
     through: int = Field(ge=0, description="records and gaps count alike")
 
 
+class Command(Payload):
+    """What is asked of a gateway. What only looks may come with an empty payload instead."""
+
+    schema_: Literal["yukimi.command/1"] = Field(alias="schema")
+    gateway: Identifier
+    verb: Verb = Field(description="as in the topic")
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="as in the topic; new each time")
+    issued: UtcTime | None = None
+    expires: UtcTime | None = Field(default=None, description="at most 24 hours after `issued`")
+    arguments: dict[str, JsonValue] = {}
+
+
+class SignedCommand(Payload):
+    """A command that changes something: its text, and OpenSSH's signature of exactly that text."""
+
+    schema_: Literal["yukimi.signed-command/1"] = Field(alias="schema")
+    command: str = Field(description="the JSON text of a yukimi.command/1 with issued and expires")
+    signature: str = Field(description="of ssh-keygen -Y sign -n yukimi-command")
+
+
+class RefusalOfCommand(Payload):
+    """Why a command was not done."""
+
+    code: str
+    text: str
+
+
+class Reply(Payload):
+    """The answer to a command."""
+
+    schema_: Literal["yukimi.reply/1"] = Field(alias="schema")
+    gateway: Identifier
+    verb: Verb
+    id: str
+    ok: bool
+    answer: dict[str, JsonValue] | None = None
+    error: RefusalOfCommand | None = None
+
+
 MESSAGES: dict[str, Any] = {
     "batch": Batch,
     "alarm": Alarm,
     "status": StatusOnline | StatusOffline,
     "health": Health,
     "receipt": Receipt,
+    "command": Command | SignedCommand,
+    "reply": Reply,
 }
 CHANNELS: dict[str, tuple[str, str, bool, int]] = {
     # channel: (address below ROOT/GATEWAY, message, retained, QoS)
@@ -344,8 +404,10 @@ CHANNELS: dict[str, tuple[str, str, bool, int]] = {
     "alarm": ("alarm/{sensor}/{alert}", "alarm", True, 1),
     "health": ("health", "health", False, 0),
     "receipt": ("receipt/{run}/{stream}", "receipt", True, 1),
+    "command": ("cmd/{verb}/{id}", "command", False, 1),
+    "reply": ("reply/{verb}/{id}", "reply", False, 1),
 }
-RECEIVED = ("receipt",)  # the gateway listens; the city sends
+RECEIVED = ("receipt", "command")  # the gateway listens; the city sends
 ABOUT = {
     "status": "Birth certificate while online, last will otherwise.",
     "live": "Records of windows that closed while connected, and each sensor's newest on connect.",
@@ -358,6 +420,8 @@ ABOUT = {
     "health": "The gateway's own figures once a minute.",
     "receipt": "Where the gateway asks for receipts only these free its spool; what stays without "
     "one is sent again, and brings a new one. The city empties the topic 30 days after a run.",
+    "command": "What is asked of the gateway, where its configuration allows the verb.",
+    "reply": "The answer, once; whoever was away asks again under the same id.",
 }
 
 
@@ -412,6 +476,8 @@ def asyncapi() -> dict[str, Any]:
         "alert": {"description": "the alert's name"},
         "run": {"description": "one life of the daemon"},
         "stream": {"description": "the sensor's id, alerts, or gateway"},
+        "verb": {"enum": list(VERBS)},
+        "id": {"description": "of the command, chosen by whoever asks"},
     }
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}

@@ -114,10 +114,12 @@ def open_file(path: Path, log_bytes: int) -> sqlite3.Connection:
     Raises DamagedError where it is no usable spool, sqlite3.Error and OSError where the disk does
     not work.
     """
+    is_new = True
     with suppress(FileNotFoundError):
         if not path.is_file():
             path.stat()
             raise DamagedError("is no file")
+        is_new = False
         # One that never came to be has still its journal, or the log.
         rest = (beside(path, "-wal"), beside(path, "-journal"))
         if not path.stat().st_size and not any(file.exists() for file in rest):
@@ -129,11 +131,20 @@ def open_file(path: Path, log_bytes: int) -> sqlite3.Connection:
         database.close()
         if is_damage(exc):
             raise DamagedError(str(exc)) from exc
+        if is_new:
+            _take_back(path)
         raise
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _take_back(path: Path) -> None:
+    """Remove a file that came no further than its name: later it would pass for an emptied one."""
+    with suppress(OSError):
+        if not path.stat().st_size:
+            path.unlink()
 
 
 def open_memory() -> sqlite3.Connection:

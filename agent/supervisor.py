@@ -16,6 +16,7 @@ from .logs import logger, place_of
 from .notify import notify
 from .pipeline import Pipeline
 from .uplink import Uplink
+from .wake import Wake
 
 log = logger("supervisor")
 
@@ -84,7 +85,7 @@ class Supervisor:
             thread.start()
         notify("READY=1")
 
-    def watch(self, wake: threading.Event) -> None:
+    def watch(self, wake: Wake) -> None:
         """Look after the threads until `wake` is set. Raises ThreadDiedError."""
         while not wake.wait(LOOK_INTERVAL_S):
             self.look()

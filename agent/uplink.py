@@ -36,6 +36,7 @@ from .link import (
     Event,
     Link,
     answers,
+    chain_of,
     connect,
     hang_up,
     peer_of,
@@ -47,11 +48,12 @@ from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
 from .record import ALERTS_STREAM, Entry
 from .route import Dialect, Protocol, Route
 from .spool import Spool, SpoolError
+from .trust import Standing
 
 log = logger("uplink")
 
 CONNACK_TIMEOUT_S = 5.0
-HEALTH_INTERVAL_S = 60.0
+HEALTH_INTERVAL_S = 60.0  # within which renewed certificates are taken, too
 CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
@@ -69,6 +71,12 @@ EVENTS_AT_ONCE = 100
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
+QUOTA_EXCEEDED = 0x97
+PROTOCOL_ERROR = 0x82  # before there is a connection: what paho makes of something else than MQTT
+NO_BROKER = (
+    "no broker answers there, but something else: another port, or a network's log-in page"
+    " (captive portal)?"
+)
 ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
 
 
@@ -99,14 +107,17 @@ class Uplink:
         boot_s: Callable[[], float],
         alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
         expiry_days: int | None = None,
-        is_time_known: Callable[[], bool] = lambda: True,
+        floor_ns: Callable[[], int | None] = lambda: None,
         outages: Outages | None = None,
         left: Callable[[Send], None] = lambda _send: None,
+        command: Callable[[str, bytes, bool], None] | None = None,
     ) -> None:
         """`alert` is told of what a person should know: a name and values, None when it is over.
 
-        A certificate that ends within `expiry_days` is such a thing. `left` is told of each message
-        that the broker has taken, and must neither raise nor wait.
+        A certificate that ends within `expiry_days` is such a thing. `floor_ns` tells, while the
+        time of day is not known, UTC that has certainly passed. `left` is told of each message that
+        the broker has taken, and must neither raise nor wait; nor must `command`, which is told
+        what comes on `cmd/`: the rest of the topic, the payload, and whether it was retained.
         """
         self._settings = settings
         self._gateway_id = gateway_id
@@ -120,10 +131,12 @@ class Uplink:
         self._boot_s = boot_s
         self._alert = alert
         self._expiry_days = expiry_days
-        self._is_time_known = is_time_known
+        self._floor_ns = floor_ns
         self._outages = Outages(boot_s()) if outages is None else outages
         self._left = left
+        self._command = command
         self._find_file = find_file
+        self._standing = Standing(settings, find_file)
         self._certificates_at_s = 0.0
         self._shown: list[certificates.Expiry] = []  # by the broker, at the last connection
         self._events: queue.Queue[Event] = queue.Queue(maxsize=10_000)
@@ -180,6 +193,10 @@ class Uplink:
         """Tell that records which waited for the clock may go now."""
         # The caller alone commits: what is on the disk by now was told of before this event.
         self._put(Event("rewind", value=self._spool.last_id))
+
+    def reply(self, below: str, payload: bytes) -> None:
+        """Answer a command, from any thread: topic below the gateway's root, payload."""
+        self._put(Event("reply", None, (below, payload)))
 
     def stop(self, drain_s: float | None = None) -> None:
         """Begin to stop: send what can be sent within `drain_s`, say good-bye, end the thread."""
@@ -252,7 +269,7 @@ class Uplink:
         """Say in time which certificate must be renewed; also while nobody can be reached."""
         if self._expiry_days is None:
             return
-        if not self._is_time_known():  # nor, then, how long they last
+        if self._floor_ns() is not None:  # the time is not known; nor, then, how long they last
             self._certificates_at_s = self._boot_s() + HEALTH_INTERVAL_S
             return
         found = [*certificates.of_files(self._settings.tls, self._find_file), *self._shown]
@@ -268,12 +285,31 @@ class Uplink:
             self._alert("id_clash", None)
         if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
             self._subscribe(self._client)
+        if now_s >= self._health_at_s:
+            self._look_at_standing(now_s)
         if self._route.may_return(now_s) and answers(self._route.first):
             log.info("the first broker answers again: going back to it", broker=self._route.first)
             # No good-bye: where the brokers are one cluster, the will is called off in time.
             self._drop_client()
             self._route.go_back()
             self._attempt_at_s = now_s
+
+    def _look_at_standing(self, now_s: float) -> None:
+        """Take renewed certificates; leave a broker that was believed without a clock wrongly."""
+        standing, known_bad = self._standing, self._standing.why_unusable
+        if self._floor_ns() is None and standing.is_refuted(self._utc_ns()):
+            self._leave("certificate not accepted: now that the time is known, it is not valid")
+        elif standing.is_renewed():
+            log.info(
+                "certificates or password renewed: connecting with them", broker=self._route.broker
+            )
+            self._drop_client()
+            self._attempt_at_s = now_s
+        elif standing.why_unusable not in (None, known_bad):
+            log.warning(
+                "certificates or password changed and cannot be used; the connection goes on",
+                reason=standing.why_unusable,
+            )
 
     @property
     def has_news(self) -> bool:
@@ -293,11 +329,14 @@ class Uplink:
         if not self._online:
             return max(0.0, self._give_up_at_s - now_s)
         alarm_s = self._alarms_later[0][0] if self._alarms_later else math.inf
+        if now_s < self._pump_at_s:
+            return max(0.0, min(self._pump_at_s, alarm_s) - now_s)
         next_s = min(self._health_at_s, self._look_again_s, alarm_s)
-        next_s = min(next_s, now_s + self._outbox.wait_s(now_s))
-        return max(0.0, max(next_s, self._pump_at_s) - now_s)
+        return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
 
     def _handle(self, event: Event) -> None:
+        if event.name == "heard":
+            self._link.heard.taken(event.value[1])
         if event.client is not None and event.client is not self._client:
             return
         match event.name:
@@ -321,6 +360,8 @@ class Uplink:
                 self._outbox.committed(self._due(entry) for entry in event.value)
             case "rewind":
                 self._outbox.rewind(event.value)
+            case "reply":
+                self._reply(*event.value)
             case "stop":
                 pass  # seen in `run`
 
@@ -338,9 +379,13 @@ class Uplink:
         self._asked = False
         try:
             will = (f"{self._root}/status", self._offline())
-            client = self._client = self._link.client(url, self._protocol, will)
+            self._standing.begin()
+            floor_ns = self._floor_ns()
+            client = self._client = self._link.client(url, self._protocol, will, floor_ns=floor_ns)
             self._give_up_at_s = self._boot_s() + CONNECT_TIMEOUT_S + CONNACK_TIMEOUT_S
             connect(client, url, self._protocol)
+            if floor_ns is not None:
+                self._standing.believed(chain_of(client))
             self._asked = True
             self._give_up_at_s = self._boot_s() + CONNACK_TIMEOUT_S
             client.loop_start()
@@ -401,6 +446,8 @@ class Uplink:
         topics = ["status", "alarm/+/+"]
         if self._settings.confirm == "receipt":
             topics.append("receipt/+/+")
+        if self._command is not None:
+            topics.append("cmd/+/+")
         self._subscribe_at_s = None
         client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
 
@@ -433,6 +480,8 @@ class Uplink:
                 self._clashed()
             return
         self._learn_size(broker, told=value == PACKET_TOO_LARGE, now_s=now_s)
+        if value == PROTOCOL_ERROR and not self._online:
+            why = NO_BROKER
         self._leave(CLOSED if why in HUNG_UP else why)
 
     def _clashed(self) -> None:
@@ -511,6 +560,8 @@ class Uplink:
         if now_s >= self._health_at_s:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
             self._write_health(client)
+            if lost := self._link.heard.tell_lost():
+                log.warning("others write more to us than we take: let go", messages=lost)
             if self._birth_is_owed:
                 self._write_birth()
         while True:
@@ -607,7 +658,10 @@ class Uplink:
             )
         elif answer.edge and answer.held:
             log.error(
-                "the broker refuses the message: records wait here; check what this user may"
+                "the broker refuses the message: records wait here; its quota is used up: raise it"
+                " there, or wait"
+                if code == QUOTA_EXCEEDED
+                else "the broker refuses the message: records wait here; check what this user may"
                 " publish",
                 topic=f"{self._root}/{answer.topic}",
                 reason=f"0x{code:02x}",
@@ -693,6 +747,14 @@ class Uplink:
             self._empty_alarm(*rest.partition("/")[::2])
         elif what == "receipt" and payload:
             self._on_receipt(*rest.partition("/")[::2], payload)
+        elif what == "cmd" and self._command is not None:
+            self._command(rest, payload, retained)
+
+    def _reply(self, below: str, payload: bytes) -> None:
+        """Answer a command; offline, whoever asked asks again."""
+        if self._client is not None and self._online:
+            properties = self._properties("yukimi.reply/1")
+            self._client.publish(f"{self._root}/{below}", payload, qos=1, properties=properties)
 
     def _empty_alarm(self, sensor: str, name: str) -> None:
         """Empty the topic of an alert that is over since; one about people at its time only."""

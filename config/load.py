@@ -280,6 +280,7 @@ def _missing_files(loaded: Loaded) -> list[Problem]:
         (("uplink", "tls", "ca_file"), uplink.tls.ca_file),
         (("uplink", "tls", "cert_file"), uplink.tls.cert_file),
         (("uplink", "tls", "key_file"), uplink.tls.key_file),
+        (("commands", "allowed_signers"), loaded.config.commands.allowed_signers),
     ]
     problems = []
     for where, name in named:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -411,10 +411,33 @@ class AlertsTable(Table):
     certificate_expiring: CertificateExpiringTable = CertificateExpiringTable()
 
 
-class CommandsTable(Table):
-    """Remote commands that are allowed."""
+Verb = Literal[
+    "ping", "status", "doctor", "report", "config-get",
+    "set-log-level", "maintenance", "restart", "config-apply",
+]  # fmt: skip
+VERBS: tuple[Verb, ...] = get_args(Verb)
+SIGNED_VERBS: frozenset[Verb] = frozenset(VERBS[5:])  # what changes anything
 
-    allow: list[str] = []
+
+class CommandsTable(Table):
+    """Remote commands that are allowed: none by default."""
+
+    allow: list[Verb] = []
+    # OpenSSH's file of who may sign what changes anything: ALLOWED SIGNERS in ssh-keygen(1).
+    allowed_signers: str | None = None
+
+    @model_validator(mode="after")
+    def _signed_by_somebody(self) -> CommandsTable:
+        changing = [verb for verb in self.allow if verb in SIGNED_VERBS]
+        if changing and self.allowed_signers is None:
+            raise ValueError(
+                Sentence(
+                    "{verbs} must be signed: name the file of those who may in allowed_signers",
+                    "{verbs} には署名が必要です。署名者のファイルを allowed_signers に指定してくだ"
+                    "さい",
+                ).filled(verbs=", ".join(changing))
+            )
+        return self
 
 
 class BusTable(Table):

@@ -9,6 +9,8 @@ from importlib import import_module
 
 from .bench import BENCHES
 from .cabinets import table
+from .fleet import verb
+from .mutants import verb as mutants
 from .scenario import cli as scenarios
 from .vpi import cli as vpi
 
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     virtual = verbs.add_parser("vpi", help="a virtual Pi under qemu, with the bench on its wires")
     vpi.add_arguments(virtual)
     virtual.set_defaults(run=vpi.run)
+    planted = verbs.add_parser("mutants", help="plant defects, and see which test notices them")
+    mutants.add_arguments(planted)
+    planted.set_defaults(run=mutants.run, name="mutants")
+    fleet = verbs.add_parser("fleet", help="a city's gateways lose their broker, and come back")
+    verb.add_arguments(fleet)
+    fleet.set_defaults(run=verb.run, name="fleet")
     parsed = parser.parse_args(arguments)
     if parsed.name is None:
         for name, about in BENCHES.items():

@@ -142,6 +142,13 @@ class Mosquitto:
         """What it has said in all its lives."""
         return self.log_file.read_text() if self.log_file.exists() else ""
 
+    @property
+    def pid(self) -> int:
+        """Of the present life. Raises BrokerError."""
+        if self._process is None:
+            raise BrokerError("Mosquitto does not run")
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and return when it accepts connections. Raises BrokerError."""
         if self._process is not None:

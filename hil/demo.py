@@ -37,7 +37,7 @@ from .relay import Relay
 GATEWAY = "tour"
 MOUNT_HEIGHT_CM = 350.0
 WINDOW_S = 5
-STOP_S = 20.0
+STOP_S = 60.0
 
 _CONFIG = """\
 [gateway]

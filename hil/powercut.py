@@ -47,6 +47,7 @@ from agent.cli import OK, UNREACHABLE, WRONG
 from agent.plan import Plan, load_plan
 from agent.record import AlertRecord, Entry, Lost, Record
 from agent.spool import Spool, SpoolError
+from agent.wake import Wake
 
 from .broker import MOSQUITTO, Broker, EmbeddedBroker, Mosquitto
 from .city.payloads import unpack
@@ -60,7 +61,7 @@ SMALL_SPOOL_BYTES = 96 * 1024  # full, and evicting, within an image's life
 LIFE_S = 6.0  # the longest that a gateway lives
 SHARE_REACHABLE = 0.3  # of the lives in which the broker can be reached
 SHARE_DYING_SLOWLY = 0.3  # of the cuts in which the daemon meets the dead disk before its end
-CITY_WAIT_S = 20.0  # for what the broker acknowledged and the city has not read yet
+CITY_WAIT_S = 60.0  # for what the broker acknowledged and the city has not read yet
 JOIN_S = 20.0
 PAGE_ENTRIES = 1000
 PROGRESS_CUTS = 50
@@ -152,7 +153,7 @@ class Witness(Spool):
 def live(plan: Plan, pipe: int, sync: bool) -> None:
     """Be a gateway, in a process of its own, until it is told to stop or killed."""
     _die_with_parent()
-    wake = threading.Event()
+    wake = Wake()
     signal.signal(signal.SIGTERM, lambda *_: wake.set())
 
     def tell(what: str, value: object) -> None:

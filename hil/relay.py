@@ -27,26 +27,27 @@ from .faults.ongoing import Heal, every
 from .faults.portal import Answerer
 
 HOST = "127.0.0.1"
+WAITING_CONNECTIONS = 4096  # a city that comes back at once must not wait for repeated SYNs
 
 State = Literal["open", "stalled", "cut", "closed"]
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
-def hold_port() -> socket.socket:
-    """Return a socket that keeps a free port of HOST without listening on it.
+def hold_port(host: str = HOST) -> socket.socket:
+    """Return a socket that keeps a free port of `host` without listening on it.
 
     Whoever binds with SO_REUSEADDR may listen there, again and again; meanwhile connections are
     refused and nobody else is given the port.
     """
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind((HOST, 0))
+    holder.bind((host, 0))
     return holder
 
 
 class Relay:
-    """Listens on `port` of HOST and carries every connection on to the target.
+    """Listens on `port` of `host` and carries every connection on to the target.
 
     `new_ear` gives each connection one who overhears it, `new_meddler` one who changes what is
     said, both on the relay's thread.
@@ -60,14 +61,15 @@ class Relay:
         new_ear: Callable[[], Ear] | None = None,
         new_meddler: Callable[[], Meddler] | None = None,
         dice: Random | None = None,
+        host: str = HOST,
     ) -> None:
         self._target = (target_host, target_port)
         self._new_ear = new_ear
         self._new_meddler = new_meddler
         self._link = Link(dice or Random(0))
         self._portal: Answerer | None = None
-        self._holder = hold_port()
-        self.host = HOST
+        self._holder = hold_port(host)
+        self.host = host
         self.port: int = self._holder.getsockname()[1]
         self.connections = 0  # accepted so far
         self.bytes_to_target = 0
@@ -164,7 +166,7 @@ class Relay:
         done = threading.Event()
         self._orders.put((act, done))
         self._bell.send(b"!")
-        if not done.wait(10.0):
+        if not done.wait(60.0):
             raise RuntimeError("the relay's thread does not answer")
 
     # Everything below runs on the relay's thread.
@@ -238,8 +240,8 @@ class Relay:
     def _listen(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, self.port))
-        listener.listen()
+        listener.bind((self.host, self.port))
+        listener.listen(WAITING_CONNECTIONS)
         listener.setblocking(False)
         self._listener = listener
 

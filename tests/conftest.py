@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
+
+# A shell lets what it runs in the background ignore Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["LC_ALL"] = "C.UTF-8"  # what is said is held against English, on any machine
 
 # How long an example takes is a matter of the machine, never a failure.
 settings.register_profile("patient", parent=settings(), deadline=None)
 settings.load_profile("patient")
+# `hil.mutants` asks only whether there is a counterexample: it need not be a small one.
+settings.register_profile("hasty", parent=settings(), phases=(Phase.explicit, Phase.generate))
 
 
 ROOT = Path(__file__).resolve().parent.parent

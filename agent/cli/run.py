@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import signal
-import threading
 
+from agent.wake import Wake
 from config.load import ConfigError, default_path
 
 from . import BAD_CONFIG, IO_ERROR, OK, WRONG, add_config, complain
@@ -90,7 +90,7 @@ class _Signals:
     """SIGTERM and SIGINT stop, SIGHUP reloads; a second SIGTERM or SIGINT does not wait."""
 
     def __init__(self) -> None:
-        self.wake = threading.Event()
+        self.wake = Wake()
         self.must_stop = False
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._received)

@@ -214,6 +214,8 @@ def in_use(site: Site, _: None) -> Finding:
 )
 def secrets_kept(site: Site, _: None) -> Finding:
     """Look at modes and owners."""
+    from agent.trust import OPEN_TO_OTHERS
+
     plan = site.wanted
     if plan is None:
         return skipped("no valid configuration", "正しい設定がありません")
@@ -239,10 +241,13 @@ def secrets_kept(site: Site, _: None) -> Finding:
                 ),
             )
     for file in secrets:
-        if _mode(file) & stat.S_IROTH:
-            return warned(
-                Text(f"anybody may read {file}", f"{file} を誰でも読み取れます"),
-                Text(f"`sudo chmod o-r {file}`", f"`sudo chmod o-r {file}` を実行してください"),
+        if _mode(file) & OPEN_TO_OTHERS:
+            return failed(
+                Text(
+                    f"{file} is open to others: the gateway does not use it",
+                    f"{file} は他人に開かれています。装置はこれを使いません",
+                ),
+                Text(f"`sudo chmod 640 {file}`", f"`sudo chmod 640 {file}` を実行してください"),
             )
     if not secrets:
         return passed("none configured", "設定されていません")

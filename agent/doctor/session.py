@@ -86,7 +86,7 @@ def _client(site: Site, url: str, protocol: str) -> Client:
     from paho.mqtt import client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
 
-    from agent.link import password, tls_context
+    from agent.trust import password, tls_context
 
     assert site.plan is not None  # noqa: S101  (seen before)
     loaded = site.plan.loaded

@@ -58,6 +58,7 @@ from .figures import Figure, document, table
 WRONG = 1
 EPSILON = Fraction(FlowTable().epsilon)
 CROSSINGS, SPOILED_CROSSINGS = 10_000, 8000
+SPOILED_LIVES = 3  # by chance, or on a loaded machine, one does not show every leak
 PIXELS = 16  # bytes of a picture that are a piece of their own
 FRAME_BYTES = 9  # the shortest
 SEPARATOR = b"\n" * 16
@@ -238,22 +239,32 @@ def _looked_at(folder: Path, crossings: int, seed: int, leaks: Sequence[str] = (
     return examine(watch(folder, crossings, seed, leaks))
 
 
+def _shown(folder: Path, seed: int, say: Say) -> set[str]:
+    """Return which leaks a gateway that has them all shows, in some lives of it."""
+    shown: set[str] = set()
+    for life in range(SPOILED_LIVES):
+        hidden = [leak for leak in LEAKS if leak not in shown]
+        if not hidden:
+            break
+        verdict = _looked_at(folder / str(life), SPOILED_CROSSINGS, seed + life, hidden)
+        for line in verdict.lines():
+            say(f"with leaks: {line}")
+        shown |= {leak for leak in hidden if verdict.shows(leak)}
+    return shown
+
+
 def measure(folder: Path, crossings: int, seed: int, say: Say = lambda _: None) -> dict[str, float]:
     """Return every figure; the honest and the spoiled gateway live at the same time."""
     with ThreadPoolExecutor(2) as both:
         honest = both.submit(_looked_at, folder / "honest", crossings, seed)
-        spoiled = both.submit(
-            _looked_at, folder / "spoiled", SPOILED_CROSSINGS, seed + 1, list(LEAKS)
-        )
-    verdict, other = honest.result(), spoiled.result()
+        spoiled = both.submit(_shown, folder / "spoiled", seed + 1, say)
+    verdict, shown = honest.result(), spoiled.result()
     for line in verdict.lines():
         say(f"FOUND {line}")
-    for line in other.lines():
-        say(f"with leaks: {line}")
     return (
         verdict.searched
         | {f"found_{kind}": len(verdict.found[kind]) for kind in KINDS}
-        | {f"leak_{name}": other.shows(name) for name in LEAKS}
+        | {f"leak_{name}": name in shown for name in LEAKS}
     )
 
 

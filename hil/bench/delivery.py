@@ -70,7 +70,7 @@ BROKER_OPTIONS = ("log_type none", "max_queued_messages 0")
 START_S = 60.0
 DRAIN_S = 900.0
 QUIET_S = 1.5
-PRESENT_S = 8.0  # after the connection: what has not come by then is not at once
+PRESENT_S, LATE_S = 8.0, 60.0  # after the connection: the newest are there; on a loaded machine
 SETTLE_S = 30.0  # imports, warm-up and the first commits are not the running cost
 AFTER_THE_MINUTE_S = 25  # records of the last window have gone, those of the next are far
 APPENDS_BETWEEN_PACKS = 50
@@ -265,9 +265,13 @@ class _Bench:
 
             connected = ear.wait_for(is_birth, daemon.check_alive, START_S)
             time.sleep(PRESENT_S)
+            until_s = time.monotonic() + LATE_S
             newest = first_live_s(ear.messages(), connected)
+            while len(newest) < STREAMS and time.monotonic() < until_s:
+                time.sleep(1.0)
+                newest = first_live_s(ear.messages(), connected)
         if len(newest) != STREAMS:
-            raise BenchError(f"only {sorted(newest)} came within {PRESENT_S} s")
+            raise BenchError(f"only {sorted(newest)} came within {PRESENT_S + LATE_S} s")
         self._say(f"newest after the outage: {max(newest.values()):.3f} s")
         return {"newest_after_outage_s": round(max(newest.values()), 3)}
 

@@ -34,7 +34,7 @@ class Ear:
     """A subscriber to `topic` at a broker, from entering to leaving."""
 
     def __init__(self, host: str, port: int, topic: str = "yukimi/v1/#") -> None:
-        self._socket = socket.create_connection((host, port), timeout=10)
+        self._socket = socket.create_connection((host, port), timeout=60)
         self._socket.sendall(connect("ear"))
         self._socket.sendall(subscribe(topic))
         answers = b""

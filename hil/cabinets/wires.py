@@ -192,13 +192,16 @@ def adapter_gone(w: Workshop) -> None:
     w.absent.add("/dev/ttyRS485")
 
 
-@cabinet("not-in-group", "YK-BUS-02", "usermod -aG i2c yukimi", subject="/dev/i2c-1")
+@cabinet(
+    "not-in-group", "YK-BUS-02", "usermod -aG i2c yukimi", subject="/dev/i2c-1", needs_root=True
+)
 def not_in_group(w: Workshop) -> None:
     """User yukimi is not in group i2c."""
     w.plug_terminals()
     w.start_broker()
     w.configure().chmod(0o644)
-    (w.folder / "broker-password").chmod(0o644)
+    (w.folder / "broker-password").chmod(0o640)
+    os.chown(w.folder / "broker-password", -1, 64990)
     w.at("/dev/i2c-1").chmod(0o660)
     w.file("/etc/passwd", "yukimi:x:64990:64990::/:/bin/false\n")
     w.file("/etc/group", f"i2c:x:{os.getgid()}:pi\nyukimi:x:64990:\n")

@@ -10,7 +10,6 @@ import argparse
 import signal
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +18,7 @@ from zoneinfo import ZoneInfoNotFoundError
 import structlog
 
 from agent import logs
+from agent.wake import Wake
 
 from .consumer import Consumer
 from .databases import NAMED, opened
@@ -169,7 +169,7 @@ def _settings(parsed: argparse.Namespace) -> BrokerSettings:
 
 def _run(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
-    stopping = threading.Event()
+    stopping = Wake()
     with opened(parsed.database) as store:
         consumer = Consumer(settings, store, receipts=not parsed.no_receipts)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import queue
 import random
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import structlog
+
+from agent.wake import Wake
 
 from .messages import take
 from .receipts import Receipts
@@ -60,7 +61,7 @@ class Consumer:
         self._inbox: queue.Queue[Incoming] = queue.Queue(QUEUE_MESSAGES)
         self._receipts = Receipts(store, settings.topic_root, publish=receipts)
         self._link: Link | None = None
-        self._stopping = threading.Event()
+        self._stopping = Wake()  # by a signal
         self._is_store_away = False
         self._forgets_alarms = False
         self._losses: list[float] = []  # when connections were lost, of late

@@ -27,6 +27,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent.link import end_thread
+
 log = structlog.get_logger(part="city")
 
 SHARED = ("+/live/+", "+/backlog/+", "+/alert/+")
@@ -145,7 +147,7 @@ class Link:
             self._client.disconnect(properties=properties)
         else:
             self._client.disconnect()
-        self._client.loop_stop()
+        end_thread(self._client)
 
     def _make(self) -> mqtt.Client:
         settings = self._settings
@@ -263,7 +265,7 @@ class Publisher:
     def close(self) -> None:
         """Say goodbye."""
         self._client.disconnect()
-        self._client.loop_stop()
+        end_thread(self._client)
 
 
 def utc_now() -> str:

@@ -142,7 +142,7 @@ class FaultyDisk:
         )
         if self._hear() != READY:
             self.close()
-            raise UnavailableError("the filesystem in user space does not start: apt install fuse")
+            raise UnavailableError("the filesystem in user space does not start: apt install fuse3")
         self._tell()
 
     def _end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -67,6 +68,11 @@ class Ext4Image:
     def power_on(self) -> None:
         """Forget what was in memory, and mount what is on the image."""
         self.close()
+        # A copy: where a container that was begun meanwhile still holds the old filesystem, the
+        # kernel would give it back for the same file, dead as it is.
+        copy = self._image.with_name("image.copy")
+        shutil.copyfile(self._image, copy)
+        copy.rename(self._image)
         self._mount()
 
     def close(self) -> None:

@@ -169,16 +169,21 @@ def main() -> int:
         print(word, flush=True)
 
     passage = Passage(below, lambda: say(READY))
+    is_orphan = threading.Event()
 
     def listen() -> None:
         for line in sys.stdin:
             passage.obey(json.loads(line))
             say("done")
+        is_orphan.set()
         for path in (mount_point, below):
             subprocess.run(["umount", "--lazy", str(path)], check=False, capture_output=True)
 
-    threading.Thread(target=listen, daemon=True).start()
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
     fuse.FUSE(passage, str(mount_point), foreground=True, default_permissions=True)
+    if is_orphan.is_set():  # it ends with the first unmounting; the other is still to come
+        listener.join()
     return 0
 
 

@@ -109,7 +109,7 @@ class Book:
 
     # Taking
 
-    def take(self, _topic: str, _payload: bytes, records: list[dict[str, Any]]) -> None:
+    def take(self, records: list[dict[str, Any]]) -> None:
         """Take the records of one message."""
         with self._lock:
             for record in records:

@@ -91,8 +91,8 @@ def _play(loaded: Loaded, arguments: argparse.Namespace) -> int:
             with_page=arguments.report is not None,
             progress=progress,
         )
-    except BrokerError as exc:
-        print(exc, file=sys.stderr)
+    except (BrokerError, UnavailableError) as exc:
+        print(f"{loaded.name} cannot be played here: {exc}", file=sys.stderr)
         return CANNOT
     progress.end()
     ran = outcome.ran

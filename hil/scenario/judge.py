@@ -182,9 +182,8 @@ def _crowd(wanted: CrowdAccuracy, book: Book) -> Iterator[Verdict]:
 
 
 def _alerts(expect: Expect, book: Book) -> Iterator[Verdict]:
-    taken: set[int] = set()
     for wanted in expect.alerts.expected:
-        yield from _one_alert(wanted, book, taken)
+        yield from _one_alert(wanted, book)
     named = {(each.alert, each.sensor) for each in expect.alerts.expected}
     others = sorted(
         {
@@ -197,7 +196,7 @@ def _alerts(expect: Expect, book: Book) -> Iterator[Verdict]:
     yield Verdict("other alerts", allowed, "; ".join(others) or "none", not others)
 
 
-def _one_alert(wanted: AlertExpected, book: Book, taken: set[int]) -> Iterator[Verdict]:
+def _one_alert(wanted: AlertExpected, book: Book) -> Iterator[Verdict]:
     where = f"alert {wanted.alert} {wanted.sensor or 'gateway'}"
     for state, span in (("raised", wanted.raised), ("cleared", wanted.cleared)):
         if span is None:
@@ -260,8 +259,8 @@ def _bounds(expect: Expect, ran: Ran, measures: Sequence[Measure]) -> Iterator[V
 
 
 def slope_per_day(measures: Sequence[Measure], of: Callable[[Measure], float]) -> float:
-    """Return how fast something grows, by a straight line through all but the first fifth."""
-    rows = measures[len(measures) // 5 :]
+    """Return how fast something grows, by a straight line through the second half."""
+    rows = measures[len(measures) // 2 :]
     if len(rows) < 3:
         return math.inf
     days, values = [each.at_s / 86_400.0 for each in rows], [of(each) for each in rows]

@@ -8,11 +8,11 @@ with its unit.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from config.model import Table, Text
+from config.model import Table
 
 from .series import Series
 from .spans import Size, Span
@@ -106,7 +106,6 @@ class Expect(Table):
     )  # else none
     delivered_min: int = Field(default=1, ge=0)  # records
     settles_within: Span = 7200.0  # after the last moment, until the spool is empty
-    time_error_max_s: float | None = Field(default=None, ge=0)  # of what has a bound, beyond it
     accuracy: list[Accuracy] = Field(default_factory=list)
     crowd: list[CrowdAccuracy] = Field(default_factory=list)
     alerts: Alerts = Alerts()
@@ -115,7 +114,7 @@ class Expect(Table):
     lives_max: int | None = Field(default=None, ge=1)
     speed_min: float = Field(default=50.0, gt=0)  # times real time, unless it is throttled
     rss_max: Size | None = None
-    rss_growth_per_day_max: Size | None = None  # a straight line through all but the first fifth
+    rss_growth_per_day_max: Size | None = None  # a straight line through the second half
     descriptors_growth_max: int | None = Field(default=None, ge=0)
     threads_growth_max: int | None = Field(default=None, ge=0)
     spool_max: Size | None = None  # its own figure
@@ -136,7 +135,3 @@ class Scenario(Table):
     truth: dict[str, dict[str, SeriesOrConstant]] = Field(default_factory=dict)
     crowd: dict[str, Annotated[CrowdTable, BeforeValidator(_crowd)]] = Field(default_factory=dict)
     expect: Expect = Expect()
-
-
-Document = dict[str, Any]
-__all__ = ["Document", "Scenario", "Text"]

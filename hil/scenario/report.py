@@ -27,7 +27,8 @@ LOOKS = {
 }  # fmt: skip
 
 STYLE = """
-body{max-width:70rem}header{border-left:.5rem solid var(--tone);padding:.1rem 0 .1rem 1rem}
+body{max-width:70rem}.sums{gap:.5rem}.sums div{min-width:7.6rem;padding:.5rem .7rem}
+header{border-left:.5rem solid var(--tone);padding:.1rem 0 .1rem 1rem}
 header h1{font-size:1.7rem;margin:0}header h1 small{font-size:1.05rem;font-weight:400}
 .holds{--tone:var(--good)}.fails{--tone:var(--bad)}.tone{color:var(--tone)}
 figure{margin:0 0 .9rem;padding:.6rem .8rem .2rem}
@@ -185,10 +186,11 @@ def _key() -> Markup:
 def _bands(loaded: Loaded, book: Book, sensor: str | None) -> list[Band]:
     """Return what bears on a sensor: what broke on its own wires, and what everybody suffers."""
     lasts_s = loaded.scenario.lasts
+    wires = {each.table.id: each.bus.name for each in loaded.plan.sensors}
     found = [
         Band(each.begin_s, min(lasts_s, each.end_s), LOOKS[each.fault.acts], each.fault.verb)
         for each in loaded.episodes()
-        if each.fault.target is None or each.fault.target == sensor
+        if each.fault.target is None or wires[each.fault.target] == wires.get(sensor or "")
     ]
     return found + [Band(begin_s, end_s, "away", "") for begin_s, end_s in book.outages]
 

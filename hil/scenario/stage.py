@@ -102,16 +102,16 @@ class Disk(Protocol):
 class SystemClock(Protocol):
     """What the gateway's kernel takes for the time."""
 
-    def set_wrong(self, by_s: float) -> None:
-        """Move it, and let nobody vouch for it."""
+    def step(self, by_s: float) -> Heal:
+        """Set UTC ahead by so much, or back; healed, set it right again."""
         ...
 
-    def drift(self, ppm: float) -> None:
-        """Let nobody vouch for it any more, and let it run too fast by so much."""
+    def drift(self, ppm: float) -> Heal:
+        """Let it run too fast by so much while nobody corrects it."""
         ...
 
-    def set_right(self) -> None:
-        """Let network time set it, and vouch for it."""
+    def lose_sync(self) -> Heal:
+        """Leave it without anybody who corrects it."""
         ...
 
 
@@ -185,6 +185,10 @@ class Stage(Protocol):
 
     def twin(self, sensor: str) -> Any:
         """Build another device like the one behind a sensor."""
+        ...
+
+    def tell_time(self) -> None:
+        """Let network time set a clock that began in 1970."""
         ...
 
     def cut_power(self) -> None:

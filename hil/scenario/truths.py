@@ -57,21 +57,21 @@ def _contact(device: ContactDevice, options: Any, truth: Callable[[float], Any])
     device.follow(lambda at_s: (truth(at_s) in (True, "yes")) != bad)
 
 
-def _board_idle(device: BoardDevice, _options: Any, truth: Callable[[float], Any]) -> None:
-    files = device.files
+BOARD_STEP_C = 0.487  # of its sensor
 
-    def told(now_s: float) -> Mapping[str, str | OSError]:
-        device.idle_c = truth(now_s)
-        return files(now_s)
 
-    device.files = told  # type: ignore[method-assign]
+def _board_temperature(device: BoardDevice, _options: Any, truth: Callable[[float], Any]) -> None:
+    def milli_c(now_s: float) -> int:
+        return 487 * round(float(truth(now_s)) / BOARD_STEP_C)
+
+    device._milli_c = milli_c  # type: ignore[method-assign]
 
 
 def _board_throttled(device: BoardDevice, _options: Any, truth: Callable[[float], Any]) -> None:
     files = device.files
 
     def told(now_s: float) -> Mapping[str, str | OSError]:
-        device.now = 1 if truth(now_s) in (True, "yes") else 0  # bit 0: under-voltage
+        device.now = 1 if truth(now_s) == "under_voltage" else 0  # bit 0
         device._ever |= device.now
         return files(now_s)
 
@@ -99,7 +99,7 @@ QUANTITIES: Mapping[str, Mapping[str, Put]] = {
     },
     "maxbotix-hrxl": {"depth_cm": _attribute("depth_cm")},
     "mlx90614": {"surface_temperature_c": _attribute("surface_c")},
-    "pi-health": {"cpu_temperature_c": _board_idle, "throttled": _board_throttled},
+    "pi-health": {"cpu_temperature_c": _board_temperature, "throttled": _board_throttled},
     "vaisala-md30": {"surface_temperature_c": _attribute("surface_c")},
 }
 

@@ -26,6 +26,7 @@ ROOT = "yukimi/v1"
 CONFIG_ID = "9f2c1ab04d77"
 MINUTE_NS = 60 * 10**9
 FLOW_NS = 15 * MINUTE_NS
+BEGIN_NS = 1_800_000_000 * 10**9 // FLOW_NS * FLOW_NS
 BATCH_RECORDS = 200
 
 Confirm = Literal["broker", "receipt"]
@@ -73,8 +74,9 @@ class Sender:
         *,
         seed: int = 0,
         confirm: Confirm = "broker",
-        begin_ns: int = 1_800_000_000 * 10**9 // FLOW_NS * FLOW_NS,
+        begin_ns: int = BEGIN_NS,
         truth: Truth | None = None,
+        sensors: Mapping[str, tuple[str, int]] = SENSORS,
     ) -> None:
         self.gateway = gateway
         self.root = f"{ROOT}/{gateway}"
@@ -85,6 +87,7 @@ class Sender:
         self.now_ns = begin_ns
         self.run = ""
         self.receipt_timeout_s = 2.0
+        self._sensors = sensors
         self._random = Random(seed)
         self._numbers: dict[str, int] = {}
         self._through: dict[tuple[str, str], int] = {}
@@ -104,12 +107,16 @@ class Sender:
     def measure(self, minutes: int = 1) -> None:
         """Let time pass: windows close, and are committed."""
         for _ in range(minutes):
-            self.now_ns += MINUTE_NS
-            for stream, (kind, window_s) in SENSORS.items():
-                if self.now_ns % (window_s * 10**9) == 0:
-                    quality = {"flag": "good", "n": window_s, "expected": window_s}
-                    values = VALUES[kind](self._random)
-                    self._commit(self._record(stream, kind, window_s, quality, values))
+            self.close_windows(self.now_ns + MINUTE_NS)
+
+    def close_windows(self, now_ns: int) -> None:
+        """Go on to an instant, and commit the windows that end there."""
+        self.now_ns = now_ns
+        for stream, (kind, window_s) in self._sensors.items():
+            if now_ns % (window_s * 10**9) == 0:
+                quality = {"flag": "good", "n": window_s, "expected": window_s}
+                values = VALUES[kind](self._random)
+                self._commit(self._record(stream, kind, window_s, quality, values))
 
     def raise_alert(self, state: Literal["raised", "cleared"] = "raised") -> None:
         """Commit a step of an alert's episode."""
@@ -181,7 +188,7 @@ class Sender:
                     "label": {"ja": LABELS[kind][0], "en": LABELS[kind][1]},
                 }
                 | (DIRECTIONS if kind == "people" else {})
-                for stream, (kind, window_s) in SENSORS.items()
+                for stream, (kind, window_s) in self._sensors.items()
             ],
         }
 
@@ -197,7 +204,7 @@ class Sender:
             "spool": {"bytes": 4096, "waiting": len(self.waiting), "oldest": None},
             "produced": dict(self._numbers),
             "runs": [],
-            "sensors": dict.fromkeys(SENSORS, "ok"),
+            "sensors": dict.fromkeys(self._sensors, "ok"),
             "alerts": [],
         }
 

@@ -7,13 +7,15 @@ neither network nor time.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 KEPT = 3  # of one kind; what is older goes
@@ -59,8 +61,19 @@ def layer(
     """Return the folder of a layer, built by `build` if it is not there. Raises BuildError."""
     cache = cache_folder()
     place = cache / f"{kind}-{key}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with _alone(cache):
+        _build(place, kind, build, say)
+        os.utime(place)
+        _forget_old(cache, kind)
+    return place
+
+
+def _build(
+    place: Path, kind: str, build: Callable[[Path], None], say: Callable[[str], None]
+) -> None:
     if not place.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        cache = place.parent
         say(f"building {place.name}")
         began_s = time.monotonic()
         unfinished = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=cache))
@@ -68,15 +81,17 @@ def layer(
             unfinished.chmod(0o755)
             build(unfinished)
             unfinished.rename(place)
-        except OSError:
-            if not place.exists():  # else somebody else was faster
-                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         say(f"built {place.name} in {time.monotonic() - began_s:.0f} s")
-    os.utime(place)
-    _forget_old(cache, kind)
-    return place
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Let others who want to build wait: mostly they want the same."""
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _forget_old(cache: Path, kind: str) -> None:

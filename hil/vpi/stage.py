@@ -216,6 +216,10 @@ class VpiStage:
         """The gateway's clock is the kernel's."""
         raise NotHereError("the virtual Pi's clock cannot be broken: run with --on process")
 
+    def tell_time(self) -> None:
+        """Its clock is never without time."""
+        raise NotHereError("the virtual Pi's clock cannot be broken: run with --on process")
+
     @property
     def machine(self) -> Any:
         """What else runs there."""
@@ -356,7 +360,7 @@ class VpiStage:
                 continue
             span = {name: self._scenario_time(record[name]) for name in ("start", "end")}
             told.append({**record, **span})
-        self.book.take("", b"", told)
+        self.book.take(told)
 
     def _scenario_time(self, text: str) -> str:
         played_ns = round((utc_ns(text) - self._began_ns) * self.speed)

@@ -3,104 +3,20 @@
 from __future__ import annotations
 
 import json
-import queue
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.clock import Stamp
-from agent.health import UplinkHealth
-from agent.record import AlertRecord
-from agent.spool import Spool
-from agent.uplink import Fresh, Uplink
-from config.model import UplinkTable
-from hil.world import Client, World
-
-S = 1_000_000_000
-NOON_NS = 1_800_100_800 * S
-OFFSET_S = 6.1
-
-
-class NoWait(queue.Queue[Any]):
-    """A queue that lets nobody wait: time is what the test says."""
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        return super().get(block=False)
-
-
-class Listening(Client):
-    """Keeps what is published beside records."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.heard: dict[str, Any] = {}
-
-    def publish(self, topic: str, payload: Any, qos: int = 0, **options: Any) -> Any:
-        self.heard[topic.partition("g1/")[2]] = payload
-        return super().publish(topic, payload, qos, **options)
-
-
-class Street(World):
-    """A world whose clients are heard."""
-
-    def new_client(self) -> Client:
-        self.clients.append(Listening(self))
-        return self.clients[-1]
-
-
-class Desk:
-    """An uplink, its spool and its broker, at a time that the test says."""
-
-    def __init__(self, folder: Path, world: World) -> None:
-        self.world = world
-        self.world.inflight, self.world.auto = 16, True
-        self.sent: list[str] = []
-        self.world.on_send = lambda flight: self.sent.append(flight.topic)
-        self.now_s = 1000.0
-        self.spool = Spool(folder / "spool.db", max_bytes=2**24, run="r", boot_id="b", gateway="g1")
-        self.uplink = Uplink(
-            UplinkTable.model_validate({"brokers": ["mqtt://a.test"]}),
-            gateway_id="g1",
-            spool=self.spool,
-            fresh=Fresh(OFFSET_S, {"hall-1": 900, "door-9": 60}, frozenset({"hall-1"})),
-            health=UplinkHealth(),
-            birth=lambda: {"state": "online"},
-            health_message=dict,
-            find_file=Path,
-            utc_ns=lambda: NOON_NS + round((self.now_s - 1000) * S),
-            boot_s=lambda: self.now_s,
-        )
-        self.uplink._events = NoWait(maxsize=1000)
-        self.turn()
-
-    def turn(self, to_s: float = 0.0) -> None:
-        self.now_s = max(self.now_s, 1000.0 + to_s)
-        for _ in range(5):
-            self.uplink.step()
-
-    def tell(self, sensor: str, kind: str, name: str, number: int) -> None:
-        """Commit an alert about a window that ended at noon."""
-        alert = AlertRecord(
-            sensor=sensor, kind=kind, alert=name, id=f"e{number}", state="raised",
-            severity="warning", time_ns=NOON_NS, since_ns=NOON_NS, clock=Stamp("synced", 0.0),
-            text={"ja": "x", "en": "x"}, values={},
-        )  # fmt: skip
-        self.uplink.committed(self.spool.append([alert], "c1"))
-
-    def shown(self, topic: str) -> Any:
-        client = self.world.session
-        assert isinstance(client, Listening)
-        body = client.heard.get(topic)
-        return body and json.loads(body)["alert"]
+from agent.spool import SpoolError
+from agent.uplink import SPOOL_RETRY_S
+from tests.agent.desks import OFFSET_S, Desk, Listening
 
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    world = Street("yukimi/v1/g1")
-    monkeypatch.setattr("agent.link.mqtt.Client", lambda *_, **__: world.new_client())
-    desk = Desk(tmp_path, world)
+    desk = Desk(tmp_path, monkeypatch)
     yield desk
     desk.spool.close(clean=True)
 
@@ -177,3 +93,27 @@ def test_an_alarm_of_a_crowd_that_is_over_is_emptied_at_the_offset(desk: Desk) -
     assert "alarm/hall-1/crowding" not in client.heard
     desk.turn(2.0 + OFFSET_S)
     assert client.heard["alarm/hall-1/crowding"] == b""
+
+
+def test_a_spool_that_cannot_be_read_is_tried_later_and_keeps_nothing_else_waiting(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def fails(*_args: Any, **_options: Any) -> Any:
+        tries.append(desk.now_s)
+        raise SpoolError("no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.spool, "peek", fails)
+        broken.setattr(desk.spool, "alerts", fails)
+        desk.uplink.rewind()
+        desk.tell("door-9", "cabinet", "cabinet_door", 1)
+        desk.turn(1.0)
+        assert len(set(tries)) == 1
+        assert desk.shown("alarm/door-9/cabinet_door") == "cabinet_door"  # it was heard of
+        assert 0.0 < desk.uplink.wait_s() <= SPOOL_RETRY_S
+        desk.turn(1.0 + SPOOL_RETRY_S)
+        assert len(set(tries)) == 2
+    desk.turn(1.0 + 2 * SPOOL_RETRY_S)
+    assert "alert/cabinet" in desk.sent

@@ -369,6 +369,11 @@ def test_several_fixes_in_a_row_are_a_witness_and_fewer_are_none() -> None:
     assert witness.utc_ns - witness.boot_ns == UTC_NS - S // 5
 
 
+def test_one_or_two_fixes_are_never_believed() -> None:
+    """Each may be damage that its eight-bit checksum let through."""
+    assert heard(GnssTime(), [fix(100), fix(101)]) == []
+
+
 def test_the_fix_that_was_least_late_is_right_and_none_is_worse_than_told() -> None:
     lates = [0.9, 0.3, 0.6, 0.2, 0.8, 0.5]
     receiver = GnssTime()

@@ -20,7 +20,7 @@ from agent.collector import (
     Collector,
     Station,
 )
-from agent.health import Health
+from agent.health import Health, SensorHealth
 from drivers import grideye
 from drivers.base import (
     Alive,
@@ -796,6 +796,20 @@ def test_how_often_the_pipeline_wakes_does_not_tell_who_passes(interval_s: float
     seen = [each for poll in crowded for each in poll.observations]
     assert sum(type(each) is Alive for each in seen) == round(60 / interval_s)
     assert sum(type(each) is Crossing for each in seen) > 60
+
+
+def test_who_passes_moves_no_figure_of_its_sensor() -> None:
+    def figures(answers: Callable[[float], Any]) -> SensorHealth:
+        bench = Bench()
+        bench.people("walk-1", answers=answers)
+        bench.run()
+        return bench.health.sensor("walk-1")
+
+    def crowd(at_s: float) -> Sequence[Observation]:
+        return [Alive(round(at_s * 1e9))] + [Crossing("towards", round(at_s * 1e9))] * 5
+
+    assert figures(crowd) == figures(sees(Alive(0)))
+    assert figures(crowd) != figures(dead)  # the control: what fails does
 
 
 def test_who_passed_is_handed_on_when_the_device_fails_or_the_gateway_stops() -> None:

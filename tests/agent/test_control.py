@@ -25,7 +25,7 @@ from agent.asking import Asking, NotAnsweredError, ask
 from agent.control import CLIENTS, Control
 from agent.kernel import boot_s
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -310,8 +310,9 @@ def test_who_does_not_read_is_dropped_and_costs_bounded_memory(
 
 def test_control_who_reads_is_not_dropped(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the two above."""
-    monkeypatch.setattr(connection, "PATIENCE_S", 0.5)
-    until_s = time.monotonic() + 1.5
+    patience_s = 2.0  # a loaded machine may keep a reader from reading for a while
+    monkeypatch.setattr(connection, "PATIENCE_S", patience_s)
+    until_s = time.monotonic() + 2 * patience_s
     with Asking(desk.path) as asking:
         for _ in asking.stream("ticks", padding=100_000):
             if time.monotonic() > until_s:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from agent import daemon, lastgood, relocate
 from agent.daemon import Daemon
 from agent.plan import Plan
 from agent.spool import Spool, SpoolError
+from agent.wake import Wake
 from config.load import Problem
 from tests.agent.test_lastgood import TEXT
 from tests.agent.test_relocate import record
@@ -27,7 +27,7 @@ class Street:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "gateway.toml"
-        self.wake = threading.Event()
+        self.wake = Wake()
         self.must_stop = False
         self.said: list[str] = []
         self.refused: list[Problem] = []
@@ -73,9 +73,7 @@ class Gateway:
         if needs_disk and self.spool.is_volatile:
             raise SpoolError(f"{self._path}: {self.spool.why_volatile}")
 
-    def run(
-        self, _wake: threading.Event, goes_on: Callable[[], bool], started: Callable[[], None]
-    ) -> None:
+    def run(self, _wake: Wake, goes_on: Callable[[], bool], started: Callable[[], None]) -> None:
         self.spool.append([record(1)], "config")
         self._street.ran.append(self._path)
         started()
@@ -245,3 +243,26 @@ def test_a_wrong_configuration_meanwhile_is_refused_and_the_old_one_goes_on(
     after_the_mains_failed(street, tmp_path, monkeypatch, spoil)
     assert len(street.ran) == 2
     assert any("refused" in said for said in street.said)
+
+
+def test_a_reload_to_a_wrong_configuration_is_refused_and_the_same_gateway_goes_on(
+    street: Street, tmp_path: Path
+) -> None:
+    def spoil() -> None:
+        street.path.write_text("nonsense", encoding="utf-8")
+
+    went_on: list[int] = []
+    street.write(tmp_path / "spool.db")
+    street.live(spoil, lambda: went_on.append(len(street.ran)))
+    assert went_on == [1]
+    assert len(street.ran) == 1
+    assert [problem.file for problem in street.refused] == [str(street.path)]
+
+
+def test_a_reload_to_another_spool_takes_the_records_along(street: Street, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    street.write(old)
+    street.live(lambda: street.write(new))
+    assert street.ran == [old, new]
+    assert waiting(new) == 2
+    assert not old.exists()

@@ -15,7 +15,7 @@ from agent.cli.feed import Feed
 from agent.control import Control
 from agent.kernel import boot_s
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Gateway:

@@ -132,7 +132,7 @@ class Watched:
 
 
 def until(is_so: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + 90
     while not is_so():
         assert time.monotonic() < end_s
         time.sleep(0.01)

@@ -109,3 +109,25 @@ def test_others_say_nothing_of_what_they_hold(how: str) -> None:
 
 def test_a_thread_may_just_end() -> None:
     assert said("t = threading.Thread(target=exit); t.start(); t.join()") == ""
+
+
+def test_the_level_may_change_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    log = logs.logger("part")
+    try:
+        for level in ("info", "debug", "warning"):
+            logs.set_level(level)
+            log.debug("small", level_now=level)
+            log.info("usual", level_now=level)
+            log.error("bad", level_now=level)
+        said = [line for line in capsys.readouterr().err.splitlines() if "level_now" in line]
+    finally:
+        logs.configure("info")
+    assert [line.partition("event=")[2] for line in said] == [
+        "usual level_now=info",
+        "bad level_now=info",
+        "small level_now=debug",
+        "usual level_now=debug",
+        "bad level_now=debug",
+        "bad level_now=warning",
+    ]

@@ -134,6 +134,18 @@ def test_nothing_is_sent_without_a_connection() -> None:
     assert sends(box, disk) == []
 
 
+def test_nothing_is_sent_after_a_loss_until_there_is_a_connection_again() -> None:
+    disk = Disk([entry(1)])
+    box = connected(outbox(), disk)
+    assert sends(box, disk) != []
+    box.lost()
+    disk.entries.append(entry(2))
+    box.committed([(entry(2), 0.0)])
+    box.rewind(disk.last_id)
+    assert sends(box, disk, 10.0) == []
+    assert len(sends(connected(box, disk, 20.0), disk, 20.0)) == 1
+
+
 def test_what_was_there_before_goes_as_backlog_oldest_first() -> None:
     disk = Disk(entry(number) for number in range(1, 6))
     box = connected(outbox(batch=3), disk)
@@ -178,6 +190,17 @@ def test_a_message_holds_one_run_and_one_configuration(other: dict[str, str]) ->
     assert [seqs(send) for send in sends(box, disk)] == [[3]]
 
 
+@pytest.mark.parametrize("other", [{"run": "r2"}, {"config": "c2"}])
+def test_a_live_message_holds_one_run_and_one_configuration_too(other: dict[str, str]) -> None:
+    """What an earlier life measured last is live once more after a restart."""
+    newest = [(entry(1), 0.0), (entry(2, "snow-2", **other), 0.0)]
+    box = connected(outbox(), Disk(), newest=newest)
+    (first,) = sends(box, Disk())
+    assert (first.topic, seqs(first)) == ("live/snow", [1])
+    box.answered(first.token, SUCCESS, 0.0)
+    assert [seqs(send) for send in sends(box, Disk())] == [[2]]
+
+
 def test_each_kind_has_a_topic_of_its_own() -> None:
     disk = Disk([entry(1), entry(2, "door-1"), entry(3)])
     box = connected(outbox(), disk)
@@ -200,6 +223,17 @@ def test_no_more_messages_are_in_flight_than_we_and_the_broker_allow(
     (first,) = sends(box, disk)
     box.answered(first.token, SUCCESS, 0.0)
     assert len(sends(box, disk)) == window - window // 4  # the rest is kept for the present
+
+
+def test_what_is_live_and_alerts_keep_to_the_window_too() -> None:
+    box = connected(outbox(inflight=3, batch=1), Disk())
+    box.take_alerts([])
+    box.committed([(entry(1), 0.0), (alert(2), 0.0)])
+    for first in sends(box, Disk()):
+        box.answered(first.token, SUCCESS, 0.0)
+    box.committed([(entry(number), 0.0) for number in range(3, 12)])
+    box.committed([(alert(number), 0.0) for number in range(12, 20)])
+    assert len(sends(box, Disk())) == 3
 
 
 def test_a_topic_begins_with_one_message_and_opens_when_that_is_acknowledged() -> None:
@@ -517,6 +551,17 @@ def test_a_receipt_of_another_run_or_stream_frees_nothing() -> None:
     box.answered(send.token, SUCCESS, 0.0)
     assert box.receipt("r2", "snow-1", 9).done == ()
     assert box.receipt("r1", "snow-2", 9).done == ()
+
+
+def test_a_receipt_of_another_run_or_stream_keeps_nothing_from_being_sent() -> None:
+    box = receipted(Disk())
+    box.receipt("r2", "snow-1", 9)
+    box.receipt("r1", "snow-2", 9)
+    assert box.take_page(Page([pack(2, ("snow-1", 7))], 2)) is None
+    (send,) = sends(box, Disk(), 10.0)
+    answer = box.answered(send.token, SUCCESS, 10.0)
+    assert answer is not None
+    assert answer.done == ()
 
 
 def test_what_stays_without_a_receipt_is_sent_again() -> None:

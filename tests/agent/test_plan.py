@@ -666,12 +666,19 @@ def test_a_ranger_that_nobody_tells_the_temperature_is_not_ready(path: Path) -> 
     assert problem.what.startswith("temperature_from: ")
 
 
-def test_what_is_accepted_and_does_not_act_yet_is_warned_of(path: Path) -> None:
-    text = GOOD + ('[commands]\nallow = ["ping"]\n')
-    assert [warning.path for warning in planned(path, text).warnings] == [
-        "commands.allow",
-        "buses[0].port",
-    ]
+def test_what_is_accepted_and_may_not_last_is_warned_of(path: Path) -> None:
+    assert [warning.path for warning in planned(path, GOOD).warnings] == ["buses[0].port"]
+
+
+@pytest.mark.parametrize(("table", "where", "what"), [
+    ('allow = ["reboot"]', "commands.allow[0]", "restart"),
+    ('allow = ["restart"]', "commands", "allowed_signers"),
+    ('allow = ["ping"]\nallowed_signers = "gone"', "commands.allowed_signers", "cannot be read"),
+])  # fmt: skip
+def test_commands_that_cannot_be_are_named(path: Path, table: str, where: str, what: str) -> None:
+    (problem,) = problems(path, f"{GOOD}[commands]\n{table}\n")
+    assert problem.path == where
+    assert what in problem.what
 
 
 def test_the_contracts_example_is_accepted(path: Path) -> None:

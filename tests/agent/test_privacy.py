@@ -8,9 +8,12 @@ import math
 import pickle
 import random
 import statistics
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -27,6 +30,7 @@ from agent.record import Record
 from agent.window import Window
 from drivers.base import Alive, Crossing, Reading, Trouble
 
+ROOT = Path(__file__).resolve().parents[2]
 S = 1_000_000_000
 MIDNIGHT_NS = 1_800_057_600 * S
 DEFAULT = Fraction(1, 4)
@@ -147,6 +151,21 @@ def test_the_systems_own_randomness_gives_noise_of_the_promised_width() -> None:
     assert abs(statistics.fmean(samples)) < ALPHA_Z * noise_sd(DEFAULT) / math.sqrt(len(samples))
 
 
+DRAW = """
+from fractions import Fraction
+from agent.privacy.policy import Policy
+policy = Policy(900, Fraction(1, 4))
+print([policy.release({"total": 0})["total"]["unclamped"] for _ in range(40)])
+"""
+
+
+def test_no_two_lives_draw_the_same_noise() -> None:
+    """A generator that begins somewhere could be begun there again, and the noise taken off."""
+    draw = [sys.executable, "-c", DRAW]
+    lives = [subprocess.check_output(draw, cwd=ROOT, text=True) for _ in range(2)]
+    assert lives[0] != lives[1]
+
+
 @pytest.mark.parametrize("epsilon", [Fraction(0), Fraction(-1, 4)])
 def test_without_noise_there_is_no_sample(epsilon: Fraction) -> None:
     with pytest.raises(ValueError, match="greater than 0"):
@@ -233,6 +252,14 @@ def test_the_count_shown_is_the_unclamped_one_cut_at_zero(seed: int, count: int)
     assert isinstance(released, dict)
     assert released["count"] == max(0, released["unclamped"])
     assert set(released) == {"count", "unclamped"}
+
+
+def test_the_sum_over_empty_windows_is_nobody_and_that_of_what_is_shown_is_not() -> None:
+    policy, chance, windows = Policy(900, DEFAULT), random.Random(5).randrange, 10_000
+    released = [policy.release({"total": 0}, chance)["total"] for _ in range(windows)]
+    summed, shown = (sum(each[name] for each in released) for name in ("unclamped", "count"))  # type: ignore[index]
+    assert abs(summed) < ALPHA_Z * noise_sd(DEFAULT) * math.sqrt(windows)
+    assert shown / windows == pytest.approx(2.0, abs=0.2)  # what cutting at zero adds
 
 
 def test_a_release_states_its_accuracy() -> None:

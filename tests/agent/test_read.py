@@ -351,11 +351,11 @@ def started(config: Path, *arguments: object, **more: Any) -> subprocess.Popen[s
 def test_ctrl_c_ends_a_recording_with_whole_lines(config: Path) -> None:
     path = config.parent / "snow.jsonl"
     process = started(config, "record", "snow-2", "-o", path)
-    until_s = time.monotonic() + 30
+    until_s = time.monotonic() + 90
     while not (path.exists() and len(path.read_bytes()) > 400) and time.monotonic() < until_s:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     assert "entries in" in out
     assert "Traceback" not in err
@@ -368,7 +368,7 @@ def test_a_disk_that_takes_no_more_exits_74_and_keeps_what_it_has(config: Path) 
 
     path = config.parent / "snow.jsonl"
     process = started(config, "record", "snow-2", "-o", path, preexec_fn=little_room)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 74
     assert "File too large" in err
     lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -84,15 +85,11 @@ def test_between_real_filesystems_too(old: Path) -> None:
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == old.stat().st_dev:
         pytest.skip("no second filesystem")
-    new = memory / f"yukimi-{old.parent.parent.name}" / "spool.db"
-    try:
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        new = Path(folder) / "spool" / "spool.db"
         move(old, new)
         assert waiting(new) == {"one": RECORDS}
         assert not old.exists()
-    finally:
-        for file in new.parent.iterdir():
-            file.unlink()
-        new.parent.rmdir()
 
 
 def test_where_nothing_waits_nothing_is_moved(tmp_path: Path, new: Path) -> None:

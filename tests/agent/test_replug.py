@@ -19,7 +19,7 @@ from drivers.lufft_umb import LufftUmb, LufftUmbOptions
 from hil.buses import Pty
 from hil.devices.lufft import irs31pro, shm31
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

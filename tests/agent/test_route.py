@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect
 
 import pytest
 from hypothesis import given
@@ -55,12 +56,25 @@ def test_gateways_that_lose_a_broker_together_do_not_come_back_together() -> Non
     assert min(per_second) > 5
 
 
-def test_a_connection_that_lasted_makes_the_next_wait_short_again() -> None:
-    route = Route(["a"], random.Random(1))
-    for _ in range(10):
-        route.failed()
+def back_at_s(route: Route, broker_back_s: float) -> float:
+    """When a gateway that lost a good connection at 0 is connected again."""
     route.lasted()
-    assert route.failed() <= 0.5
+    now_s = route.failed(turn=False)
+    while now_s < broker_back_s:
+        now_s += route.failed()
+    return now_s
+
+
+@pytest.mark.parametrize("outage_s", [0.0, 0.3, 1.0, 3.0, 10.0, 600.0])
+def test_a_broker_that_restarts_is_not_stormed_however_long_it_takes(outage_s: float) -> None:
+    back_s = sorted(back_at_s(Route(["a"], random.Random(seed)), outage_s) for seed in range(1000))
+    within_a_second = max(bisect(back_s, at_s + 1.0) - n for n, at_s in enumerate(back_s))
+    assert within_a_second < 450
+    assert back_s[-1] - outage_s <= BACKOFF_CAP_S
+
+
+def test_who_was_not_connected_before_is_quick_at_first() -> None:
+    assert Route(["a"], random.Random(1)).failed() <= 0.5
 
 
 # Back to the first broker

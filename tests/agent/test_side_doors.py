@@ -1,4 +1,4 @@
-"""No answer of the control socket tells of people before their window is released."""
+"""Nothing that is asked, told or logged tells of people before their window is released."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.app import Gateway
 from agent.collector import Collected
@@ -17,6 +18,7 @@ from agent.kernel import boot_ns, look
 from agent.plan import load_plan
 from agent.spool import SpoolError
 from drivers.base import Alive, Crossing, Observation, Reading
+from tests.agent.stations import Station
 
 CONFIG = """
 [gateway]
@@ -46,7 +48,7 @@ bus = "sim"
 options = {{ mount_height_cm = 350.0 }}
 """
 # What goes on by itself, whoever passes.
-MOVES = ("time", "uptime_s", "resources", "age_s", "bytes", "beat_age_s")
+MOVES = ("time", "uptime_s", "resources", "rss_bytes", "age_s", "bytes", "beat_age_s", "since")
 
 
 @pytest.fixture
@@ -62,11 +64,12 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 def everything(gateway: Gateway) -> str:
-    """Return all that can be asked, without what moves by itself."""
+    """Return all that can be asked or is told, without what moves by itself."""
     answers: list[Any] = [gateway.answers.ask(name, {}) for name in ("status", "history", "spool")]
     for sensor in ("hall-1", "door-1", "snow-1"):
         answers += [gateway.answers.ask(name, {"sensor": sensor}) for name in ("sensor", "history")]
     answers += [gateway.answers.ask("read", {"sensor": each}) for each in ("hall-1", "door-1")]
+    answers += [gateway.health_message(), gateway.birth()]
     return json.dumps([still(each) for each in answers], indent=1)
 
 
@@ -122,3 +125,25 @@ def test_damaged_frames_of_a_people_sensor_are_not_told_and_others_are(gateway: 
 def test_nobody_listens_in_on_the_wire_of_a_people_sensor(gateway: Gateway) -> None:
     assert set(gateway._ears) == {"snow-1"}
     assert set(gateway._latest) == {"snow-1"}
+
+
+def logged(folder: Path, crossings: int) -> list[dict[str, Any]]:
+    """Return what is logged while a window of people closes and is released, without its times."""
+    folder.mkdir()
+    station = Station(folder / "spool.db")
+    with capture_logs() as lines:
+        station.pipeline.announce()
+        for _ in range(crossings):
+            crossing = Crossing("towards", station.boot_ns)
+            station.says("door-1", Alive(station.boot_ns), crossing)
+        station.says("door-1", Alive(station.boot_ns))
+        station.passes(until_s=903)
+        (released,) = station.records("door-1")
+        station.stops()
+        station.ends()
+    assert released["values"]["towards"] is not None
+    return [dict(line) for line in lines]
+
+
+def test_a_crowd_leaves_no_trace_in_the_log(tmp_path: Path) -> None:
+    assert logged(tmp_path / "crowd", 50) == logged(tmp_path / "nobody", 0)

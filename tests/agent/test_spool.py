@@ -231,6 +231,28 @@ def test_a_gap_that_is_rejected_stays(spool: Spool) -> None:
 # Acknowledging
 
 
+def test_a_live_record_or_alert_that_went_bad_is_given_up_not_sent(spool: Spool) -> None:
+    raised = AlertRecord(
+        sensor=None, kind="gateway", alert="no_ack", id="e1", state="raised",
+        severity="warning", time_ns=S, since_ns=S, clock=Stamp("synced", 0.0),
+        text={"ja": "x", "en": "x"}, values={},
+    )  # fmt: skip
+    spool.append([record(0), record(0, stream="snow-2"), raised], CONFIG)
+    spool._db.execute("UPDATE record SET body = replace(body, 'snow-1', 'snow-9')")
+    spool._db.execute("UPDATE record SET body = replace(body, 'raised', 'updated')")
+    newest, _ = spool.newest()
+    assert [entry.stream for entry in newest] == ["snow-2"]
+    assert spool.alerts(10) == []
+    (gap,) = spool.alerts(10)
+    assert gap.is_gap
+    found = [json.loads(entry.body) for entry in (gap, *waiting(spool))]
+    gaps = [
+        (each["stream"], each["first"], each["seq"], each["gap"]) for each in found if "gap" in each
+    ]
+    assert sorted(gaps) == [("alerts", 1, 1, "corrupt"), ("snow-1", 1, 1, "corrupt")]
+    assert [damage.lost for damage in spool.damages] == [1, 1]
+
+
 def test_an_acknowledged_entry_does_not_wait_any_more(spool: Spool) -> None:
     entries = spool.append([record(0), record(1)], CONFIG)
     spool.acknowledge([entries[0].id])
@@ -1019,6 +1041,55 @@ for turn in range(10**6):
     if turn % 7 == 0:
         spool.settle()
 """
+
+
+COMMIT = """
+import os, sys
+from pathlib import Path
+from tests.agent.spools import CONFIG, opened, record
+spool = opened(Path(sys.argv[1]), "one")
+spool._db.execute(f"PRAGMA synchronous = {sys.argv[2]}") if len(sys.argv) > 2 else None
+spool.append([record("snow-1", 0)], CONFIG)
+os.path.exists("it begins")  # a mark among the system calls
+spool.append([record("snow-1", 1)], CONFIG)
+os.path.exists("it is done")
+"""
+
+
+def calls_of_a_commit(path: Path, *how: str) -> list[str]:
+    """Name the system calls that one commit makes on the spool's files, in their order."""
+    if shutil.which("strace") is None:
+        reason = "no strace: apt install strace"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    log = path.with_name("calls")
+    child = (sys.executable, "-c", COMMIT, str(path), *how)
+    traced = "trace=pwrite64,write,fsync,fdatasync,?stat,newfstatat,?statx"
+    root = str(Path(__file__).resolve().parents[2])
+    subprocess.run(
+        ["strace", "-y", "-o", str(log), "-e", traced, *child],
+        check=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    _, _, rest = log.read_text().partition("it begins")
+    commit, _, _ = rest.partition("it is done")
+    lines = [line for line in commit.splitlines() if path.name in line]
+    return [line.partition("(")[0] for line in lines if "write" in line or "sync" in line]
+
+
+def test_a_commit_is_synced_before_it_returns(path: Path) -> None:
+    calls = calls_of_a_commit(path)
+    assert "pwrite64" in calls
+    assert calls[-1] == "fdatasync"
+
+
+@pytest.mark.parametrize("how", ["NORMAL", "OFF"])
+def test_control_a_commit_that_is_not_synced_is_seen(path: Path, how: str) -> None:
+    calls = calls_of_a_commit(path, how)
+    assert "pwrite64" in calls
+    assert "fdatasync" not in calls
 
 
 def test_killed_at_any_moment_nothing_committed_is_missing(path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.spool import Spool, SpoolError
-from agent.spoolfile import PAGE_SIZE
+from agent.spoolfile import PAGE_SIZE, DamagedError, open_file
 from tests.agent.spools import CONFIG, STREAMS, held, opened, record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -285,3 +287,18 @@ def test_a_disk_that_only_errs_is_left_at_the_start(path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stdout.split() == ["True", "True"]
+
+
+def test_a_file_that_could_not_be_begun_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # as on a full disk: no byte more
+    try:
+        with pytest.raises(sqlite3.OperationalError):
+            open_file(path, 2**16)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    open_file(path, 2**16).close()
+    path.write_bytes(b"")
+    with pytest.raises(DamagedError, match="is empty"):  # one that somebody emptied is
+        open_file(path, 2**16)

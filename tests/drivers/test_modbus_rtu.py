@@ -613,7 +613,7 @@ class Server:
 
     def __enter__(self) -> None:
         self._thread.start()
-        assert self._listens.wait(10.0)
+        assert self._listens.wait(60.0)
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._done.set)

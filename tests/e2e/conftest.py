@@ -26,6 +26,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from agent.kernel import boot_s
+from hil.bench.process import memory_kb
 from hil.broker import MOSQUITTO, Broker, Mosquitto
 from hil.buses import Pty
 from hil.city.account import Report
@@ -50,8 +51,8 @@ MOUNT_HEIGHT_CM = 350.0
 
 CONTROL_SOCKET = "control.sock"
 
-WAIT_S = 40.0  # for anything that must happen; no promise about how fast it does
-STOP_S = 40.0
+WAIT_S = 90.0  # for anything that must happen; no promise about how fast it does
+STOP_S = 90.0
 
 
 def need_mosquitto() -> None:
@@ -114,13 +115,14 @@ class Daemon:
         *,
         environment: Mapping[str, str] = MappingProxyType({}),
         fault: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         run = ["run", "--config", str(config)]
         command = [sys.executable, "-m", "agent", *run]
         if shortened or fault:
             command = [sys.executable, "-c", _shortening(shortened, fault), *run]
         self._process = subprocess.Popen(
-            command,
+            [*prefix, *command],
             stderr=subprocess.PIPE,
             text=True,
             cwd=config.parent,
@@ -137,6 +139,11 @@ class Daemon:
         """Its log so far, a line each."""
         with self._changed:
             return list(self._lines)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     @property
     def has_died(self) -> bool:
@@ -213,6 +220,7 @@ class Site:
         self.folder = folder
         self.spool = folder / "spool.db"
         self.environment: dict[str, str] = {}  # of the daemons
+        self.prefix: Sequence[str] = ()  # what starts them
         self.broker = broker
         self.relay = Relay(broker.host, broker.port, new_meddler=new_meddler)
         self.heard: list[Heard] = []
@@ -289,6 +297,7 @@ class Site:
                 shortened or {},
                 environment=self.environment,
                 fault=fault,
+                prefix=self.prefix,
             )
         )
         return self.daemon
@@ -298,6 +307,10 @@ class Site:
         code = self.daemon.stop()
         self._note_produced()
         return code
+
+    def rss_kb(self) -> int:
+        """Return the daemon's resident memory."""
+        return memory_kb(self.daemon.pid, "Rss")
 
     def kill(self) -> Spooled:
         """Kill the daemon; return what its spool then holds."""
@@ -407,7 +420,7 @@ class Site:
             message.document["run"]: record["values"]
             for message in list(self.heard)
             for record in message.records
-            if record["stream"] == "gateway"
+            if record["stream"] == "gateway" and record["values"]["event"] == "start"
         }
 
     def retained_status(self) -> dict[str, Any]:
@@ -451,7 +464,8 @@ class Site:
     def check_messages(self) -> None:
         """Hold every message against the published schemas."""
         for message in self.heard:
-            if not message.payload:  # a retained topic that was emptied
+            # A retained topic that was emptied; what others ask of a gateway is theirs.
+            if not message.payload or message.lane == "cmd":
                 continue
             is_batch = message.lane in ("alert", "live", "backlog")
             kind = "batch" if is_batch else message.lane

@@ -85,7 +85,8 @@ def test_when_the_mains_fail_all_is_sent_and_a_good_bye_follows(site: Site) -> N
     good_bye = positions(site, reason="stopped")[0]
     # The alert goes first, then what was open, then the good-bye.
     for stream in ("snow-2", "door-1"):
-        assert told < positions(site, stream=stream)[0] < good_bye
+        # Where a minute ended before the mains failed, there is an earlier one.
+        assert any(told < each < good_bye for each in positions(site, stream=stream))
     # There is power after all: a new run, which measures.
     site.wait_until(lambda: len(site.start_records()) == 2, "a second run")
     site.wait_until(lambda: len(positions(site, reason="stopped")) >= 2, "the mains fail again")

@@ -54,9 +54,13 @@ def test_whatever_happens_in_whatever_order_nothing_is_missing(
 
 @pytest.mark.slow
 def test_a_gateway_that_believes_in_sending_loses_records(tmp_path: Path) -> None:
-    report = raise_chaos(tmp_path, "--minutes", "0.4", "--seed", str(SEED), "--unsafe")
-    assert report["missing"] > 0
-    assert report["holds"], report
+    """By chance nothing may be on its way whenever something strikes; not three times."""
+    for minutes in ("0.4", "0.8", "1.2"):
+        report = raise_chaos(tmp_path, "--minutes", minutes, "--seed", str(SEED), "--unsafe")
+        assert report["findings"] == []
+        if report["missing"]:
+            return
+    pytest.fail("it lost nothing")
 
 
 def test_the_events_follow_from_the_seed() -> None:

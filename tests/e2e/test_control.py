@@ -26,7 +26,7 @@ from agent.control import CLIENTS
 from tests.e2e.conftest import CONTROL_SOCKET, PROJECT, Site
 
 SENSORS = ("door-1", "hall-1", "road-1", "snow-2")
-WAIT_S = 40.0
+WAIT_S = 90.0
 PEOPLE_KEYS = {
     *("id", "driver", "kind", "bus", "window_s", "label", "state", "since", "error", "record"),
     "directions",

@@ -36,7 +36,7 @@ options = { pin_a = 17, pin_b = 27 }
 RUN = "import sys; from agent.cli import main; sys.exit(main(['run', '--config', 'gateway.toml']))"
 OPEN = "from agent import hardening; hardening.keep_memory_to_itself = lambda: None; "
 UNLOCKED = "from agent import hardening; hardening.lock_memory = lambda: False; "
-WAIT_S = 40.0
+WAIT_S = 90.0
 PR_CAPBSET_DROP, CAP_IPC_LOCK, CAPS = 24, 14, 64
 LOOK = "import sys; open(sys.argv[1], 'rb').read(1)"
 libc = ctypes.CDLL(None)

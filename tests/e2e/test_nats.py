@@ -27,8 +27,10 @@ BACKLOG = len(STREAMS) * WINDOWS
 BEGAN_NS = 1_800_000_000 * 10**9
 MINUTE_NS = 60 * 10**9
 
-# At this pace the backlog takes a minute, and the nodes die in less; what is left goes at the stop.
-BYTES_PER_S = 50_000
+# At this pace the backlog takes two minutes, and the nodes die in less, on a loaded machine too;
+# what is left goes at the stop.
+BYTES_PER_S = 25_000
+DRAIN_S = 60
 UNREAD_BYTES = 10_000  # a message, or nearly
 
 # Acknowledges to its own spool what it has only sent.
@@ -116,7 +118,7 @@ def start(site: Site, cluster: NatsCluster, *, fault: str = "") -> None:
         batch_records=50,
         compression="none",
         backlog_bytes_per_s=BYTES_PER_S,
-        drain_s=30,
+        drain_s=DRAIN_S,
     )
     site.start({"agent.route.BACKOFF_CAP_S": 1.0}, fault=fault)
 

@@ -20,6 +20,7 @@ from agent.app import Gateway
 from agent.clock import Look
 from agent.plan import load_plan
 from agent.record import utc_ns
+from agent.wake import Wake
 from drivers.nmea import distance_m
 from hil.devices.gnss import ROUND_ODORI
 from hil.ledger import waiting
@@ -71,7 +72,7 @@ def running(folder: Path) -> Iterator[Gateway]:
     text = CONFIG.replace('path = "spool.db"', f'path = "{folder / "spool.db"}"')
     path.write_text(text, encoding="utf-8")
     gateway = Gateway(load_plan(path))
-    wake = threading.Event()
+    wake = Wake()
     thread = threading.Thread(target=gateway.run, args=(wake, lambda: False))
     thread.start()
     try:

@@ -70,7 +70,7 @@ def audit(site: Site, *more: str) -> tuple[int, dict[str, Any]]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         cwd=PROJECT,
     )
     assert done.stdout, done.stderr

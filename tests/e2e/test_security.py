@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -18,29 +19,51 @@ from tests.e2e.conftest import Site, need_mosquitto
 
 AUTHORITY = trustme.CA()
 STRANGER = trustme.CA()
+NO_CHECK_TIME = 0x200000  # openssl/x509_vfy.h
 
 
 @contextmanager
-def tls_site(folder: Path, *, host: str = "127.0.0.1", mutual: bool = False) -> Iterator[Site]:
+def tls_site(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    mutual: bool = False,
+    not_before: datetime.datetime | None = None,
+) -> Iterator[Site]:
     """A site whose Mosquitto shows a certificate for `host`, and with `mutual` wants to see one."""
     need_mosquitto()
     tls = Tls(folder / "ca.pem", folder / "server.pem", folder / "server.key", mutual)
     AUTHORITY.cert_pem.write_to_path(tls.ca_file)
     STRANGER.cert_pem.write_to_path(folder / "stranger.pem")
-    certificate = AUTHORITY.issue_cert(host)
+    end = None if not_before is None else not_before + datetime.timedelta(days=90)
+    certificate = AUTHORITY.issue_cert(host, not_before=not_before, not_after=end)
     certificate.cert_chain_pems[0].write_to_path(tls.cert_file)
     certificate.private_key_pem.write_to_path(tls.key_file)
-    own = AUTHORITY.issue_cert("site-01.example")
-    own.cert_chain_pems[0].write_to_path(folder / "gw.pem")
-    own.private_key_pem.write_to_path(folder / "gw.key")
+    issue_own(folder)
 
     citys = ssl.create_default_context()
+    if not_before is not None:
+        citys.verify_flags |= NO_CHECK_TIME
     citys.check_hostname = host == "127.0.0.1"
     AUTHORITY.configure_trust(citys)
     AUTHORITY.issue_cert("city.example").configure_cert(citys)
     with Site(folder, Mosquitto(tls=tls), make_city=partial(City, tls=citys)) as site:
         site.listen()
         yield site
+
+
+def issue_own(folder: Path) -> None:
+    """Write the gateway's certificate and key, as a renewal would: one after the other."""
+    own = AUTHORITY.issue_cert("site-01.example")
+    own.cert_chain_pems[0].write_to_path(folder / "gw.pem")
+    (folder / "gw.key").touch(mode=0o600)
+    own.private_key_pem.write_to_path(folder / "gw.key")
+
+
+def without_clock(site: Site) -> None:
+    """Let only the kernel say whether the time is known; it does not."""
+    path = site.folder / "gateway.toml"
+    path.write_text(path.read_text().replace('"system"', '"kernel"'))
 
 
 def secure(site: Site) -> list[str]:
@@ -95,6 +118,73 @@ def test_a_gateway_without_certificate_is_not_let_in_and_says_so(tmp_path: Path)
         assert_nothing_was_sent(site)
 
 
+UNKNOWN_UNTIL = """\
+import dataclasses, pathlib
+from agent import kernel
+_look = kernel.look
+def look():
+    known = pathlib.Path("time-is-known").exists()
+    return dataclasses.replace(_look(), synchronised=known, error_s=0.01 if known else None)
+kernel.look = look
+kernel.rtc_s = lambda: None
+"""
+
+
+def test_a_gateway_that_does_not_know_the_time_is_not_locked_out_and_judges_once_it_does(
+    tmp_path: Path,
+) -> None:
+    """Its clock is behind: to it the broker's certificate begins only in a year."""
+    begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
+    with tls_site(tmp_path, not_before=begins) as site:
+        site.configure(brokers=secure(site), tls={"ca_file": "ca.pem"})
+        without_clock(site)
+        site.start({"agent.uplink.HEALTH_INTERVAL_S": 1.0}, fault=UNKNOWN_UNTIL)
+        site.daemon.wait_log("event=connected")
+        (tmp_path / "time-is-known").touch()
+        site.daemon.wait_log("connection lost", "now that the time is known, it is not valid")
+        site.daemon.wait_log("not reachable", "not yet valid")
+        assert site.stop() == 0
+
+
+def test_control_a_gateway_that_knows_the_time_goes_by_it(tmp_path: Path) -> None:
+    begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
+    with tls_site(tmp_path, not_before=begins) as site:
+        site.configure(brokers=secure(site), tls={"ca_file": "ca.pem"})
+        site.start()
+        site.daemon.wait_log("not reachable", "not yet valid")
+        assert_nothing_was_sent(site)
+
+
+def test_renewed_certificates_are_taken_without_a_restart_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    with tls_site(tmp_path, mutual=True) as site:
+        tls = {"ca_file": "ca.pem", "cert_file": "gw.pem", "key_file": "gw.key"}
+        site.configure(brokers=secure(site), tls=tls)
+        site.start({"agent.uplink.HEALTH_INTERVAL_S": 1.0})
+        site.wait_records("snow-2", 1)
+        (tmp_path / "gw.pem").write_text("half of it")
+        site.daemon.wait_log("cannot be used; the connection goes on")
+        issue_own(tmp_path)
+        site.daemon.wait_log("renewed: connecting with them")
+        site.daemon.wait_log("event=connected", times=2)
+        assert site.stop() == 0
+        site.close_account()
+
+
+def test_a_key_that_everybody_may_read_is_not_used_until_it_is_closed(tmp_path: Path) -> None:
+    with tls_site(tmp_path, mutual=True) as site:
+        tls = {"ca_file": "ca.pem", "cert_file": "gw.pem", "key_file": "gw.key"}
+        site.configure(brokers=secure(site), tls=tls)
+        (tmp_path / "gw.key").chmod(0o644)
+        site.start({"agent.route.BACKOFF_CAP_S": 1.0})
+        site.daemon.wait_log("not reachable", "is not secret", "sudo chmod 640")
+        (tmp_path / "gw.key").chmod(0o640)
+        site.wait_records("snow-2", 1)
+        assert site.stop() == 0
+        site.close_account()
+
+
 def test_a_plain_broker_is_not_spoken_to_where_tls_is_configured(site: Site) -> None:
     site.configure(brokers=secure(site))
     site.start()
@@ -113,6 +203,7 @@ def test_a_wrong_password_is_said_and_a_corrected_one_connects(tmp_path: Path) -
             capture_output=True,
         )
     own = tmp_path / "broker-password"
+    own.touch(mode=0o600)
     own.write_text("ame\n")
     city = partial(City, credentials=("city", "machi"))
     with Site(tmp_path, Mosquitto(password_file=passwords), make_city=city) as site:

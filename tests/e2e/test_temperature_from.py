@@ -18,6 +18,7 @@ import pytest
 import hil.simulated
 from agent.app import Gateway
 from agent.plan import load_plan
+from agent.wake import Wake
 from hil.buses import SimulatedI2c, SimulatedSerial
 from hil.devices.bme280 import Bme280Device
 from hil.devices.sr50a import Sr50aDevice
@@ -74,7 +75,7 @@ def running(folder: Path) -> Iterator[Gateway]:
     path = folder / "gateway.toml"
     path.write_text(CONFIG.replace("SPOOL", str(folder / "spool.db")), encoding="utf-8")
     gateway = Gateway(load_plan(path))
-    wake = threading.Event()
+    wake = Wake()
     thread = threading.Thread(target=gateway.run, args=(wake, lambda: False))
     thread.start()
     try:

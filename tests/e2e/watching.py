@@ -19,7 +19,7 @@ import pytest
 
 from agent.cli.display import cells
 
-WAIT_S = 40.0
+WAIT_S = 90.0
 
 # The terminal's settings before and after, told by the terminal itself.
 SHELL = 'stty -g; {command}; code=$?; printf "\\nafter %s\\n" "$(stty -g)"; echo "code $code"'

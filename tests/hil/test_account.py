@@ -408,7 +408,7 @@ def test_the_city_hears_what_is_published(broker: Broker) -> None:
     ) as city:
         city.wait_subscribed()
         publish(broker, LIVE, batch(record(1), record(2)))
-        assert city.wait_for(came(2), 20)
+        assert city.wait_for(came(2), 60)
         assert not city.wait_for(came(3), 0)
     assert heard == [(LIVE, 2)]
     assert city.report().delivered == 2
@@ -421,7 +421,7 @@ def test_the_city_comes_back_after_a_killed_broker_and_a_cut_network(broker: Bro
     ):
         city.wait_subscribed()
         publish(broker, LIVE, batch(record(1)))
-        assert city.wait_for(came(1), 20)
+        assert city.wait_for(came(1), 60)
         for seq, (cut, mend) in enumerate(
             ((relay.cut, relay.resume), (broker.kill, broker.start), (relay.reset, lambda: None)),
             start=2,
@@ -443,7 +443,7 @@ def test_a_kept_session_holds_what_came_while_the_city_was_away() -> None:
                 city.wait_subscribed()
             publish(broker, LIVE, batch(record(1)))
             with city:
-                assert city.wait_for(came(1), 20)
+                assert city.wait_for(came(1), 60)
 
 
 def test_a_city_whose_node_dies_goes_to_the_next() -> None:
@@ -453,7 +453,7 @@ def test_a_city_whose_node_dies_goes_to_the_next() -> None:
         with city:
             city.wait_subscribed()
             publish(first, LIVE, batch(record(1)))
-            assert city.wait_for(came(1), 20)
+            assert city.wait_for(came(1), 60)
             first.kill()
             while not city.wait_for(came(2), 0.2):
                 publish(second, LIVE, batch(record(2)))

@@ -70,7 +70,7 @@ class Client:
 
     def wait(self, kind: str) -> Any:
         while True:
-            happened, detail = self.happened.get(timeout=20)
+            happened, detail = self.happened.get(timeout=60)
             if happened == kind:
                 return detail
 

@@ -94,7 +94,7 @@ def test_a_throttle_lets_through_so_much_a_second_and_healed_the_rest_at_once(
 
 
 def test_what_is_lost_comes_later_and_whole_and_in_order(echo: Echo) -> None:
-    text = bytes(range(65, 91)) * 500
+    text = bytes(range(65, 91)) * 200
     with Relay("127.0.0.1", echo.port, dice=Random(4)) as relay, connect(relay) as client:
         heal = relay.lose(0.3)
         assert took_s(client, text) >= 0.2

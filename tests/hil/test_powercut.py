@@ -15,7 +15,7 @@ from hil import powercut
 
 CUTS = 100
 CONTROL_CUTS = 50  # the control ends with its first loss, far earlier
-WAIT_S = 100
+WAIT_S = 250
 
 
 def cut_power(folder: Path, *options: str) -> dict[str, Any]:

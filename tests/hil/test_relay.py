@@ -55,7 +55,7 @@ def relay() -> Iterator[Relay]:
 
 
 def connect(relay: Relay) -> socket.socket:
-    return socket.create_connection((relay.host, relay.port), timeout=10)
+    return socket.create_connection((relay.host, relay.port), timeout=60)
 
 
 def hear(client: socket.socket, length: int) -> bytes:
@@ -113,7 +113,7 @@ def test_a_stall_keeps_connections_and_moves_nothing(relay: Relay) -> None:
             late.sendall(b"d")
             assert relay.bytes_to_target == 1
             relay.resume()
-            client.settimeout(10)
+            client.settimeout(60)
             assert hear(client, 2) == b"BC"
             assert hear(late, 1) == b"D"
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ...faults.ongoing import Heal
+from ...faults.ongoing import Heal, every
 from ..stage import Stage
 from .base import Acts, Fault, StageName
 
@@ -16,17 +16,13 @@ class _Clock(Fault):
 
 
 class ClockStep(_Clock):
-    """Somebody sets the system clock wrong, and the kernel says that nobody vouches for it.
-
-    Healed, network time sets it right again.
-    """
+    """Somebody sets the system clock wrong, and nobody vouches for it; healed, it is right."""
 
     verb: Literal["clock_step"]
     by_s: float
 
     def _begin(self, stage: Stage) -> Heal:
-        stage.clock.set_wrong(self.by_s)
-        return stage.clock.set_right
+        return every(stage.clock.step(self.by_s), stage.clock.lose_sync())
 
 
 class ClockUnsynced(_Clock):
@@ -36,8 +32,8 @@ class ClockUnsynced(_Clock):
     drift_ppm: float = Field(default=0.0, ge=-500, le=500)
 
     def _begin(self, stage: Stage) -> Heal:
-        stage.clock.drift(self.drift_ppm)
-        return stage.clock.set_right
+        clock = stage.clock
+        return every(clock.drift(self.drift_ppm), clock.lose_sync(), stage.tell_time)
 
 
 class PowerCut(Fault):

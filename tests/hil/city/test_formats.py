@@ -382,7 +382,7 @@ def test_an_iot_agent_gets_measures_on_its_topics(database: str, broker: Mosquit
         url = f"mqtt://{broker.host}:{broker.port}"
         asked = ["export", "fiware", "--database", database, "--to", url, "--api-key", "sapporo"]
         assert cli.main(asked) == 0
-        assert agent.wait_for(lambda account: account.report().messages == 4, 20)
+        assert agent.wait_for(lambda account: account.report().messages == 4, 60)
     snow = heard["/json/sapporo/gw-1-snow-1/attrs"]
     assert snow["TimeInstant"] == "2026-01-31T16:00:00.000Z"
     assert snow["snowHeight"] > 0

@@ -118,7 +118,7 @@ class served:  # noqa: N801
 
     def __enter__(self) -> str:
         self._thread.start()
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 90
         while not self._server.started and time.monotonic() < until_s:
             time.sleep(0.02)
         return self.url

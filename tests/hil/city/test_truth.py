@@ -120,7 +120,8 @@ def test_a_full_disk_under_sqlite_delays_and_loses_nothing(broker: Mosquitto) ->
             trusting = sender(broker, "trusting", seed=2)
             for one in (patient, trusting):
                 one.measure(200)
-                one.deliver(3.0)
+            patient.deliver(3.0)
+            deliver(trusting, city)  # the broker keeps it
             city.wait_log("the database cannot write", "full")
             assert patient.waiting
             ballast.unlink()
@@ -147,7 +148,8 @@ def test_a_full_disk_under_postgresql_delays_and_loses_nothing(broker: Mosquitto
         trusting = sender(broker, "trusting", seed=2)
         for one in (patient, trusting):
             one.measure(400)
-            one.deliver(3.0)
+        patient.deliver(3.0)
+        deliver(trusting, city)
         city.wait_log("the database cannot write")
         ballast.unlink()
         server.start()  # where it could not even write its log it has given up

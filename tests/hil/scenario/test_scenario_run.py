@@ -5,6 +5,7 @@ Each expectation has its negative control here: the same run, held against what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from paho.mqtt import client as mqtt
 
 from hil import lives
 from hil.__main__ import main as bench
-from hil.scenario.book import Book, Row
+from hil.scenario.book import Book, Measure, Row
 from hil.scenario.cli import CANNOT, FAILS, HOLDS
-from hil.scenario.judge import Ran, Verdict, judge
+from hil.scenario.judge import Ran, Verdict, judge, slope_per_day
 from hil.scenario.load import Loaded
 from hil.scenario.model import Expect
 from hil.scenario.process import ProcessStage
@@ -174,3 +175,21 @@ def test_the_list_names_each_scenario_with_its_length(capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert "storm-day" in said
     assert "吹雪" in said or "降雪" in said
+
+
+def grown(bytes_per_day: float) -> list[Measure]:
+    """Return a month of a gateway that takes 9 MB to settle and grows ever after."""
+    days = [step / 10 for step in range(300)]
+    return [
+        Measure(86_400 * day, 7e7 + 9e6 * min(day, 2.0) + bytes_per_day * day, *[1.0] * 7)
+        for day in days
+    ]
+
+
+def test_what_grows_for_ever_is_told_from_what_settles() -> None:
+    def rss(measure: Measure) -> float:
+        return measure.rss_bytes
+
+    assert abs(slope_per_day(grown(0.0), rss)) < 1.0
+    assert slope_per_day(grown(150_000.0), rss) == pytest.approx(150_000.0)
+    assert math.isinf(slope_per_day(grown(0.0)[:3], rss))  # nothing to judge does not hold

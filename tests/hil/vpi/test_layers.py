@@ -39,7 +39,7 @@ def test_a_layer_that_could_not_be_finished_leaves_nothing() -> None:
 
     with pytest.raises(BuildError):
         layer("kernel", "1", give_up, say=quiet)
-    assert list(cache_folder().iterdir()) == []
+    assert list(cache_folder().glob("*kernel-*")) == []
     assert (layer("kernel", "1", write_a_file, say=quiet) / "file").exists()
 
 
@@ -47,7 +47,7 @@ def test_old_layers_of_a_kind_go_and_others_stay() -> None:
     layer("debian", "1", write_a_file, say=quiet)
     for number in range(KEPT + 2):
         layer("product", str(number), write_a_file, say=quiet)
-    names = sorted(place.name for place in cache_folder().iterdir())
+    names = sorted(place.name for place in cache_folder().glob("[a-z]*"))
     assert names == ["debian-1", *(f"product-{number}" for number in range(2, KEPT + 2))]
 
 

@@ -1,0 +1,255 @@
+"""Takes commands from the uplink, has them done one by one, and answers.
+
+`hear` runs on the uplink's thread: it counts, throws away and queues, and never waits. A thread of
+its own does the rest; it begins with the first command and ends when nothing has come for a while,
+so that a gateway that nobody asks has none.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.logs import logger, place_of
+from config.model import VERBS, Verb
+
+from . import signing
+from .command import MOST_BYTES, Command, RefusedError, Why, is_id, parsed
+from .done import Done, Reply
+
+log = logger("remote")
+
+BURST = 10  # commands at once
+REFILL_S = 6.0  # then one more each
+WAITING = 8
+REMEMBERED = 32  # replies to what only looks: it may be asked again without harm
+REPLY_BYTES = 262_144
+REST_S = 30.0  # without a command, before the thread ends
+TALLY_S = 3600.0  # between two records that count what was answered and refused
+
+Document = dict[str, Any]
+Do = Callable[[Mapping[str, Any], str | None], Document]  # arguments, who signed
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the desk knows of its gateway, and where its words go."""
+
+    gateway: str
+    utc_ns: Callable[[], int | None]  # None while the time is not known
+    boot_s: Callable[[], float]
+    reply: Callable[[str, bytes], None]  # topic below the gateway's root, payload
+    audit: Callable[[Mapping[str, object]], None]  # becomes a record of the gateway's stream
+
+
+class Desk:
+    """The commands of one life of the gateway."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        verbs: Mapping[Verb, Do],
+        *,
+        allowed: frozenset[Verb],
+        allowed_signers: Callable[[], Path] | None,
+        done: Done,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`stop` lets go of what the verbs have still to do later."""
+        self._around = around
+        self._verbs = verbs
+        self._allowed = allowed
+        self._allowed_signers = allowed_signers
+        self._done = done
+        self._stop_verbs = stop
+        self._queue: queue.Queue[tuple[Verb, str, bytes] | None] = queue.Queue(WAITING)
+        self._lock = threading.Lock()  # of what follows
+        self._tokens, self._filled_at_s = float(BURST), around.boot_s()
+        self._tally: Counter[str] = Counter()
+        self._tally_at_s = around.boot_s()  # the first is told at once
+        self._thread: threading.Thread | None = None
+        self._is_stopping = False
+        self._replies: dict[tuple[Verb, str], Reply] = {}  # the worker's own
+        self.answered: Counter[str] = Counter()  # by verb
+        self.refused: Counter[str] = Counter()  # by reason
+
+    # On the uplink's thread
+
+    def hear(self, below: str, payload: bytes, *, retained: bool) -> None:
+        """Take what came on `cmd/` + `below`."""
+        verb, _, id_ = below.partition("/")
+        why: Why | None = None
+        if retained:  # a command is for now; one that the broker keeps comes at each connection
+            why = "retained"
+        elif verb not in VERBS or not is_id(id_):
+            why = "malformed"
+        elif verb not in self._allowed or verb not in self._verbs:
+            why = "not_allowed"
+        elif len(payload) > MOST_BYTES:
+            why = "too_large"
+        elif not self._has_room():
+            why = "too_many"
+        if why is None:
+            known: Verb = verb  # type: ignore[assignment]  # is among VERBS
+            try:
+                self._queue.put_nowait((known, id_, payload))
+            except queue.Full:
+                why = "busy"
+            else:
+                self._begin()
+        if why is not None:
+            self._count(None, why)
+
+    def _has_room(self) -> bool:
+        now_s = self._around.boot_s()
+        with self._lock:
+            self._tokens = min(BURST, self._tokens + (now_s - self._filled_at_s) / REFILL_S)
+            self._filled_at_s = now_s
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._is_stopping:
+                self._thread = threading.Thread(target=self._run, name="remote", daemon=True)
+                self._thread.start()
+
+    def stop(self, patience_s: float = 5.0) -> None:
+        """Do nothing more; wait a little for what is being done."""
+        with self._lock:
+            self._is_stopping = True
+            thread = self._thread
+        self._stop_verbs()
+        if thread is not None and thread is not threading.current_thread():
+            with suppress(queue.Full):  # full, so it is awake
+                self._queue.put_nowait(None)
+            thread.join(patience_s)
+        self._tell_tally()
+
+    # On the desk's own
+
+    def _run(self) -> None:
+        while True:
+            try:
+                asked = self._queue.get(timeout=REST_S)
+            except queue.Empty:
+                asked = None
+            with self._lock:
+                if self._is_stopping or (asked is None and self._queue.empty()):
+                    self._thread = None
+                    return
+            if asked is not None:
+                self._serve(*asked)
+
+    def _serve(self, verb: Verb, id_: str, payload: bytes) -> None:
+        around = self._around
+        by: str | None = None
+        try:
+            command = parsed(verb, id_, payload, gateway=around.gateway, now_ns=around.utc_ns())
+            if command.signed is not None:
+                by = self._signer(command)
+            if command.must_be_signed:
+                answer = self._change(command, by)
+            else:
+                answer = self._look(command, by)
+        except RefusedError as exc:
+            self._count(verb, exc.why)
+            answer = {"ok": False, "error": {"code": exc.why, "text": str(exc)}}
+            if by is not None:  # whoever may sign is told of by name
+                around.audit(_event(verb, id_, by, exc.why))
+        except Exception as exc:  # noqa: BLE001  (a verb's bug ends the verb, not the gateway)
+            log.error("bug in a command", verb=verb, error=place_of(exc))
+            self._count(verb, "failed")
+            answer = {"ok": False, "error": {"code": "failed", "text": "this is a bug"}}
+        self._answer(verb, id_, answer)
+
+    def _signer(self, command: Command) -> str:
+        if self._allowed_signers is None or command.signed is None:
+            raise RefusedError("wrong_signature", "nobody may sign: [commands] allowed_signers")
+        return signing.signer(command.signed, self._allowed_signers())
+
+    def _look(self, command: Command, by: str | None) -> Reply:
+        key = (command.verb, command.id)
+        reply = self._replies.get(key)
+        if reply is None:
+            reply = {"ok": True, "answer": self._verbs[command.verb](command.arguments, by)}
+            self._replies[key] = reply
+            while len(self._replies) > REMEMBERED:
+                del self._replies[next(iter(self._replies))]
+        self._count(command.verb, None)
+        return reply
+
+    def _change(self, command: Command, by: str | None) -> Reply:
+        now_ns = self._around.utc_ns()
+        if now_ns is None:
+            raise RefusedError("time_unknown", "the gateway does not know the time any more")
+        key = f"{command.verb}/{command.id}"
+        reply = self._done.before(key)
+        if reply is not None:
+            return reply
+        self._done.begin(key, now_ns)
+        log.warning("command", verb=command.verb, id=command.id, by=by)
+        self._around.audit(_event(command.verb, command.id, by, "begun"))
+        try:
+            reply = {"ok": True, "answer": self._verbs[command.verb](command.arguments, by)}
+        except RefusedError as exc:
+            reply = {"ok": False, "error": {"code": exc.why, "text": str(exc)}}
+            self._count(command.verb, exc.why)
+        else:
+            self._count(command.verb, None)
+        self._done.end(key, reply)
+        self._around.audit(
+            _event(command.verb, command.id, by, "done" if reply["ok"] else "failed")
+        )
+        return reply
+
+    def _answer(self, verb: Verb, id_: str, reply: Reply) -> None:
+        document = {
+            "schema": "yukimi.reply/1",
+            "gateway": self._around.gateway,
+            "verb": verb,
+            "id": id_,
+            **reply,
+        }
+        payload = json.dumps(document, ensure_ascii=False).encode()
+        if len(payload) > REPLY_BYTES:
+            error = {"code": "too_large", "text": f"the answer has {len(payload)} bytes"}
+            document = {**document, "ok": False, "error": error}
+            document.pop("answer", None)
+            payload = json.dumps(document, ensure_ascii=False).encode()
+        self._around.reply(f"reply/{verb}/{id_}", payload)
+
+    # What was answered and refused: told together, so that nobody can fill the spool with it
+
+    def _count(self, verb: Verb | None, why: Why | None) -> None:
+        now_s = self._around.boot_s()
+        with self._lock:
+            if why is None:
+                self.answered[str(verb)] += 1
+            else:
+                if not self.refused[why]:
+                    log.warning("commands are refused", why=why, verb=verb or "?")
+                self.refused[why] += 1
+            self._tally["answered" if why is None else why] += 1
+        if now_s >= self._tally_at_s:
+            self._tally_at_s = now_s + TALLY_S
+            self._tell_tally()
+
+    def _tell_tally(self) -> None:
+        with self._lock:
+            told, self._tally = dict(self._tally), Counter()
+        if told:
+            self._around.audit({"event": "commands", "counts": told})
+
+
+def _event(verb: Verb, id_: str, by: str | None, outcome: str) -> Mapping[str, object]:
+    return {"event": "command", "verb": verb, "id": id_, "by": by, "outcome": outcome}

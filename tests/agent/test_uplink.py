@@ -1,0 +1,92 @@
+"""What leaves, and what of it the spool still has: the uplink against a broker in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.record import Entry
+from hil.ledger import waiting
+from tests.agent.desks import Desk
+from tests.agent.spools import CONFIG, record
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    desk = Desk(tmp_path, monkeypatch)
+    yield desk
+    desk.spool.close(clean=True)
+
+
+def commit(desk: Desk, minutes: range) -> list[Entry]:
+    entries = desk.spool.append([record("snow-1", minute) for minute in minutes], CONFIG)
+    desk.uplink.committed(entries)
+    return entries
+
+
+def left(desk: Desk) -> int:
+    """How many records the disk has, once all that is done has left it."""
+    desk.spool.settle()
+    return len(waiting(desk.spool))
+
+
+def test_what_the_broker_has_not_acknowledged_stays_in_the_spool(desk: Desk) -> None:
+    desk.world.auto = False
+    commit(desk, range(3))
+    desk.turn(60.0)
+    assert [flight.record_keys for flight in desk.world.flights.values()] == [
+        [("r", "snow-1", seq) for seq in (1, 2, 3)]
+    ]
+    assert left(desk) == 3
+    for mid in list(desk.world.flights):
+        desk.world.answer(mid)
+    desk.turn(61.0)
+    assert left(desk) == 0
+
+
+def test_what_waited_arrives_as_it_was_committed(desk: Desk) -> None:
+    desk.world.down.add("a.test")
+    desk.world.lose(0x8B)
+    desk.turn(1.0)
+    entries = commit(desk, range(3))
+    desk.turn(3600.0)
+    assert left(desk) == 3
+    desk.world.down.clear()
+    desk.turn(3700.0)
+    desk.turn(3710.0)
+    desk.world.city.take()
+    arrived = {key: json.dumps(body) for key, body in desk.world.city.bodies.items()}
+    assert arrived == {
+        (entry.run, entry.stream, entry.seq): json.dumps(json.loads(entry.body))
+        for entry in entries
+    }
+    assert left(desk) == 0
+
+
+def state(desk: Desk) -> str | None:
+    """The state of the gateway, for whoever subscribes now."""
+    retained = desk.world.retained.get("yukimi/v1/g1/status")
+    return None if retained is None else str(json.loads(retained)["state"])
+
+
+def test_whoever_looks_later_sees_the_birth_and_after_a_cut_the_will(desk: Desk) -> None:
+    desk.turn(1.0)
+    assert state(desk) == "online"
+    desk.world.down.add("a.test")
+    desk.world.cut()
+    desk.turn(2.0)
+    assert state(desk) == "offline"
+    desk.world.down.clear()
+    desk.turn(60.0)
+    desk.turn(61.0)
+    assert state(desk) == "online"
+
+
+def test_a_will_that_comes_late_is_overwritten(desk: Desk) -> None:
+    desk.turn(1.0)
+    desk.world.says("status", '{"state": "offline", "run": "r"}')
+    desk.turn(2.0)
+    assert state(desk) == "online"
