@@ -96,7 +96,7 @@ class VpiStage:
         self.lives = 0
         self._began_s = boot_s()
         self._began_ns = time.time_ns()
-        self._sensors = [each for each in loaded.plan.sensors if each.driver.spec.bus in CARRIED]
+        self._sensors = _carried(loaded.plan.sensors)
         self._devices = {
             each.table.id: emulation.load(each.table.driver).build(each.options, _seed(each))
             for each in self._sensors
@@ -365,6 +365,15 @@ class VpiStage:
     def _scenario_time(self, text: str) -> str:
         played_ns = round((utc_ns(text) - self._began_ns) * self.speed)
         return utc_text(self.loaded.start_ns + played_ns)
+
+
+def _carried(sensors: Sequence[PlannedSensor]) -> list[PlannedSensor]:
+    """Return those whose wires this machine has, and the wires of what they take the air from."""
+    kept = [each for each in sensors if each.driver.spec.bus in CARRIED]
+    names = {each.table.id for each in kept}
+    return [
+        each for each in kept if getattr(each.options, "temperature_from", None) in {None, *names}
+    ]
 
 
 def _seed(sensor: PlannedSensor) -> int:
