@@ -104,7 +104,12 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     """Run a command of the system's; return what it printed. Raises BuildError."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     # A pip inside the guest's tree has nothing to do with the settings of one outside.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    is_inside = command[0] == "chroot"
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not (is_inside and name.startswith("PIP_"))
+    }
     try:
         done = subprocess.run(
             [str(each) for each in command],
