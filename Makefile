@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos fleet kills scenarios soak fuzz mutants deb audit clean
+.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos vpi fleet kills scenarios soak fuzz mutants deb audit clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -20,7 +20,7 @@ JOBS ?= $(shell echo $$((2 * $$(nproc))))
 # Hundreds of tests start the program: let it be compiled once, whatever the environment says.
 test: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(VENV)/.dev $(VENV)/.tools ## every test, against a real broker; JOBS=0 one after the other
+test: $(VENV)/.dev $(VENV)/.tools $(VENV)/.vpi ## every test, against a real broker; JOBS=0 one after the other
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --durations 25
 
 lint: $(VENV)/.dev ## style, types, and the floors of the house
@@ -50,6 +50,11 @@ powercut: $(VENV)/.dev $(VENV)/.tools ## cut the power 500 times: nothing is los
 
 chaos: $(VENV)/.dev $(VENV)/.tools ## ten minutes of kills, cuts and refusals at random: nothing is missing
 	$(BIN)/python -m hil.chaos --minutes 10
+
+vpi: $(VENV)/.dev $(VENV)/.tools $(VENV)/.vpi ## a Debian guest with the kernel's own I2C, GPIO, serial lines: its hardware, its power cuts
+	$(SUDO) $(BIN)/python -m hil vpi run
+	$(SUDO) $(BIN)/python -m hil vpi powercut --cuts 10
+	$(SUDO) $(BIN)/python -m hil vpi powercut --liar
 
 fleet: $(VENV)/.dev $(VENV)/.tools ## 1,000 gateways lose their broker at once and come back: how spread, how fast, and is all there
 	$(BIN)/python -m hil fleet --gateways 1000 --minutes 10
@@ -113,4 +118,12 @@ $(VENV)/.tools: | $(BIN)/python
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
 	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium \
 	    fonts-noto-cjk postgresql mmdebstrap systemd-container; }
+	touch $@
+
+$(VENV)/.vpi: | $(BIN)/python
+	PATH="$$PATH:/usr/sbin:/sbin"; command -v qemu-system-x86_64 && command -v qemu-io && command -v mmdebstrap && \
+	    command -v depmod && command -v busybox && command -v cpio && command -v xz && command -v gcc && \
+	    command -v make && test -e /usr/lib/x86_64-linux-gnu/libelf.so.1 || \
+	    { $(SUDO) apt-get update -q && $(APT) qemu-system-x86 qemu-utils mmdebstrap kmod busybox-static cpio \
+	    xz-utils gcc make libelf1; }
 	touch $@

@@ -12,6 +12,7 @@ from .cabinets import table
 from .fleet import verb
 from .mutants import verb as mutants
 from .scenario import cli as scenarios
+from .vpi import cli as vpi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     table.add_arguments(broken)
     broken.set_defaults(run=table.run, name="cabinets")
+    virtual = verbs.add_parser("vpi", help="a virtual Pi under qemu, with the bench on its wires")
+    vpi.add_arguments(virtual)
+    virtual.set_defaults(run=vpi.run)
     planted = verbs.add_parser("mutants", help="plant defects, and see which test notices them")
     mutants.add_arguments(planted)
     planted.set_defaults(run=mutants.run, name="mutants")

@@ -21,7 +21,6 @@ from .spans import said, seconds
 
 HOLDS, FAILS, CANNOT = 0, 1, 2
 PROGRESS_S = 0.5
-VPI = "the virtual Pi is not part of this bench yet: run with --on process"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,13 +48,32 @@ def run(arguments: argparse.Namespace) -> int:
     except UnavailableError as exc:
         print(f"{arguments.scenario} is skipped: {exc}", file=sys.stderr)
         return CANNOT
-    if arguments.on == "vpi":
-        print(VPI, file=sys.stderr)
-        return CANNOT
     if not Path(MOSQUITTO).exists():
         print(f"there is no Mosquitto at {MOSQUITTO}: apt install mosquitto", file=sys.stderr)
         return CANNOT
+    if arguments.on == "vpi":
+        return _play_on_vpi(loaded, arguments.speed)
     return _play(loaded, arguments)
+
+
+def _play_on_vpi(loaded: Loaded, speed: float | None) -> int:
+    from ..vpi import stage
+    from ..vpi.play import BuildError, play
+
+    print(f"{loaded.scenario.title.en} / {loaded.scenario.title.ja}, on a virtual Pi")
+    progress = _Progress(loaded.scenario.lasts)
+    try:
+        outcome = play(loaded, speed=speed, progress=progress)
+    except (BuildError, stage.NotHereError, stage.MachineError, BrokerError) as exc:
+        print(exc, file=sys.stderr)
+        return CANNOT
+    progress.end()
+    for verdict in outcome.verdicts:
+        print(_line(verdict))
+    for note in outcome.notes:
+        print(f"note: {note}")
+    print("everything holds" if outcome.holds else "SOMETHING DOES NOT HOLD")
+    return HOLDS if outcome.holds else FAILS
 
 
 def _play(loaded: Loaded, arguments: argparse.Namespace) -> int:

@@ -1,0 +1,179 @@
+"""A virtual Pi with a gateway on it, a broker outside, and the city that keeps the account."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..broker import Mosquitto
+from ..city.account import Report
+from ..city.payloads import unpack
+from ..city.subscriber import City
+from .machine import HOST_FOR_GUEST, WAIT_S, VirtualPi
+from .qmp import MachineError
+
+CONFIG = "/etc/yukimi/gateway.toml"
+STATE = "/var/lib/yukimi"
+PYTHON = "/opt/yukimi/bin/python"
+STOPS = 5  # at most, until one of them could send all that was left
+
+# What the spool's file says was produced, per run, read without the daemon's help.
+_PRODUCED = f"""{PYTHON} -c '
+import json
+from pathlib import Path
+from hil.ledger import glance
+with glance(Path("{STATE}/spool.db")) as database:
+    rows = database.execute(
+        "SELECT run.run, stream, seq FROM produced JOIN run ON run.id = produced.run"
+    )
+    print(json.dumps(rows.fetchall()))
+'"""  # noqa: S608  (of constants)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A batch or a status that reached the city."""
+
+    topic: str
+    run: str
+    document: dict[str, Any]
+    records: tuple[dict[str, Any], ...]
+
+
+class Site:
+    """Everything around one virtual Pi. The gateway's log is in the guest's journal."""
+
+    def __init__(
+        self,
+        pi: VirtualPi,
+        gateway: str = "virtual-pi",
+        *,
+        broker: Mosquitto | None = None,
+        on_records: Callable[[list[dict[str, Any]]], None] = lambda _records: None,
+    ) -> None:
+        self.pi = pi
+        self.gateway = gateway
+        self.broker = broker or Mosquitto()
+        self._on_records = on_records
+        self.heard: list[Heard] = []
+        self.produced: dict[str, dict[str, int]] = {}  # by run, as the spool said at last
+        self._changed = threading.Condition()
+        self._stack = ExitStack()
+        self.city = City(self.broker.host, self.broker.port, on_message=self._hear)
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.broker)
+        self._stack.enter_context(self.city)
+        self.city.wait_subscribed()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    @property
+    def broker_url(self) -> str:
+        """The broker, as the guest sees it."""
+        return f"mqtt://{HOST_FOR_GUEST}:{self.broker.port}"
+
+    # Acting
+
+    def install(self, config: str) -> None:
+        """Give the gateway its configuration and start the service, at each boot from now on.
+
+        Raises MachineError with the gateway's log if it does not start.
+        """
+        self.pi.write(CONFIG, config)
+        if self.pi.run("systemctl -q enable --now yukimi && sync", check=False).code:
+            raise MachineError(f"the service does not start\n{self.log()}")
+
+    def stop(self) -> None:
+        """Stop the service in order, and note what it had produced."""
+        self.pi.run("systemctl stop yukimi")
+        self.note_produced()
+
+    def note_produced(self) -> None:
+        """Ask the spool's file what was produced; the daemon must not be running."""
+        rows = json.loads(self.pi.run(f"cd / && {_PRODUCED}").out)
+        for run, stream, seq in rows:
+            self.produced.setdefault(run, {})[stream] = seq
+
+    # Looking
+
+    def wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait until the city has heard enough. Raises MachineError."""
+        until_s = time.monotonic() + WAIT_S
+        with self._changed:
+            while not happened():
+                left_s = until_s - time.monotonic()
+                if left_s <= 0:
+                    raise MachineError(f"{what} never came\n{self.log()}")
+                self._changed.wait(min(left_s, 1.0))
+
+    def log(self) -> str:
+        """Return the end of the gateway's log, and of the account."""
+        told = "\n".join(self.city.report().lines())
+        try:
+            return self.pi.run("journalctl -u yukimi -n 40 --no-pager").out + told
+        except MachineError as exc:
+            return f"{exc}\n{self.pi.console[-2000:]}\n{told}"
+
+    def records(self, stream: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """Return the records of a stream that came, gaps left out; without the first `after`."""
+        found = [
+            record
+            for message in list(self.heard)
+            for record in message.records
+            if record["stream"] == stream and "gap" not in record
+        ]
+        return found[after:]
+
+    def wait_record(
+        self, stream: str, is_so: Callable[[dict[str, Any]], bool], what: str
+    ) -> dict[str, Any]:
+        """Wait for a record of `stream` that is as asked, among those that come from now on."""
+        before = len(self.records(stream))
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found.extend(filter(is_so, self.records(stream, after=before)))
+            return bool(found)
+
+        self.wait_until(look, f"{stream}: {what}")
+        return found[0]
+
+    # Judging
+
+    def close_account(self) -> Report:
+        """Stop the service, and hold what its spool says against what the city holds.
+
+        A stop sends for a bounded time only: what it left behind leaves after another start. Raises
+        MachineError.
+        """
+        for _ in range(STOPS):
+            self.stop()
+            self._tell()
+            if not self.city.report().missing:
+                break
+            self.pi.run("systemctl start yukimi")
+            self.wait_until(lambda: not self.city.report().missing, "what the spool had promised")
+        return self.city.report()
+
+    def _tell(self) -> None:
+        with self.city.locked() as account:
+            for run, produced in self.produced.items():
+                account.tell_produced(self.gateway, run, produced, is_final=True)
+
+    def _hear(self, topic: str, payload: bytes, records: list[dict[str, Any]]) -> None:
+        if not payload:
+            return
+        document: Mapping[str, Any] = unpack(payload)
+        with self._changed:
+            run = str(document.get("run", ""))
+            self.heard.append(Heard(topic, run, dict(document), tuple(records)))
+            self._on_records(records)
+            self._changed.notify_all()
