@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from config.load import Toml, Where
+from config.load import ConfigError, Toml, Where, read
 from config.text import Text
 
 from . import lastgood
@@ -122,6 +122,27 @@ class Applied:
 def newest_confirmed(entries: list[Entry]) -> Entry | None:
     """Return what was confirmed last."""
     return next((each for each in reversed(entries) if each.outcome == "confirmed"), None)
+
+
+def standing(entries: list[Entry], config_file: Path) -> tuple[Entry | None, bool]:
+    """Return what was applied last, if anything, and whether the file was edited since."""
+    newest = newest_confirmed(entries)
+    if newest is None or newest.by == BY_FILE:
+        return None, False
+    try:
+        document, _ = read(config_file)
+    except ConfigError:
+        return newest, True  # the last good one is what was applied
+    return newest, digest(document) != newest.base
+
+
+def holding(config_file: Path) -> Entry | None:
+    """Return what holds in the place of a configuration file; None, too, where it is not told."""
+    try:
+        entry, is_edited = standing(find(config_file).entries(), config_file)
+    except OSError:
+        return None
+    return None if is_edited else entry
 
 
 def folder_for(config_file: Path, spool: Path) -> Path:

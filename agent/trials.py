@@ -161,14 +161,7 @@ class Trials:
 
     def wanted(self) -> tuple[Entry | None, bool]:
         """Return what was applied last, if anything, and whether the file was edited since."""
-        newest = applied.newest_confirmed(self.entries())
-        if newest is None or newest.by == BY_FILE:
-            return None, False
-        try:
-            document, _ = read(self._config_file)
-        except ConfigError:
-            return newest, True  # the last good one is what was applied
-        return newest, applied.digest(document) != newest.base
+        return applied.standing(self.entries(), self._config_file)
 
     def numbered(self, plan: Plan) -> Plan:
         """Return the last good plan, with the number under which it was applied if it was."""
@@ -295,7 +288,10 @@ class Trials:
             soon = threading.Timer(REPLY_S, self._wake)
             soon.daemon = True
             soon.start()
-        return told(entry) | {"warnings": [str(each) for each in plan.warnings]}
+        return told(entry) | {
+            "folder": str(self._applied.folder),
+            "warnings": [str(each) for each in plan.warnings],
+        }
 
     def _note_refused(self, asked: Entry, why: Text) -> None:
         said = Text(without_user(why.en)[:WHY_CHARACTERS], without_user(why.ja)[:WHY_CHARACTERS])

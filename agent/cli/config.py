@@ -1,4 +1,4 @@
-"""`yukimi config check|schema`: is a configuration right, and what may it say."""
+"""`yukimi config`: is a configuration right, what may it say, and what was made of earlier ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from config.load import ConfigError, Problem, default_path
 
-from . import BAD_CONFIG, OK, add_config, add_json
+from . import BAD_CONFIG, OK, _changing, add_config, add_json
 from .display import paint
 from .language import Text, said
 from .parsing import Example
@@ -26,6 +26,17 @@ EXAMPLES: tuple[Example, ...] = (
     (
         "yukimi config schema",
         Text("for editors that check while one types", "入力中に検査するエディター向けです"),
+    ),
+    (
+        "sudo yukimi config apply new.toml --within 120",
+        Text(
+            "try another one; it returns by itself where anything is lost by it",
+            "別の設定を試します。支障があれば自動的に元の設定へ戻ります",
+        ),
+    ),
+    (
+        "sudo yukimi config rollback",
+        Text("go back to the one before", "一つ前の設定に戻します"),
     ),
 )
 
@@ -59,17 +70,24 @@ TESTED: Mapping[str, Text] = {
         "、受入試験 {date} の後に設定変更あり（再試験: yukimi commission {sensor}）",
     ),
 }
+APPLIED = Text(
+    "the gateway runs configuration {number} in the place of this file ({time}, {by}), until the"
+    " file is edited: yukimi config list",
+    "このファイルの代わりに設定 {number} で運転中です（{time} {by}）。"
+    "ファイルを編集すると元に戻ります: yukimi config list",
+)
 WARNING = Text("warning: {what}", "注意: {what}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check|schema")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help=said(CHECK))
     add_config(check)
     add_json(check)
     schema = actions.add_parser("schema", help=said(SCHEMA))
     add_json(schema)
+    _changing.add_arguments(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,11 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
         return OK
+    if arguments.action != "check":
+        return _changing.run(arguments)
     return _check(arguments.config or default_path(), as_json=arguments.json)
 
 
 def _check(path: Path, *, as_json: bool) -> int:
-    from agent import commissioned
+    from agent import applied, commissioned
     from agent.app import offset_s
     from agent.lastgood import spool_path
     from agent.memory import digest_of
@@ -102,6 +122,7 @@ def _check(path: Path, *, as_json: bool) -> int:
             print(said(PROBLEMS, path=path, count=said_count))
         return BAD_CONFIG
     config = plan.loaded.config
+    entry = applied.holding(path)
     sensors = [
         {
             "id": sensor.table.id,
@@ -115,6 +136,7 @@ def _check(path: Path, *, as_json: bool) -> int:
         does = {
             "gateway": config.gateway.id,
             "config": plan.loaded.config_id,
+            "applied": None if entry is None else entry.number,
             "brokers": config.uplink.brokers,
             "offset_s": offset_s(config.gateway.id, config.uplink.offset_s),
             "policy": plan.policy.sha256,
@@ -136,6 +158,8 @@ def _check(path: Path, *, as_json: bool) -> int:
         test, date = commissioned.standing(table.id, digest, spool_path(plan))
         what += said(TESTED[test], date=date, sensor=table.id)
         print(f"  {table.id}: {what}")
+    if entry is not None:
+        print(paint(said(APPLIED, number=entry.number, time=entry.time, by=entry.by), "warn"))
     for warning in plan.warnings:
         print(paint(said(WARNING, what=warning.text), "warn"))
     return OK
