@@ -185,8 +185,9 @@ class Trials:
         """Note what runs; what the file brought becomes an entry, to be able to go back to it."""
         self._applied = Applied(applied.folder_for(self._config_file, spool))
         self._running = (plan, health, kernel.boot_s())
-        if plan.applied is not None or plan.refused:
-            return
+        entry, is_edited = self.wanted()
+        if plan.applied is not None or (entry is not None and not is_edited):
+            return  # it was applied, or only takes the place of what was
         newest = applied.newest_confirmed(self.entries())
         if newest is not None and newest.document == plan.loaded.document and newest.by == BY_FILE:
             return

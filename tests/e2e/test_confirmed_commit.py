@@ -106,8 +106,7 @@ def test_a_good_one_is_confirmed_and_holds_until_the_file_is_edited(site: Site) 
     write(site, "gateway.toml", text.replace('"Bench"', '"Third bench"'))
     site.daemon.reload()
     site.daemon.wait_log("was edited since configuration 3")
-    site.wait_online()
-    assert listed(site)[-1] == ("file", "confirmed")
+    site.wait_until(lambda: listed(site)[-1] == ("file", "confirmed"), "the file's entry")
     close(site)
 
 
