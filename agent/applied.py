@@ -108,6 +108,11 @@ class Applied:
                 with suppress(OSError):
                     self._file(each.number).unlink()
 
+    def forget(self, number: int) -> None:
+        """Remove what of an entry that could not be written may be there nevertheless."""
+        with suppress(OSError):
+            self._file(number).unlink()
+
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06}.json"
 

@@ -278,6 +278,7 @@ class Trials:
                 entry = replace(entry, number=self._applied.next_number())
                 self._applied.write(entry)
             except OSError as exc:
+                self._applied.forget(entry.number)
                 what = NO_DISK.filled(file=self._applied.folder, error=exc.strerror or exc)
                 raise AskError("no_disk", what) from exc
             plan = replace(plan, applied=entry.number)
