@@ -28,7 +28,7 @@ from config.text import Text
 
 from . import lastgood
 from .logs import logger
-from .plan import Plan, plan_of
+from .plan import Plan, load_plan, plan_of
 from .replacing import replace_file
 
 log = logger("applied")
@@ -148,6 +148,15 @@ def holding(config_file: Path) -> Entry | None:
     except OSError:
         return None
     return None if is_edited else entry
+
+
+def plan_in_force(config_file: Path) -> Plan:
+    """Plan what was applied over a configuration file and holds, else the file.
+
+    For tools that tell what a gateway does. Raises ConfigError.
+    """
+    entry = holding(config_file)
+    return load_plan(config_file) if entry is None else entry.plan(config_file)
 
 
 def folder_for(config_file: Path, spool: Path) -> Path:

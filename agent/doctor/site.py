@@ -194,15 +194,11 @@ class Site:
         return self.once("configuration", self._load)
 
     def _load(self) -> tuple[Plan | None, list[Problem]]:
-        from agent import applied
-        from agent.plan import load_plan
+        from agent.applied import plan_in_force
         from config.load import ConfigError
 
-        entry = applied.holding(self.config_file)
         try:
-            if entry is not None:
-                return entry.plan(self.config_file), []
-            return load_plan(self.config_file), []
+            return plan_in_force(self.config_file), []
         except ConfigError as exc:
             return None, exc.problems
 

@@ -239,9 +239,8 @@ def test_ten_are_kept_and_what_never_held_makes_room_first(tmp_path: Path) -> No
 
 
 def test_only_root_and_the_gateway_itself_may(street: Street) -> None:
-    asker = Asker(street)
     answers = Answers()
-    for name, change in changes(asker.trials).items():
+    for name, change in changes(Trials(street.path, street.wake.set)).items():
         answers.add_change(name, change)
     for user in (None, os.geteuid() + 12345):
         with pytest.raises(AskError, match="only root may"):
