@@ -5,11 +5,14 @@ takes long, returns a `Stream`, which is asked for its next lines whenever the c
 ones before: nobody who asks keeps the others waiting, nothing piles up for who does not read.
 
 Whoever adds one sees to it that it says nothing about people but state and released figures.
+What is asked changes nothing, except where it is added as a change: that is for root and for the
+user that the gateway runs as, and for nobody who asks from elsewhere.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -50,6 +53,7 @@ class Stream(Protocol):
 
 
 Answer = Callable[[Arguments], "Document | Stream"]
+Change = Callable[[Arguments, int], Document]  # with the id of the user who asks
 
 
 class Answers:
@@ -57,20 +61,34 @@ class Answers:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Answer] = {}
+        self._changes: dict[str, Change] = {}
 
     def add(self, name: str, answer: Answer) -> None:
         """Take a question on. Raises ValueError where somebody has it already."""
-        if name in self._by_name:
-            raise ValueError(f'"{name}" is answered already')
+        self._refuse_twice(name)
         self._by_name[name] = answer
+
+    def add_change(self, name: str, change: Change) -> None:
+        """Take something on that changes the gateway. Raises ValueError as `add` does."""
+        self._refuse_twice(name)
+        self._changes[name] = change
+
+    def _refuse_twice(self, name: str) -> None:
+        if name in self._by_name or name in self._changes:
+            raise ValueError(f'"{name}" is answered already')
 
     @property
     def names(self) -> list[str]:
         """All that can be asked."""
-        return sorted(self._by_name)
+        return sorted([*self._by_name, *self._changes])
 
-    def ask(self, name: str, arguments: Arguments) -> Document | Stream:
-        """Answer. Raises AskError."""
+    def ask(self, name: str, arguments: Arguments, *, user: int | None = None) -> Document | Stream:
+        """Answer; `user` is who asks, as the kernel says it. Raises AskError."""
+        change = self._changes.get(name)
+        if change is not None:
+            if user is None or user not in (0, os.geteuid()):
+                raise AskError("not_permitted", NOT_PERMITTED)
+            return change(arguments, user)
         answer = self._by_name.get(name)
         if answer is None:
             known = ", ".join(self.names)
@@ -130,6 +148,10 @@ NAME_SHOWN = 40  # characters of what somebody sent
 UNKNOWN_ASK = Text(
     'nothing is known about "{name}"; known: {known}',
     '"{name}"という問い合わせはありません。使えるもの: {known}',
+)
+NOT_PERMITTED = Text(
+    "this changes the gateway, which only root may: sudo yukimi ...",
+    "設定の変更には管理者権限が必要です: sudo yukimi ...",
 )
 MUST_BE_TEXT = Text("{name} must be a text", "{name}には文字列を指定してください。")
 MUST_BE_NUMBER = Text(

@@ -21,6 +21,8 @@ from drivers.base import Direction, Driver, HearsTemperature
 
 from . import __version__, commissioned, kernel
 from .alerts import AlertBook
+from .applied import Entry
+from .applying import SIGNER, changes
 from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import BUILT_NS, Clock, rtc_witness
@@ -50,6 +52,7 @@ from .snapshot import Identity, Parts, Seen, Snapshot
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
+from .trials import Trials
 from .uplink import Fresh, Uplink
 from .wake import Wake
 
@@ -75,12 +78,14 @@ class Gateway:
         without_power: frozenset[str] = frozenset(),
         control: Control | None = None,
         history: History | None = None,
+        trials: Trials | None = None,
         machine: Machine = kernel,
         open_bus: OpenBus = open_bus,
     ) -> None:
         """Open the spool and build everything; `without_power`: who saw the mains go before.
 
         `control` is where it can be asked, and `history` what is remembered of the last day;
+        `trials` takes other configurations to be tried, where it may be asked to;
         `machine` and `open_bus` are what it stands on.
 
         Raises SpoolError where another gateway has the spool, and with `needs_disk` where the disk
@@ -95,6 +100,7 @@ class Gateway:
         self._started_s = self._machine.boot_s()
         self._without_power = without_power
         self._control = control
+        self._trials = trials
         self._history = History(self._started_s) if history is None else history
         self.lost_power: frozenset[str] = frozenset()  # who saw the mains go: this life ends by it
         self._wake: Wake | None = None  # of whoever runs us
@@ -249,10 +255,14 @@ class Gateway:
         )
         for name, answer in self._spool_answers.by_name().items():
             self.answers.add(name, answer)
+        if self._trials is not None:
+            for name, change in changes(self._trials).items():
+                self.answers.add_change(name, change)
         self._desk = self._open_desk(plan) if config.commands.allow else None
 
     def _open_desk(self, plan: Plan) -> Desk:
-        from .remote.desk import Surroundings  # whoever allows nothing needs none of it
+        from .remote.applying import apply_with  # whoever allows nothing needs none of it
+        from .remote.desk import Surroundings
         from .remote.opening import open_desk
 
         return open_desk(
@@ -268,7 +278,7 @@ class Gateway:
             answering=threading.Lock() if self._control is None else self._control.answering,
             maintain=self.pipeline.maintain,
             reload=self._begin_anew,
-            more={},
+            apply=None if self._trials is None else apply_with(self._trials),
         )
 
     def _hear_command(self, below: str, payload: bytes, retained: bool) -> None:
@@ -288,6 +298,7 @@ class Gateway:
                     _text(config.gateway.label),
                     self.spool.run,
                     self._plan.loaded.config_id,
+                    self._plan.applied,
                     self._plan.policy.sha256,
                     self._started_s,
                 ),
@@ -394,6 +405,13 @@ class Gateway:
         self.refused = list(problems)
         log.warning("configuration refused", problems=len(problems), first=str(problems[0]))
         self._alert("config_refused", {"error": str(problems[0])[:ERROR_CHARACTERS]})
+
+    def command_settled(self, entry: Entry) -> None:
+        """Tell what came of a configuration that was asked for from afar."""
+        outcome = "done" if entry.outcome == "confirmed" else entry.outcome
+        by = entry.by.removeprefix(SIGNER)
+        told = {"verb": "config-apply", "id": entry.command, "by": by, "outcome": outcome}
+        self.pipeline.audit({"event": "command", **told})
 
     def birth(self) -> dict[str, object]:
         """Return the birth certificate: who this is and what it will send."""

@@ -10,6 +10,7 @@ import json
 import math
 import selectors
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,10 @@ from config.text import Text
 from .answers import AskError, Document, Stream
 
 CONTROL = "yukimi.control/1"
-REQUEST_BYTES = 4096
+REQUEST_BYTES = 2**16  # a configuration fits in
 ANSWER_BYTES = 2**20  # of one line
 PATIENCE_S = 10.0
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 
 SHORT_REQUEST = Text(
     "a request is one line of JSON, at most {most} bytes",
@@ -60,6 +62,15 @@ class Connection:
         self._listening: Listening | None = None
         self.is_gone = False
         self._selector.register(sock, selectors.EVENT_READ, self)
+
+    @property
+    def user(self) -> int | None:
+        """Who it is, as the kernel says it; None where it does not."""
+        try:
+            told = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            return None
+        return int(_CREDENTIALS.unpack(told)[1])
 
     @property
     def listening(self) -> Listening | None:

@@ -229,7 +229,7 @@ class Control:
             with self._answering:
                 if self._answers is None:
                     raise AskError("starting", STARTING)
-                answer = self._answers.ask(name, arguments)
+                answer = self._answers.ask(name, arguments, user=client.user)
                 if isinstance(answer, dict):
                     line = reply(answer)
                 else:

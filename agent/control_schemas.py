@@ -42,6 +42,9 @@ class GatewayPart(Payload):
     run: RunId
     version: str
     config: ConfigId
+    applied: Annotated[int, Field(ge=1)] | None = Field(
+        description="the number under which it was applied; null: the configuration file says so"
+    )
     policy: str = Field(pattern=r"^[0-9a-f]{64}$")
     since: UtcTime
     uptime_s: Span

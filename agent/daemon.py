@@ -8,10 +8,14 @@ A change of [spool] path takes the records along. Where they cannot come along t
 refused; only where nothing else starts, the gateway runs without them, and they are remembered.
 A change of [gateway] id does not touch the records: what waits leaves under the new id, each record
 with the run that measured it, and a run's id is never used twice.
+
+A configuration that is applied is tried first (`trials`), and runs in the place of the file for as
+long as the file stays as it is. Only what is confirmed becomes the last good one.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -23,16 +27,18 @@ from typing import Protocol
 
 from config.load import ConfigError, Problem
 from config.places import control_socket
-from config.text import Text
+from config.text import Text, text_of
 
-from . import commissioned, kernel, lastgood, memory, relocate
+from . import commissioned, dryrun, kernel, lastgood, memory, relocate
 from .app import Gateway
+from .applied import Entry
 from .control import Control
 from .history import History
 from .lastgood import LastGood, spool_path
 from .notify import notify
 from .plan import Plan, load_plan
 from .spool import SpoolError
+from .trials import GIVEN_UP, Trial, Trials
 from .wake import Wake
 
 POWER_REST_S = 30.0
@@ -68,6 +74,25 @@ NOT_KEPT = Text(
     "{file}: the last good configuration cannot be kept: {error}",
     "{file}: 正しい設定の控えを保存できません: {error}",
 )
+RETURNED = Text(
+    "configuration {number} returned: {why}; the one before runs",
+    "設定 {number} を取り消しました: {why}。以前の設定で運転します",
+)
+RETURNED_WHY = Text("configuration {number}: {why}", "設定 {number}: {why}")
+CONFIRMED = Text("configuration {number} is confirmed", "設定 {number} を確定しました")
+APPLIED_RUNS = Text(
+    "configuration {number}, which was applied, runs in the place of {file}",
+    "{file} の代わりに、適用された設定 {number} で運転します",
+)
+FILE_WINS = Text(
+    "{file} was edited since configuration {number} was applied over it: the file is followed",
+    "設定 {number} の適用後に {file} が編集されたため、ファイルの内容に従います",
+)
+NO_USE = Text(
+    "configuration {number}, which was applied, is of no use any more; {file} is "
+    "followed:\n{problems}",
+    "適用された設定 {number} は使えなくなったため、{file} に従います:\n{problems}",
+)
 NEW_ID = Text(
     "warning: {count} records measured as {old} leave under {new}",
     "注意: {old} として測定した{count}件の記録は、{new} として送信されます",
@@ -95,6 +120,11 @@ class _Attempt:
 
     plan: Plan
     must_gather: bool  # not without the records that wait elsewhere
+    trial: Trial | None = None
+
+
+class _NotTriedError(Exception):
+    """A configuration on trial must not run; the argument says why."""
 
 
 class Daemon:
@@ -113,6 +143,7 @@ class Daemon:
         self._without_power: frozenset[str] = frozenset()  # sensors that saw the mains go
         self._control = Control(kernel.boot_s)
         self._history = History(kernel.boot_s())
+        self._trials = Trials(path, orders.wake.set)
 
     def run(self) -> None:
         """Run until told to stop. Raises ConfigError, SpoolError, ThreadDiedError."""
@@ -125,6 +156,7 @@ class Daemon:
 
     def _first(self) -> list[_Attempt]:
         wrong = good = None
+        returned = [self._returned(each) for each in self._trials.begin()]
         try:
             wanted = self._load()
         except ConfigError as exc:
@@ -134,17 +166,18 @@ class Daemon:
             self._kept, file = found
             self._files = {file}
             try:
-                good = _checked(file, self._kept.plan)
+                good = self._trials.numbered(_checked(file, self._kept.plan))
             except ConfigError as exc:
                 if wrong is not None:
                     useless = Problem(str(file), "", USELESS)
                     raise ConfigError([*wrong.problems, useless, *exc.problems]) from exc
         if wrong is None:
+            wanted = replace(wanted, refused=[*wanted.refused, *returned])
             return self._attempts(wanted, good)
         if good is None:
             raise wrong
         self._say(REFUSED_LAST.filled(problems=wrong))
-        return [_Attempt(replace(good, refused=wrong.problems), must_gather=False)]
+        return [_Attempt(replace(good, refused=[*wrong.problems, *returned]), must_gather=False)]
 
     def _attempts(self, wanted: Plan, good: Plan | None) -> list[_Attempt]:
         """List what to try: what is wanted, what is known to run, at last less than is wanted."""
@@ -166,7 +199,10 @@ class Daemon:
             for warning in plan.warnings:
                 self._say(WARNING.filled(what=warning.text))
             self._next, self._gateway, self._has_started = [], None, False
+            is_over = threading.Event()
             try:
+                if not self._reads(attempt.trial):
+                    return []
                 self._gather(attempt)
                 # A place that does not work is left to memory only where there is no other.
                 others = (spool_path(each.plan) for each in attempts[attempts.index(attempt) + 1 :])
@@ -177,23 +213,33 @@ class Daemon:
                     without_power=self._without_power,
                     control=self._control,
                     history=self._history,
+                    trials=self._trials,
                 )
                 # Not before the spool is ours: another gateway may run with this configuration.
                 self._control.serve(
                     control_socket(plan.loaded.config.control.socket, plan.loaded.path)
                 )
-                self._gateway.run(self._orders.wake, self._goes_on, partial(self._started, plan))
+                self._gateway.run(
+                    self._orders.wake,
+                    self._goes_on,
+                    partial(self._started, plan, attempt.trial, is_over),
+                )
             except Exception as exc:
                 if self._has_started:
                     raise
-                failures.append(exc)
                 refused.append(_why_not(plan, exc))
+                if attempt.trial is not None:
+                    refused[-1] = self._give_up(attempt.trial, text_of(refused[-1].what))
+                    continue
+                failures.append(exc)
                 told = REFUSED_NEXT if attempt is not attempts[-1] else REFUSED
                 problem = refused[-1].text
                 self._say(told.filled(config=plan.loaded.config_id, problems=problem))
             else:
                 self._without_power = self._gateway.lost_power
                 return self._wait_for_power(attempt) if self._without_power else self._next
+            finally:
+                is_over.set()
         raise failures[0]
 
     def _wait_for_power(self, attempt: _Attempt) -> list[_Attempt]:
@@ -211,13 +257,22 @@ class Daemon:
             return self._first()
         except ConfigError as exc:
             self._say(REFUSED_OLD.filled(problems=exc))
-            return [replace(attempt, must_gather=False)]
+            plan = attempt.plan if attempt.trial is None or self._good is None else self._good
+            return [_Attempt(plan, must_gather=False)]
 
     def _goes_on(self) -> bool:
         """Whether the gateway, woken by a signal, goes on as it is."""
         if self._orders.must_stop:
             notify("STOPPING=1")
             return False
+        trial = self._trials.trial
+        if trial is not None and self._good is not None:
+            if trial.stage == "good" and self._confirm(trial):
+                if not self._trials.wanted()[1]:
+                    return True
+            else:
+                self._next = self._after(trial, self._good)
+                return False
         try:
             wanted = self._load()
             self._refuse_clash(wanted)
@@ -232,7 +287,77 @@ class Daemon:
         return False
 
     def _load(self) -> Plan:
-        return _checked(self._path, partial(load_plan, self._path))
+        """Plan what is wanted: what was applied over the file, or the file. Raises ConfigError."""
+        entry, is_edited = self._trials.wanted()
+        if entry is None or is_edited:
+            plan = _checked(self._path, partial(load_plan, self._path))
+            if entry is not None:
+                self._say(FILE_WINS.filled(file=self._path, number=entry.number))
+            return plan
+        told = {"file": self._path, "number": entry.number}
+        try:
+            plan = _checked(self._path, partial(entry.plan, self._path))
+        except ConfigError as exc:
+            self._say(NO_USE.filled(problems=exc, **told))
+            plan = _checked(self._path, partial(load_plan, self._path))
+            return replace(plan, refused=exc.problems)
+        self._say(APPLIED_RUNS.filled(**told))
+        return replace(plan, applied=entry.number)
+
+    # A trial
+
+    def _reads(self, trial: Trial | None) -> bool:
+        """Read every sensor once; tell whether to go on. Raises _NotTriedError where one is missed.
+
+        Only a trial needs it.
+        """
+        if trial is None:
+            return True
+
+        def goes_on() -> bool:
+            notify("WATCHDOG=1")
+            return not self._orders.must_stop
+
+        measured = self._trials.must_measure(trial)
+        why = dryrun.why_not(trial.plan, measured, goes_on=goes_on)
+        if why is not None:
+            raise _NotTriedError(why)
+        return not self._orders.must_stop
+
+    def _after(self, trial: Trial, good: Plan) -> list[_Attempt]:
+        """Return what to try now that a trial begins, or has failed."""
+        if trial.stage == "accepted":
+            tried = _Attempt(trial.plan, must_gather=False, trial=trial)
+            return [tried, _Attempt(good, must_gather=False)]
+        is_reload = not trial.why
+        problem = self._give_up(trial, trial.why or GIVEN_UP)
+        if is_reload:
+            with suppress(ConfigError):
+                wanted = self._load()
+                return self._attempts(replace(wanted, refused=[*wanted.refused, problem]), good)
+        return [_Attempt(replace(good, refused=[problem]), must_gather=False)]
+
+    def _confirm(self, trial: Trial) -> bool:
+        if not self._trials.confirm(trial):
+            return False
+        self._say(CONFIRMED.filled(number=trial.entry.number))
+        self._is_good(trial.plan)
+        self._tell_settled()
+        return True
+
+    def _give_up(self, trial: Trial, why: Text) -> Problem:
+        self._trials.give_up(trial, why)
+        return self._returned(replace(trial.entry, why=why))
+
+    def _returned(self, entry: Entry) -> Problem:
+        """Say that the one before runs; return it as what is wrong with the one that was wanted."""
+        told = {"number": entry.number, "why": entry.why}
+        self._say(RETURNED.filled(**told))
+        return Problem("", "", RETURNED_WHY.filled(**told))
+
+    def _tell_settled(self) -> None:
+        while self._trials.settled and self._gateway is not None:
+            self._gateway.command_settled(self._trials.settled.pop(0))
 
     def _refuse_clash(self, wanted: Plan) -> None:
         """Raise ConfigError where the records cannot follow to the spool that is wanted."""
@@ -271,11 +396,23 @@ class Daemon:
             else:
                 self._say(MOVED.filled(place=place, here=here))
 
-    def _started(self, plan: Plan) -> None:
-        """Note that a plan is good: it runs."""
+    def _started(self, plan: Plan, trial: Trial | None, is_over: threading.Event) -> None:
+        """Note that a plan runs, and that it is good unless it is on trial."""
         self._has_started = True
-        self._good = replace(plan, refused=[])
+        if self._gateway is None:
+            return
+        if trial is not None:
+            self._trials.watch(trial, self._gateway.health, is_over)
+            return
         self._tell_new_id(plan)
+        self._is_good(plan)
+        self._tell_settled()
+        if self._trials.trial is not None:  # it was taken while the last life ended
+            self._orders.wake.set()
+
+    def _is_good(self, plan: Plan) -> None:
+        """Keep what runs as the last good one."""
+        self._good = replace(plan, refused=[])
         self._kept = lastgood.of_plan(plan, tuple(self._elsewhere(plan)))
         file = lastgood.file_for(self._path, spool_path(plan))
         if self._store(self._kept, file):
@@ -283,6 +420,8 @@ class Daemon:
                 with suppress(OSError):
                     other.unlink()
             self._files = {file}
+        if self._gateway is not None:
+            self._trials.runs(plan, spool_path(plan), self._gateway.health)
 
     def _store(self, kept: LastGood, file: Path) -> bool:
         try:
@@ -320,6 +459,8 @@ def _checked(file: Path, load: Callable[[], Plan]) -> Plan:
 def _why_not(plan: Plan, exc: Exception) -> Problem:
     if isinstance(exc, SpoolError):
         return plan.loaded.problem(("spool", "path"), str(exc))
+    if isinstance(exc, _NotTriedError):
+        return Problem("", "", text_of(exc))
     what = NOT_STARTED.filled(error=repr(exc), where=_place(exc))
     return Problem(str(plan.loaded.path), "", what)
 

@@ -45,6 +45,7 @@ class UplinkHealth:
     failure: tuple[float, str, str] | None = None  # the last one: when, which broker, why
     next_attempt_s: float | None = None  # while not connected
     acknowledged_s: float | None = None  # when the broker last took records
+    own_acknowledged_s: float | None = None  # the same, of records of this life
     muted: Mapping[str, Sequence[str]] = field(default_factory=dict)  # topics on hold, by reason
     clash_s: float | None = None  # when somebody else was last seen to use our id
 

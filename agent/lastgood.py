@@ -72,9 +72,7 @@ def file_for(config_file: Path, spool: Path) -> Path:
 
 def find(config_file: Path) -> tuple[LastGood, Path] | None:
     """Find the last good one of a configuration file, and the file that it is kept in."""
-    folders = [_state_folder(), _spool_folder(config_file), DEFAULT_FOLDER]
-    for folder in dict.fromkeys(folder for folder in folders if folder is not None):
-        file = folder / _name(config_file)
+    for file in places(config_file):
         try:
             return _read(file, _absolute(config_file)), file
         except FileNotFoundError:
@@ -82,6 +80,13 @@ def find(config_file: Path) -> tuple[LastGood, Path] | None:
         except (OSError, RecursionError, *NOT_OURS) as exc:
             log.warning("passed over", file=str(file), why=f"{type(exc).__name__}: {exc}")
     return None
+
+
+def places(config_file: Path) -> list[Path]:
+    """Return where it may be kept, the likeliest first."""
+    folders = [_state_folder(), _spool_folder(config_file), DEFAULT_FOLDER]
+    known = dict.fromkeys(folder for folder in folders if folder is not None)
+    return [folder / _name(config_file) for folder in known]
 
 
 def store(kept: LastGood, file: Path) -> None:

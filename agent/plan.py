@@ -98,6 +98,7 @@ class Plan:
     policy: Policy
     warnings: list[Problem] = field(default_factory=list)
     refused: list[Problem] = field(default_factory=list)  # of the one that should run instead
+    applied: int | None = None  # the number under which it was applied; None: the file says so
 
 
 def limits_of(table: LimitsTable, default: Limits) -> Limits:

@@ -67,6 +67,7 @@ class Identity:
     label: Mapping[str, str] | None
     run: str
     config_id: str
+    applied: int | None  # the number under which it was applied; None: the file says so
     policy: str
     started_s: float  # boot-time clock
 
@@ -140,6 +141,7 @@ class Snapshot:
             "run": who.run,
             "version": __version__,
             "config": who.config_id,
+            "applied": who.applied,
             "policy": who.policy,
             "since": self._utc(who.started_s * 1e9),
             "uptime_s": round(now_s - who.started_s, 1),

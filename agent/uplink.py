@@ -638,6 +638,8 @@ class Uplink:
             self._take_answer(answer, code)
             if answer.left is not None:
                 self._health.acknowledged_s = self._boot_s()
+                if answer.left.parcel.run == self._spool.run:
+                    self._health.own_acknowledged_s = self._health.acknowledged_s
                 self._left(answer.left)
 
     def _take_answer(self, answer: Answer, code: int) -> None:

@@ -32,8 +32,8 @@ VERBS = {  # in the order in which somebody needs them
         "対話形式で初期設定を作成します。既存のファイルは上書きしません",
     ),
     "config": Text(
-        "check a configuration, or print its JSON Schema",
-        "設定を検査します。設定ファイルのJSON Schemaも出力できます",
+        "check a configuration; apply one on trial, list, compare, go back",
+        "設定の検査、試験付きの適用、履歴の一覧・比較・復元を行います",
     ),
     "status": Text(
         "how the running gateway is, on one screen",

@@ -47,10 +47,10 @@ def find(name: str, path: Path | None) -> tuple[PlannedSensor, PlannedSensor | N
 
     Where there is none: the exit code, having said why not.
     """
-    from agent.plan import load_plan
+    from agent.applied import plan_in_force
 
     try:
-        plan = load_plan(path or default_path())
+        plan = plan_in_force(path or default_path())
     except ConfigError as exc:
         complain(exc)
         return BAD_CONFIG

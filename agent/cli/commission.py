@@ -126,10 +126,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Test the sensor; say how it went, and keep the record."""
+    from agent.applied import plan_in_force
     from agent.asking import NotAnsweredError
     from agent.interview import WrongAnswerError
     from agent.lastgood import spool_path
-    from agent.plan import load_plan
     from agent.typed import folder_that_can_be_written
     from drivers.base import DriverError
 
@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(found, int):
         return found
     sensor, thermometer = found
-    loaded = load_plan(path)
+    loaded = plan_in_force(path)
     spool = spool_path(loaded)
     if not folder_that_can_be_written(spool.parent):
         complain(said(NO_STATE, folder=spool.parent))

@@ -1,4 +1,4 @@
-"""`yukimi config check|schema|sandbox`: is it right, what may it say, what must it be let."""
+"""`yukimi config`: is it right, what must it be let, and what was made of earlier ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from config.load import ConfigError, Problem, default_path
 from config.places import borrow_credentials
 
-from . import BAD_CONFIG, OK, add_config, add_json
+from . import BAD_CONFIG, OK, _changing, add_config, add_json
 from .display import paint
 from .language import Text, said
 from .parsing import Example
@@ -34,6 +34,17 @@ EXAMPLES: tuple[Example, ...] = (
             "walls around the service, for what this gateway has",
             "この装置の構成に合わせて、サービスの権限を絞ります",
         ),
+    ),
+    (
+        "sudo yukimi config apply new.toml --within 120",
+        Text(
+            "try another one; it returns by itself where anything is lost by it",
+            "別の設定を試します。支障があれば自動的に元の設定へ戻ります",
+        ),
+    ),
+    (
+        "sudo yukimi config rollback",
+        Text("go back to the one before", "一つ前の設定に戻します"),
     ),
 )
 
@@ -72,12 +83,18 @@ TESTED: Mapping[str, Text] = {
         "、受入試験 {date} の後に設定変更あり（再試験: yukimi commission {sensor}）",
     ),
 }
+APPLIED = Text(
+    "the gateway runs configuration {number} in the place of this file ({time}, {by}), until the"
+    " file is edited: yukimi config list",
+    "このファイルの代わりに設定 {number} で運転中です（{time} {by}）。"
+    "ファイルを編集すると元に戻ります: yukimi config list",
+)
 WARNING = Text("warning: {what}", "注意: {what}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check|schema|sandbox")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help=said(CHECK))
     add_config(check)
     add_json(check)
@@ -86,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sandbox = actions.add_parser("sandbox", help=said(SANDBOX))
     add_config(sandbox)
     add_json(sandbox)
+    _changing.add_arguments(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -99,6 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
     borrow_credentials()
     if arguments.action == "sandbox":
         return _sandbox(path, as_json=arguments.json)
+    if arguments.action != "check":
+        return _changing.run(arguments)
     return _check(path, as_json=arguments.json)
 
 
@@ -132,7 +152,7 @@ def _refuse(path: Path, exc: ConfigError, *, as_json: bool) -> int:
 
 
 def _check(path: Path, *, as_json: bool) -> int:
-    from agent import commissioned
+    from agent import applied, commissioned
     from agent.app import offset_s
     from agent.lastgood import spool_path
     from agent.memory import digest_of
@@ -143,6 +163,7 @@ def _check(path: Path, *, as_json: bool) -> int:
     except ConfigError as exc:
         return _refuse(path, exc, as_json=as_json)
     config = plan.loaded.config
+    entry = applied.holding(path)
     sensors = [
         {
             "id": sensor.table.id,
@@ -157,6 +178,7 @@ def _check(path: Path, *, as_json: bool) -> int:
             "gateway": config.gateway.id,
             "config": plan.loaded.config_id,
             "files": plan.loaded.files,
+            "applied": None if entry is None else entry.number,
             "brokers": config.uplink.brokers,
             "offset_s": offset_s(config.gateway.id, config.uplink.offset_s),
             "policy": plan.policy.sha256,
@@ -181,6 +203,8 @@ def _check(path: Path, *, as_json: bool) -> int:
         test, date = commissioned.standing(table.id, digest, spool_path(plan))
         what += said(TESTED[test], date=date, sensor=table.id)
         print(f"  {table.id}: {what}")
+    if entry is not None:
+        print(paint(said(APPLIED, number=entry.number, time=entry.time, by=entry.by), "warn"))
     for warning in plan.warnings:
         print(paint(said(WARNING, what=warning.text), "warn"))
     return OK

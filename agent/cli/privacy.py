@@ -142,11 +142,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from agent.applied import plan_in_force
     from agent.newfile import new_file
-    from agent.plan import load_plan
     from agent.privacy.sheet import sheet
 
-    notice = notice_of(load_plan(arguments.config or default_path()), datetime.now().astimezone())
+    notice = notice_of(
+        plan_in_force(arguments.config or default_path()), datetime.now().astimezone()
+    )
     if arguments.html is not None:
         try:
             with new_file(arguments.html) as file:

@@ -18,6 +18,10 @@ UPTIME = Text("up {span}, version {version}, run {run}", "稼働{span} 版{versi
 UPLINK, SPOOL = Text("uplink", "送信先"), Text("spool", "保管")
 CLOCK, ALERTS = Text("clock", "時刻"), Text("alerts", "警報")
 WRONG = Text("wrong", "異常")
+APPLIED = Text(
+    "configuration {number}, applied over the file: yukimi config list",
+    "ファイルの代わりに適用された設定 {number}（一覧: yukimi config list）",
+)
 CONNECTED = Text(
     "{broker}, MQTT {protocol}, for {span}, {reconnects} reconnects",
     "{broker} MQTT {protocol} 接続{span} 再接続{reconnects}回",
@@ -114,6 +118,8 @@ def _head(snapshot: Document) -> Iterator[str]:
         version=gateway["version"],
         run=gateway["run"],
     )
+    if gateway.get("applied") is not None:
+        yield said(APPLIED, number=gateway["applied"])
     now = snapshot["time"]
     if uplink["broker"] is None:
         line = said(OFFLINE, span=span(uplink["next_attempt_in_s"] or 0.0))

@@ -139,8 +139,9 @@ def valid(site: Site, _: None) -> Finding:
     blink=Blink.SOFTWARE,
     needs=("YK-CFG-02",),
     what=Text(
-        "Whether the running gateway uses what is in the file now.",
-        "運転中の装置が、現在のファイルの内容で動いているかどうかを確認します。",
+        "Whether the running gateway uses what is in the file now, or was applied over it.",
+        "運転中の装置が、現在のファイルの内容、またはその後に適用された設定で動いているかどうかを"
+        "確認します。",
     ),
     why=Text(
         "A file that was edited acts only after a reload; one that was refused does not act at "
@@ -180,6 +181,12 @@ def in_use(site: Site, _: None) -> Finding:
                 f"ファイルは {wanted.loaded.config_id}、運転中は {runs_id} です",
             ),
             then,
+        )
+    number = gateway.get("applied")
+    if number is not None:
+        return passed(
+            f"{runs_id} runs, applied over the file as configuration {number}",
+            f"{runs_id} で運転中（ファイルの代わりに適用された設定 {number}）",
         )
     return passed(f"{runs_id} runs", f"{runs_id} で運転中")
 

@@ -194,11 +194,11 @@ class Site:
         return self.once("configuration", self._load)
 
     def _load(self) -> tuple[Plan | None, list[Problem]]:
-        from agent.plan import load_plan
+        from agent.applied import plan_in_force
         from config.load import ConfigError
 
         try:
-            return load_plan(self.config_file), []
+            return plan_in_force(self.config_file), []
         except ConfigError as exc:
             return None, exc.problems
 

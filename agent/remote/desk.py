@@ -21,6 +21,7 @@ from agent.logs import logger, place_of
 from config.model import VERBS, Verb
 
 from . import signing
+from .applying import Applying
 from .command import MOST_BYTES, Command, RefusedError, Why, is_id, parsed
 from .done import Done, Reply
 
@@ -61,14 +62,20 @@ class Desk:
         allowed_signers: Callable[[], Path] | None,
         done: Done,
         stop: Callable[[], None] = lambda: None,
+        apply: Applying | None = None,
     ) -> None:
-        """`stop` lets go of what the verbs have still to do later."""
+        """`stop` lets go of what the verbs have still to do later.
+
+        `apply` does config-apply, the one verb whose end is known only in another life.
+        """
         self._around = around
         self._verbs = verbs
         self._allowed = allowed
         self._allowed_signers = allowed_signers
         self._done = done
         self._stop_verbs = stop
+        self._apply = apply
+        self._known = frozenset(verbs) | ({"config-apply"} if apply is not None else set())
         self._queue: queue.Queue[tuple[Verb, str, bytes] | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()  # of what follows
         self._tokens, self._filled_at_s = float(BURST), around.boot_s()
@@ -90,7 +97,7 @@ class Desk:
             why = "retained"
         elif verb not in VERBS or not is_id(id_):
             why = "malformed"
-        elif verb not in self._allowed or verb not in self._verbs:
+        elif verb not in self._allowed or verb not in self._known:
             why = "not_allowed"
         elif len(payload) > MOST_BYTES:
             why = "too_large"
@@ -192,25 +199,43 @@ class Desk:
         now_ns = self._around.utc_ns()
         if now_ns is None:
             raise RefusedError("time_unknown", "the gateway does not know the time any more")
-        key = f"{command.verb}/{command.id}"
-        reply = self._done.before(key)
+        key = _key(command)
+        reply = self._before(command)
         if reply is not None:
             return reply
         self._done.begin(key, now_ns)
         log.warning("command", verb=command.verb, id=command.id, by=by)
         self._around.audit(_event(command.verb, command.id, by, "begun"))
         try:
-            reply = {"ok": True, "answer": self._verbs[command.verb](command.arguments, by)}
+            reply = {"ok": True, "answer": self._do(command, by)}
         except RefusedError as exc:
             reply = {"ok": False, "error": {"code": exc.why, "text": str(exc)}}
             self._count(command.verb, exc.why)
         else:
             self._count(command.verb, None)
         self._done.end(key, reply)
-        self._around.audit(
-            _event(command.verb, command.id, by, "done" if reply["ok"] else "failed")
-        )
+        if command.verb != "config-apply" or not reply["ok"]:  # else whoever knows the end tells it
+            outcome = "done" if reply["ok"] else "failed"
+            self._around.audit(_event(command.verb, command.id, by, outcome))
         return reply
+
+    def _before(self, command: Command) -> Reply | None:
+        """Return the reply to a command that was done. Raises RefusedError where it was begun.
+
+        A trial goes on after its life: how it ended, even where the desk did not see it begin, is
+        known from what is written down of it.
+        """
+        if command.verb == "config-apply" and self._apply is not None:
+            reply = self._apply.reply_to(command.id)
+            if reply is not None and self._done.is_begun(_key(command)):
+                self._done.end(_key(command), reply)
+                return reply
+        return self._done.before(_key(command))
+
+    def _do(self, command: Command, by: str | None) -> Document:
+        if command.verb == "config-apply" and self._apply is not None:
+            return self._apply(command, by or "")
+        return self._verbs[command.verb](command.arguments, by)
 
     def _answer(self, verb: Verb, id_: str, reply: Reply) -> None:
         document = {
@@ -249,6 +274,10 @@ class Desk:
             told, self._tally = dict(self._tally), Counter()
         if told:
             self._around.audit({"event": "commands", "counts": told})
+
+
+def _key(command: Command) -> str:
+    return f"{command.verb}/{command.id}"
 
 
 def _event(verb: Verb, id_: str, by: str | None, outcome: str) -> Mapping[str, object]:

@@ -57,6 +57,10 @@ class Done:
         reply: Reply = entry["reply"]
         return reply
 
+    def is_begun(self, key: str) -> bool:
+        """Tell whether it was begun before, ended or not."""
+        return key in self._begun
+
     def begin(self, key: str, now_ns: int) -> None:
         """Write down that a command is begun. Raises RefusedError; then it must not be."""
         if self.why_barred is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from agent.answers import Answers
 from agent.lastgood import file_for, spool_path
 from agent.plan import Plan
-from config.model import Verb
 
-from .desk import Desk, Do, Surroundings
+from .applying import Applying
+from .desk import Desk, Surroundings
 from .done import Done
 from .verbs import Gateway, Verbs
 
@@ -23,9 +23,9 @@ def open_desk(
     answering: threading.Lock,
     maintain: Callable[[str, float], None],
     reload: Callable[[], None],
-    more: Mapping[Verb, Do],
+    apply: Applying | None,
 ) -> Desk:
-    """Return the desk of one life; `more` are verbs that others do."""
+    """Return the desk of one life; `apply` takes configurations to be tried."""
     loaded = plan.loaded
     commands = loaded.config.commands
     verbs = Verbs(
@@ -43,9 +43,10 @@ def open_desk(
     signers = commands.allowed_signers
     return Desk(
         around,
-        {**verbs.by_name(), **more},
+        verbs.by_name(),
         allowed=frozenset(commands.allow),
         allowed_signers=None if signers is None else lambda: loaded.file(signers),
         done=Done(file_for(loaded.path, spool_path(plan)).parent),
         stop=verbs.stop,
+        apply=apply,
     )

@@ -50,6 +50,7 @@ def snapshot(*sensors: Document, second: int = 40, **more: Any) -> Document:
             "run": "6e1174fecb8c25f5",
             "version": "0.1.0",
             "config": "3fd3c9a85650",
+            "applied": None,
             "policy": "0a89",
             "since": "2027-01-14T00:00:00.000Z",
             "uptime_s": 87100.0 + second,

@@ -10,6 +10,7 @@ import pytest
 
 from agent import daemon, lastgood, relocate
 from agent.daemon import Daemon
+from agent.health import Health
 from agent.plan import Plan
 from agent.spool import Spool, SpoolError
 from agent.wake import Wake
@@ -64,6 +65,7 @@ class Gateway:
 
     def __init__(self, plan: Plan, street: Street, *, needs_disk: bool) -> None:
         self._street = street
+        self.health = Health()
         self._path = lastgood.spool_path(plan)
         if self._path in street.bad_spools:
             raise SpoolError(f"{self._path}: injected")

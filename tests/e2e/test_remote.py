@@ -167,3 +167,66 @@ def test_a_broker_that_was_taken_over_changes_nothing_and_costs_nothing(
     assert 1 <= len(counts) <= 3
     refused = sum(sum(each.values()) - each.get("answered", 0) for each in counts)
     assert refused > 1_000  # and what came too fast was let go
+
+
+def outcomes(site: Site) -> list[str]:
+    return [
+        each["values"]["outcome"]
+        for each in site.records("gateway")
+        if each["values"]["event"] == "command"
+    ]
+
+
+def test_a_configuration_from_afar_is_tried_and_its_end_is_told(site: Site, mika: Signer) -> None:
+    site.environment["STATE_DIRECTORY"] = str(site.folder / "state")
+    configure(site, ["ping", "config-apply"])
+    (site.folder / "allowed_signers").write_text(mika.line())
+    text = (site.folder / "gateway.toml").read_text("utf-8")
+    site.start()
+    site.wait_records("snow-2", 2)
+    site.wait_until(
+        lambda: bool(site.statuses()) and site.statuses()[-1]["state"] == "online", "the birth"
+    )
+    first = site.statuses()[-1]["config"]
+    good = order(mika, "config-apply", "good", toml=text.replace('"Bench"', '"Other"'))
+    bad = text.replace(site.url, "mqtt://127.0.0.1:1")
+    worse = order(mika, "config-apply", "worse", toml=bad, within_s=5)
+    # It connects, and nobody takes what it sends.
+    dead = text.replace("[uplink]\n", '[uplink]\ntopic_root = "nobody/listens"\n')
+    returning = order(mika, "config-apply", "dead", toml=dead, within_s=5)
+
+    def told(client: mqtt.Client, name: str, payload: bytes) -> dict[str, Any]:
+        before = len([each for each in site.heard if each.topic == f"reply/config-apply/{name}"])
+        client.publish(f"{ROOT}/cmd/config-apply/{name}", payload, qos=1)
+        found: list[dict[str, Any]] = []
+
+        def came() -> bool:
+            found[:] = [
+                json.loads(each.payload)
+                for each in list(site.heard)
+                if each.topic == f"reply/config-apply/{name}"
+            ]
+            return len(found) > before
+
+        site.wait_until(came, f"the reply to {name}")
+        return found[-1]
+
+    with publisher(site) as client:
+        refused = told(client, "worse", worse)
+        assert "TLS" in refused["error"]["text"]
+        assert site.statuses()[-1]["config"] == first
+
+        assert told(client, "good", good)["answer"]["outcome"] == "trial"
+        site.wait_until(lambda: outcomes(site)[-1:] == ["done"], "the end of the good one")
+        assert told(client, "good", good)["answer"]["outcome"] == "confirmed"
+        second = site.statuses()[-1]["config"]
+        assert second != first
+
+        assert told(client, "dead", returning)["answer"]["outcome"] == "trial"
+        site.wait_until(lambda: outcomes(site)[-1:] == ["returned"], "the end of the other")
+        again = told(client, "dead", returning)
+        assert again["error"]["code"] == "returned"
+        assert "took no record" in again["error"]["text"]
+        assert site.statuses()[-1]["config"] == second
+    assert outcomes(site) == ["begun", "failed", "begun", "done", "begun", "returned"]
+    assert site.stop() == 0

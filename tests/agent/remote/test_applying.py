@@ -1,0 +1,179 @@
+"""A configuration from afar: what it may not change, and how its end is told."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import applied
+from agent.applied import Applied, Entry
+from agent.health import Health
+from agent.plan import Plan, load_plan, plan_of
+from agent.remote.applying import Applying, beyond
+from agent.remote.command import Command, RefusedError
+from agent.trials import Trials
+
+TEXT = """
+[gateway]
+id = "chikaho-03"
+[uplink]
+brokers = ["mqtts://broker.example", "mqtt://inside.example"]
+username = "gw"
+password_file = "secret"
+[uplink.tls]
+ca_file = "secret"
+[spool]
+path = "{folder}/spool.db"
+[privacy]
+day_limit = "3/8"
+[privacy.flow]
+window_s = 900
+epsilon = "1/4"
+[commands]
+allow = ["ping", "config-apply"]
+allowed_signers = "secret"
+[[buses]]
+id = "sim"
+kind = "simulated"
+[[sensors]]
+id = "snow-1"
+driver = "maxbotix-hrxl"
+bus = "sim"
+[sensors.options]
+mount_height_cm = 350.0
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    for name in ("secret", "other"):
+        (tmp_path / name).touch()
+    path = tmp_path / "gateway.toml"
+    path.write_text(TEXT.format(folder=tmp_path), "utf-8")
+    return path
+
+
+@pytest.fixture
+def running(config: Path) -> Plan:
+    return load_plan(config)
+
+
+@pytest.fixture
+def applying(config: Path, running: Plan) -> Applying:
+    """A gateway at which all is well."""
+    trials = Trials(config, lambda: None)
+    health = Health()
+    health.uplink.broker = "mqtts://broker.example"
+    trials.runs(running, config.parent / "spool.db", health)
+    return Applying(trials)
+
+
+def changed(running: Plan, change: Callable[[dict[str, Any]], object]) -> Plan:
+    document = tomllib.loads(running.loaded.path.read_text("utf-8"))
+    change(document)
+    return plan_of(document, running.loaded.path, running.loaded.origins)
+
+
+REFUSED: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "more epsilon": (
+        "privacy.flow.epsilon",
+        lambda d: d["privacy"]["flow"].update(epsilon="3/8"),
+    ),
+    "shorter windows": (
+        "privacy.flow.window_s",
+        lambda d: d["privacy"]["flow"].update(window_s=600),
+    ),
+    "a larger limit": ("privacy.day_limit", lambda d: d["privacy"].update(day_limit="1/1")),
+    "more commands": ("[commands]", lambda d: d["commands"]["allow"].append("restart")),
+    "fewer commands": ("[commands]", lambda d: d["commands"]["allow"].remove("ping")),
+    "other signers": ("[commands]", lambda d: d["commands"].update(allowed_signers="other")),
+    "no TLS": ("TLS", lambda d: d["uplink"].update(brokers=["mqtt://broker.example"])),
+    "another authority": ("ca_file", lambda d: d["uplink"]["tls"].update(ca_file="other")),
+    "no authority": ("ca_file", lambda d: d["uplink"]["tls"].pop("ca_file")),
+    "another password": ("password_file", lambda d: d["uplink"].update(password_file="other")),
+}
+
+ALLOWED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "less epsilon": lambda d: d["privacy"]["flow"].update(epsilon="1/8"),
+    "the same epsilon": lambda d: d["privacy"]["flow"].update(epsilon="2/8"),
+    "longer windows": lambda d: d["privacy"]["flow"].update(window_s=3600),
+    "a smaller limit": lambda d: d["privacy"].update(day_limit="1/4"),
+    "its default": lambda d: d["privacy"].pop("day_limit"),
+    "another broker": lambda d: d["uplink"].update(brokers=["mqtts://other.example"]),
+    "one fewer": lambda d: d["uplink"].update(brokers=["mqtt://inside.example"]),
+    "another height": lambda d: d["sensors"][0]["options"].update(mount_height_cm=300.0),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_guards_citizens_and_the_way_in_is_not_changed_from_afar(
+    running: Plan, what: str
+) -> None:
+    told, change = REFUSED[what]
+    refusals = list(beyond(running, changed(running, change)))
+    assert refusals
+    assert any(told in each for each in refusals)
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+def test_tightening_and_all_else_is_allowed(running: Plan, what: str) -> None:
+    assert list(beyond(running, changed(running, ALLOWED[what]))) == []
+
+
+def test_a_limit_below_its_default_is_not_removed(config: Path) -> None:
+    config.write_text(config.read_text("utf-8").replace('"3/8"', '"1/4"'), "utf-8")
+    looser = changed(load_plan(config), lambda d: d["privacy"].pop("day_limit"))
+    assert "day_limit" in next(beyond(load_plan(config), looser))
+
+
+def test_one_beyond_that_is_refused_as_a_whole_and_says_all_of_it(
+    applying: Applying, config: Path
+) -> None:
+    text = config.read_text("utf-8").replace('"1/4"', '"3/8"').replace('["ping", ', "[")
+    with pytest.raises(RefusedError, match=r"epsilon(.|\n)*commands"):
+        applying(Command("config-apply", "1", {"toml": text}, None), "mika")
+    assert applied.find(config).entries()[-1].outcome == "refused"
+
+
+def test_another_gateway_it_never_becomes(applying: Applying, config: Path) -> None:
+    text = config.read_text("utf-8").replace("chikaho-03", "chikaho-04")
+    with pytest.raises(RefusedError, match=r"\[gateway\] id"):
+        applying(Command("config-apply", "1", {"toml": text}, None), "mika")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"toml": "[["},
+        {"toml": "", "document": {}},
+        {"document": []},
+        {"toml": "", "force": True},
+        {"document": {}, "within_s": 1e9},
+    ],
+)
+def test_what_makes_no_sense_is_refused(applying: Applying, arguments: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError) as refused:
+        applying(Command("config-apply", "1", arguments, None), "mika")
+    assert refused.value.why == "wrong_argument"
+
+
+def test_its_end_is_known_by_the_commands_id(applying: Applying, config: Path) -> None:
+    text = config.read_text("utf-8").replace("350.0", "300.0")
+    answer = applying(Command("config-apply", "one", {"toml": text}, None), "mika")
+    assert (answer["outcome"], answer["by"]) == ("trial", "signer:mika")
+    book: Applied = applied.find(config)
+    entry: Entry = book.entries()[-1]
+    assert entry.command == "one"
+    assert applying.reply_to("another") is None
+    for outcome, is_ok in (("trial", True), ("confirmed", True), ("returned", False)):
+        book.write(replace(entry, outcome=outcome))  # type: ignore[arg-type]
+        reply = applying.reply_to("one")
+        assert reply is not None
+        assert reply["ok"] == is_ok
