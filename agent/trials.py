@@ -282,18 +282,22 @@ class Trials:
                 what = NO_DISK.filled(file=self._applied.folder, error=exc.strerror or exc)
                 raise AskError("no_disk", what) from exc
             plan = replace(plan, applied=entry.number)
-            self.trial = Trial(entry, plan, is_forced, Before.of(health))
+            trial = self.trial = Trial(entry, plan, is_forced, Before.of(health))
         log.warning("configuration on trial", number=entry.number, by=entry.by)
         if asked.command is None:
             self._wake()
         else:
-            soon = threading.Timer(REPLY_S, self._wake)
+            soon = threading.Timer(REPLY_S, self._begin_soon, [trial])
             soon.daemon = True
             soon.start()
         return told(entry) | {
             "folder": str(self._applied.folder),
             "warnings": [str(each) for each in plan.warnings],
         }
+
+    def _begin_soon(self, trial: Trial) -> None:
+        if trial.stage == "accepted":  # else somebody else woke the daemon, and it has begun
+            self._wake()
 
     def _note_refused(self, asked: Entry, why: Text) -> None:
         said = Text(without_user(why.en)[:WHY_CHARACTERS], without_user(why.ja)[:WHY_CHARACTERS])

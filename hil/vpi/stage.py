@@ -360,8 +360,13 @@ class VpiStage:
             if "gap" in record or "alert" in record:
                 continue
             span = {name: self._scenario_time(record[name]) for name in ("start", "end")}
-            told.append({**record, **span})
+            if utc_ns(span["end"]) <= self._end_ns:  # afterwards nobody knows the truth
+                told.append({**record, **span})
         self.book.take(told)
+
+    @property
+    def _end_ns(self) -> int:
+        return self.loaded.start_ns + round(self.loaded.scenario.lasts * S)
 
     def _scenario_time(self, text: str) -> str:
         played_ns = round((utc_ns(text) - self._began_ns) * self.speed)

@@ -292,6 +292,22 @@ def test_a_sensor_that_is_missed_is_named_and_a_bug_costs_its_sensor_only(street
     assert why("warm", "snow-1") is None
 
 
+def test_a_bus_that_never_comes_back_is_not_waited_for(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dryrun, "LONGEST_S", 0.0)
+    monkeypatch.setattr(dryrun, "SPARE_S", 0.05)
+    is_over = threading.Event()
+
+    def hang(_sensor: object) -> Look:
+        is_over.wait(WAIT_S)
+        return Look("snow-1", "ok")
+
+    why = DRY_RUN(load_plan(street.path), ["snow-1"], goes_on=lambda: True, look=hang)
+    is_over.set()
+    assert "snow-1 measured before" in (why or "")
+
+
 DRY_RUN = dryrun.why_not  # before a street replaces it
 
 # At each step

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from agent.remote import desk as desk_module
-from agent.remote.command import MOST_BYTES, RefusedError
+from agent.remote.applying import Applying
+from agent.remote.command import MOST_BYTES, Command, RefusedError
 from agent.remote.desk import BURST, REFILL_S, Desk, Surroundings
 from agent.remote.done import NAME, Done
 from config.model import VERBS, Verb
@@ -285,3 +286,50 @@ def test_the_thread_ends_when_nobody_asks_and_begins_anew(
         if thread is not None:
             thread.join(WAIT_S)
         assert bench.desk._thread is None
+
+
+def test_a_trial_that_outlived_its_desk_is_answered_from_what_was_written_down(
+    bench: Bench, people: Mapping[str, Signer], tmp_path: Path
+) -> None:
+    """Begun, written down, and killed before it was answered."""
+    Done(tmp_path).begin("1", NOW_NS)
+    ends: list[Mapping[str, Any]] = []
+
+    class Apply(Applying):
+        def __init__(self) -> None:
+            self.begun = 0
+
+        def __call__(self, command: Command, by: str) -> dict[str, Any]:
+            self.begun += 1
+            return {"outcome": "trial"}
+
+        def reply_to(self, id_: str) -> Mapping[str, Any] | None:
+            return ends[-1] if ends and id_ == "1" else None
+
+    apply = Apply()
+    bench.desk.stop()
+    bench.desk = Desk(
+        Surroundings(
+            GATEWAY, lambda: NOW_NS, lambda: bench.boot_s, bench._reply, bench.audits.append
+        ),
+        {},
+        allowed=frozenset(("config-apply",)),
+        allowed_signers=lambda: bench.signers,
+        done=Done(tmp_path),
+        apply=apply,
+    )
+
+    def order(id_: str) -> bytes:
+        return people["mika"].order(text_of("config-apply", id_))
+
+    assert bench.refusal("config-apply/1", order("1")) == "repeated"  # nothing was written down
+    ends.append({"ok": True, "answer": {"outcome": "trial"}})
+    assert bench.ask("config-apply/1", order("1"))["answer"]["outcome"] == "trial"
+    ends.append({"ok": False, "error": {"code": "returned", "text": "why"}})
+    assert bench.refusal("config-apply/1", order("1")) == "returned"
+    ends.clear()  # by now ten others came
+    assert bench.refusal("config-apply/1", order("1")) == "returned"
+    assert apply.begun == 0
+    assert bench.ask("config-apply/2", order("2"))["ok"]
+    assert apply.begun == 1
+    assert [each["outcome"] for each in bench.audits if each["event"] == "command"][-1] == "begun"

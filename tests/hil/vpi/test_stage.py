@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.record import utc_text
 from config.load import load as load_config
 from hil.scenario.load import load, path_of
 from hil.vpi.image import Image
@@ -43,6 +45,23 @@ def test_a_sensor_that_takes_the_air_from_one_that_is_left_out_is_left_out_too(
     stage: VpiStage,
 ) -> None:
     assert "snow-1" not in stage._config()
+
+
+def test_what_is_measured_after_the_scenarios_end_is_not_judged(stage: VpiStage) -> None:
+    def record(at_s: float) -> dict[str, Any]:
+        begin_ns = stage._began_ns + round(at_s * 1e9)
+        return {
+            "stream": "snow-2",
+            "start": utc_text(begin_ns),
+            "end": utc_text(begin_ns + 10_000_000_000),
+            "clock": {"state": "synced"},
+            "quality": {"flag": "good"},
+            "values": {"depth_cm": {"mean": 30.0, "median": 30.0, "min": 30.0, "max": 30.0}},
+        }
+
+    stage._take_records([record(60.0), record(235.0)])
+    (row,) = stage.book.rows("snow-2", "depth_cm")
+    assert row.start_s == pytest.approx(60.0 * stage.speed, abs=1.0)
 
 
 def test_what_it_cannot_break_is_refused_and_not_pretended(stage: VpiStage) -> None:
