@@ -87,8 +87,8 @@ MUTANTS = (
         name="maintenance-alarms",
         story="Each visit of a technician who opens the cabinet is an alarm at the dispatcher's.",
         file="agent/rules.py",
-        old="if subject is None or subject.in_maintenance or not",
-        new="if subject is None or not",
+        old="if subject.in_maintenance or sensor in self.at_work:",
+        new="if sensor in self.at_work:",
         caught_by=(f"{RULES}::test_a_sensor_in_maintenance_raises_nothing",),
     ),
     Mutant(
