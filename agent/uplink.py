@@ -58,6 +58,7 @@ HEALTH_INTERVAL_S = 60.0  # within which renewed certificates are taken, too
 CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
+BIRTH_AGAIN_S = 1.0  # between two births because of somebody else's word
 FAREWELL_S = 1.0
 # Of one step. Three name servers that are silent cost half a minute for each way
 # in which a name may be completed, and a restart does not make them talk.
@@ -166,7 +167,8 @@ class Uplink:
         self._subscribe_at_s: float | None = None
         self._births = 0
         self._birth_mid: int | None = None
-        self._birth_is_owed = False  # the broker refused it
+        self._birth_is_owed = False  # the broker refused it, or it was asked for too often
+        self._birth_again_at_s = 0.0
         self._never_acks = False
         self._rejected_streams: set[str] = set()
         self._alarms: dict[str, str] = {}  # topic below our root -> newest record
@@ -835,6 +837,11 @@ class Uplink:
             return  # from before our birth
         online = isinstance(status, dict) and status.get("state") == "online"
         if not online and not self._stopping.is_set():
+            now_s = self._boot_s()
+            if now_s < self._birth_again_at_s:  # whoever says it all the time gets no flood back
+                self._birth_is_owed = True
+                return
+            self._birth_again_at_s = now_s + BIRTH_AGAIN_S
             log.info("we are said to be offline while we are connected: writing the birth again")
             self._write_birth()
 
