@@ -208,6 +208,15 @@ def test_what_was_done_is_remembered_or_nothing_is_done(
     assert bench.ask("restart/a", order)["ok"]
 
 
+@pytest.mark.parametrize("payload", [
+    b'{"schema": "yukimi.command/1", "\\ud800": 1}',
+    b'{"schema": "yukimi.signed-command/1", "command": "\\ud800", "signature": ""}',
+])  # fmt: skip
+def test_half_a_surrogate_pair_is_no_text_and_silences_nobody(bench: Bench, payload: bytes) -> None:
+    assert bench.refusal("ping/1", payload) == "malformed"
+    assert bench.ask("ping/2")["ok"]
+
+
 def test_a_flood_is_counted_and_costs_nothing(bench: Bench) -> None:
     for number in range(1000):
         bench.desk.hear(f"ping/{number}", b"", retained=False)
