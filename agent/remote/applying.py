@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent.answers import AskError
 from agent.applied import Entry
@@ -84,7 +85,8 @@ def beyond(running: Plan, new: Plan) -> Iterator[str]:
     yield from _looser(old.privacy.model_dump(), now.privacy.model_dump(), "privacy")
     if old.commands != now.commands:
         yield f"[commands] is not changed from afar: {ON_THE_SPOT}"
-    plain = [url for url in now.uplink.brokers if url.startswith("mqtt:")]
+    # As whoever connects reads them: "MQTT://" and "\tmqtt://" are as plain.
+    plain = [url for url in now.uplink.brokers if urlsplit(url).scheme != "mqtts"]
     if any(url not in old.uplink.brokers for url in plain):
         yield f"[uplink] brokers: no connection loses its TLS from afar: {ON_THE_SPOT}"
     if old.uplink.tls.ca_file != now.uplink.tls.ca_file:

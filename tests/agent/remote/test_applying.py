@@ -94,6 +94,8 @@ REFUSED: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "fewer commands": ("[commands]", lambda d: d["commands"]["allow"].remove("ping")),
     "other signers": ("[commands]", lambda d: d["commands"].update(allowed_signers="other")),
     "no TLS": ("TLS", lambda d: d["uplink"].update(brokers=["mqtt://broker.example"])),
+    "no TLS, in capitals": ("TLS", lambda d: d["uplink"].update(brokers=["MQTT://broker.example"])),
+    "no TLS, after a tab": ("TLS", lambda d: d["uplink"].update(brokers=["\tmqtt://a.example"])),
     "another authority": ("ca_file", lambda d: d["uplink"]["tls"].update(ca_file="other")),
     "no authority": ("ca_file", lambda d: d["uplink"]["tls"].pop("ca_file")),
     "another password": ("password_file", lambda d: d["uplink"].update(password_file="other")),
