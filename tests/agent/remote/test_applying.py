@@ -65,12 +65,17 @@ def running(config: Path) -> Plan:
 
 
 @pytest.fixture
-def applying(config: Path, running: Plan) -> Applying:
-    """A gateway at which all is well."""
+def trials(config: Path, running: Plan) -> Trials:
+    """Of a gateway at which all is well."""
     trials = Trials(config, lambda: None)
     health = Health()
     health.uplink.broker = "mqtts://broker.example"
     trials.runs(running, config.parent / "spool.db", health)
+    return trials
+
+
+@pytest.fixture
+def applying(trials: Trials) -> Applying:
     return Applying(trials)
 
 
@@ -179,3 +184,18 @@ def test_its_end_is_known_by_the_commands_id(applying: Applying, config: Path) -
         reply = applying.reply_to("one")
         assert reply is not None
         assert reply["ok"] == is_ok
+
+
+@pytest.mark.parametrize("by", ["mika", None])
+def test_from_afar_the_connection_is_asked_for_though_it_was_down_just_then(
+    trials: Trials, running: Plan, monkeypatch: pytest.MonkeyPatch, by: str | None
+) -> None:
+    monkeypatch.setattr("agent.trials.SETTLED_S", 0.0)
+    trials.runs(running, running.loaded.path.parent / "spool.db", down := Health())
+    text = running.loaded.path.read_text("utf-8").replace("350.0", "300.0")
+    if by is None:  # the control: on the spot nothing is asked for that was not there
+        trials.submit(tomllib.loads(text), by="local:root")
+    else:
+        Applying(trials)(Command("config-apply", "1", {"toml": text}, None), by)
+    assert trials.trial is not None
+    assert bool(trials.trial.before.missing(down, 5.0)) is (by is not None)
