@@ -64,7 +64,7 @@ class Desk:
         stop: Callable[[], None] = lambda: None,
         apply: Applying | None = None,
     ) -> None:
-        """`stop` lets go of what the verbs have still to do later.
+        """`stop` does at once what the verbs have still to do later.
 
         `apply` does config-apply, the one verb whose end is known only in another life.
         """
