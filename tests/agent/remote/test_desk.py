@@ -208,6 +208,24 @@ def test_what_was_done_is_remembered_or_nothing_is_done(
     assert bench.ask("restart/a", order)["ok"]
 
 
+@pytest.mark.parametrize("is_reborn", [True, False])
+def test_a_clock_that_is_set_back_has_nothing_done_twice(
+    bench: Bench, people: Mapping[str, Signer], is_reborn: bool
+) -> None:
+    old = people["mika"].order(text_of("restart", "a"))
+    assert bench.ask("restart/a", old)["ok"]
+    later = NOW + timedelta(days=3)
+    bench.now_ns = NOW_NS + 3 * 86_400 * 10**9
+    changed = {"issued": utc(later), "expires": utc(later + timedelta(hours=1))}
+    assert bench.ask("restart/b", people["mika"].order(text_of("restart", "b", **changed)))["ok"]
+    if is_reborn:
+        bench.desk.stop()
+        bench.desk = bench.new_desk()
+    bench.now_ns = NOW_NS
+    assert bench.refusal("restart/a", old) == "time_unknown"
+    assert len(bench.runs) == 2
+
+
 @pytest.mark.parametrize("payload", [
     b'{"schema": "yukimi.command/1", "\\ud800": 1}',
     b'{"schema": "yukimi.signed-command/1", "command": "\\ud800", "signature": ""}',
