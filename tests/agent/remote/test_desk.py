@@ -319,7 +319,7 @@ def test_a_trial_that_outlived_its_desk_is_answered_from_what_was_written_down(
     bench: Bench, people: Mapping[str, Signer], tmp_path: Path
 ) -> None:
     """Begun, written down, and killed before it was answered."""
-    Done(tmp_path).begin("1", NOW_NS)
+    Done(tmp_path).begin("config-apply/1", NOW_NS)
     ends: list[Mapping[str, Any]] = []
 
     class Apply(Applying):
