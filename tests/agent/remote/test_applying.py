@@ -133,6 +133,41 @@ def test_tightening_and_all_else_is_allowed(running: Plan, what: str) -> None:
     assert list(beyond(running, changed(running, ALLOWED[what]))) == []
 
 
+COUNTER = """
+[[sensors]]
+id = "door-1"
+driver = "pulse-counter"
+bus = "gpio"
+[sensors.options]
+pin = 17
+"""
+NO_COUNTER: dict[str, Callable[[dict[str, Any]], object]] = {
+    "as a door, whose edges are told": lambda d: d["sensors"][1].update(
+        driver="contact", options={"pin": 17, "measures": "open"}
+    ),
+    "as a door under another id": lambda d: d["sensors"][1].update(
+        id="door-2", driver="contact", options={"pin": 17, "measures": "open"}
+    ),
+    "gone, for another command to come": lambda d: d["sensors"].pop(1),
+    "on another pin": lambda d: d["sensors"][1].update(options={"pin": 18}),
+}
+
+
+@pytest.mark.parametrize("what", NO_COUNTER)
+def test_what_counts_people_counts_on_as_it_is_wired(config: Path, what: str) -> None:
+    config.write_text(config.read_text("utf-8") + COUNTER, "utf-8")
+    running = load_plan(config)
+    (refusal,) = beyond(running, changed(running, NO_COUNTER[what]))
+    assert "door-1 counts people" in refusal
+
+
+def test_what_else_is_said_of_a_people_sensor_may_change(config: Path) -> None:
+    config.write_text(config.read_text("utf-8") + COUNTER, "utf-8")
+    running = load_plan(config)
+    named = changed(running, lambda d: d["sensors"][1].update(label={"en": "West door"}))
+    assert list(beyond(running, named)) == []
+
+
 def test_a_limit_below_its_default_is_not_removed(config: Path) -> None:
     config.write_text(config.read_text("utf-8").replace('"3/8"', '"1/4"'), "utf-8")
     looser = changed(load_plan(config), lambda d: d["privacy"].pop("day_limit"))
