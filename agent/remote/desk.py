@@ -203,6 +203,9 @@ class Desk:
         reply = self._before(command)
         if reply is not None:
             return reply
+        # A signature may take longer than a life waits: the next desk has read what was done.
+        if self._is_stopping:
+            raise RefusedError("busy", "the gateway begins anew: ask again")
         self._done.begin(key, now_ns)
         log.warning("command", verb=command.verb, id=command.id, by=by)
         self._around.audit(_event(command.verb, command.id, by, "begun"))

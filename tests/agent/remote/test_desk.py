@@ -208,6 +208,23 @@ def test_what_was_done_is_remembered_or_nothing_is_done(
     assert bench.ask("restart/a", order)["ok"]
 
 
+def test_a_life_that_is_over_begins_nothing_that_the_next_one_would_not_know(
+    bench: Bench, people: Mapping[str, Signer]
+) -> None:
+    signers = bench.signers
+
+    def over_meanwhile() -> Path:
+        bench.desk.stop()
+        return signers
+
+    bench.desk._allowed_signers = over_meanwhile
+    order = people["mika"].order(text_of("restart", "a"))
+    assert bench.refusal("restart/a", order) == "busy"
+    bench.desk = bench.new_desk()
+    assert bench.ask("restart/a", order)["ok"]
+    assert len(bench.runs) == 1
+
+
 @pytest.mark.parametrize("is_reborn", [True, False])
 def test_a_clock_that_is_set_back_has_nothing_done_twice(
     bench: Bench, people: Mapping[str, Signer], is_reborn: bool
