@@ -182,7 +182,8 @@ class Desk:
     def _signer(self, command: Command) -> str:
         if self._allowed_signers is None or command.signed is None:
             raise RefusedError("wrong_signature", "nobody may sign: [commands] allowed_signers")
-        return signing.signer(command.signed, self._allowed_signers())
+        now_ns = self._around.utc_ns()
+        return signing.signer(command.signed, self._allowed_signers(), now_ns)
 
     def _look(self, command: Command, by: str | None) -> Reply:
         key = (command.verb, command.id)

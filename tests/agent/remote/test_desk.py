@@ -208,6 +208,19 @@ def test_what_was_done_is_remembered_or_nothing_is_done(
     assert bench.ask("restart/a", order)["ok"]
 
 
+@pytest.mark.parametrize(("options", "may"), [
+    ('valid-after="20270114Z"', True),
+    ('valid-before="20270114Z"', False),
+    ('valid-after="20270116Z"', False),
+    ('valid-before="20270116Z"', True),
+])  # fmt: skip
+def test_who_may_sign_until_a_day_may_by_the_gateways_time(
+    bench: Bench, people: Mapping[str, Signer], options: str, may: bool
+) -> None:
+    bench.signers.write_text(people["mika"].line(options))
+    assert bench.ask("restart/a", people["mika"].order(text_of("restart", "a")))["ok"] is may
+
+
 def test_a_life_that_is_over_begins_nothing_that_the_next_one_would_not_know(
     bench: Bench, people: Mapping[str, Signer]
 ) -> None:
