@@ -249,12 +249,12 @@ class Desk:
             "id": id_,
             **reply,
         }
-        payload = json.dumps(document, ensure_ascii=False).encode()
+        payload = _packed(document)
         if len(payload) > REPLY_BYTES:
             error = {"code": "too_large", "text": f"the answer has {len(payload)} bytes"}
             document = {**document, "ok": False, "error": error}
             document.pop("answer", None)
-            payload = json.dumps(document, ensure_ascii=False).encode()
+            payload = _packed(document)
         self._around.reply(f"reply/{verb}/{id_}", payload)
 
     # What was answered and refused: told together, so that nobody can fill the spool with it
@@ -278,6 +278,11 @@ class Desk:
             told, self._tally = dict(self._tally), Counter()
         if told:
             self._around.audit({"event": "commands", "counts": told})
+
+
+def _packed(document: Document) -> bytes:
+    # A file's name or a program's words may hold bytes that are no text: Python keeps them apart.
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
 def _key(command: Command) -> str:

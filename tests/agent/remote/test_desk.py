@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,8 @@ class Bench:
                     raise RefusedError("wrong_argument", "as was asked")
                 if arguments.get("breaks"):
                     raise ZeroDivisionError
+                if arguments.get("says_bytes"):
+                    return {"file": os.fsdecode(b"tty\xff")}
                 self.runs.append((verb, arguments, by))
                 return {"run": len(self.runs)}
 
@@ -254,6 +257,11 @@ def test_a_clock_that_is_set_back_has_nothing_done_twice(
     bench.now_ns = NOW_NS
     assert bench.refusal("restart/a", old) == "time_unknown"
     assert len(bench.runs) == 2
+
+
+def test_an_answer_with_bytes_that_are_no_text_is_given(bench: Bench) -> None:
+    text = text_of("ping", "1", arguments={"says_bytes": True})
+    assert bench.ask("ping/1", text.encode())["answer"] == {"file": "tty?"}
 
 
 @pytest.mark.parametrize("payload", [
