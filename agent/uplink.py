@@ -113,6 +113,7 @@ class Uplink:
         alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
         expiry_days: int | None = None,
         floor_ns: Callable[[], int | None] = lambda: None,
+        system_errs: Callable[[], bool] = lambda: False,
         outages: Outages | None = None,
         left: Callable[[Send], None] = lambda _send: None,
         command: Callable[[str, bytes, bool], None] | None = None,
@@ -120,7 +121,8 @@ class Uplink:
         """`alert` is told of what a person should know: a name and values, None when it is over.
 
         A certificate that ends within `expiry_days` is such a thing. `floor_ns` tells, while the
-        time of day is not known, UTC that has certainly passed. `left` is told of each message that
+        time of day is not known, UTC that has certainly passed; `system_errs`, while it is, whether
+        the system's clock says something else. `left` is told of each message that
         the broker has taken, and must neither raise nor wait; nor must `command`, which is told
         what comes on `cmd/`: the rest of the topic, the payload, and whether it was retained.
         """
@@ -137,6 +139,7 @@ class Uplink:
         self._alert = alert
         self._expiry_days = expiry_days
         self._floor_ns = floor_ns
+        self._system_errs = system_errs
         self._outages = Outages(boot_s()) if outages is None else outages
         self._left = left
         self._command = command
@@ -387,6 +390,8 @@ class Uplink:
             will = (f"{self._root}/status", self._offline())
             self._standing.begin()
             floor_ns = self._floor_ns()
+            if floor_ns is None and self._system_errs():
+                floor_ns = self._utc_ns()  # OpenSSL goes by the system's clock
             client = self._client = self._link.client(url, self._protocol, will, floor_ns=floor_ns)
             self._give_up_at_s = self._boot_s() + CONNECT_TIMEOUT_S + CONNACK_TIMEOUT_S
             connect(client, url, self._protocol)
