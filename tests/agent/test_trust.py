@@ -159,7 +159,7 @@ def test_every_certificate_of_the_chain_is_held_against_the_floor(folder: Path) 
     assert "ended before the last time that was known" in over
 
 
-@pytest.mark.parametrize("floor_ns", [None, NOW_NS])
+@pytest.mark.parametrize("floor_ns", [None, NOW_NS], ids=["with a clock", "without"])
 def test_versions_before_1_2_are_refused(folder: Path, floor_ns: int | None) -> None:
     server = serving(*VALID)
     with warnings.catch_warnings():
