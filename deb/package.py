@@ -180,15 +180,19 @@ def _place_of(file: Path) -> Path | None:
 
 def bill_of_materials(root: Path, site: Path, scratch: Path) -> None:
     """Write a CycloneDX document of what is really in the environment."""
-    empty = scratch / "empty"
-    _run(sys.executable, "-m", "venv", "--without-pip", empty)
+    described = scratch / "described"
+    _run(sys.executable, "-m", "venv", "--without-pip", described)
+    # Named to this environment and not in PYTHONPATH: cyclonedx-py would import what is shipped in
+    # place of its own, and leave it compiled there.
+    (folder,) = described.glob("lib/python*/site-packages")
+    (folder / "shipped.pth").write_text(f"{site}\n", encoding="utf-8")
     file = root / HOME / "sbom.cdx.json"
     # Metadata are read, nothing is run: the target's machine does not matter.
     _run(
         TOOLS / "cyclonedx-py",
         *("environment", "--output-reproducible", "--spec-version", "1.6", "--of", "JSON"),
-        *("--pyproject", SOURCE / "pyproject.toml", "-o", file, empty),
-        PYTHONPATH=str(site),
+        *("--pyproject", SOURCE / "pyproject.toml", "-o", file, described),
+        PYTHONPATH="",  # the caller's is no part of the package
     )
     document = json.loads(file.read_text(encoding="utf-8"))
     document["components"] = [c for c in document["components"] if c["name"] != "yukimi"]
@@ -315,7 +319,8 @@ def _git(*arguments: str) -> str:
 
 
 def _uv(*arguments: object) -> None:
-    _run(TOOLS / "uv", *arguments)
+    # Compiled by postinst, with the Python that will run it.
+    _run(TOOLS / "uv", *arguments, UV_COMPILE_BYTECODE="false")
 
 
 def _run(*command: object, **environment: str) -> str:
