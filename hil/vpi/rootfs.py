@@ -152,6 +152,9 @@ def _install_bench(tree: Path) -> None:
         _place(GUEST / name, tree / "etc/systemd/system" / name)
     _place(GUEST / "99-vpi.rules", tree / "etc/udev/rules.d/99-vpi.rules")
     _place(GUEST / "20-wired.network", tree / "etc/systemd/network/20-wired.network")
+    # The unit's /proc is its own (ProtectProc=): what board.sh lays over a file is not in it.
+    board = "[Service]\nBindReadOnlyPaths=/run/cpuinfo:/proc/cpuinfo\n"
+    _write(tree / "etc/systemd/system/yukimi.service.d/vpi.conf", board)
     getty = tree / "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf"
     _place(GUEST / "autologin.conf", getty)
     _write(tree / "etc/hostname", "virtual-pi\n")
