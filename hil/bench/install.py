@@ -42,21 +42,51 @@ class Install:
 
 def install() -> Install:
     """Return the environment, made or renewed. Raises BenchError."""
+    lock = hashlib.sha256((ROOT / "uv.lock").read_bytes()).hexdigest()[:12]
+    folder = _cache() / f"bare-{lock}"
+    sync = ["sync", "--frozen", "--no-editable", "--compile-bytecode"]
+    sync += ["--reinstall-package", "yukimi", "--project", str(ROOT), "--python", sys.executable]
+    _uv(sync, folder)
+    return Install(folder)
+
+
+def environment(name: str, *packages: str) -> Path:
+    """Return the folder of an environment of others, made where there is none. Raises BenchError.
+
+    `packages` are pinned: what is measured twice is the same twice.
+    """
+    asked_for = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
+    folder = _cache() / f"{name}-{asked_for}"
+    is_complete = folder / "complete"
+    if not is_complete.exists():
+        _uv(["venv", "--clear", "--seed", "--python", sys.executable, str(folder)], folder)
+        python = str(folder / "bin" / "python")
+        _uv(["pip", "install", "--compile-bytecode", "--python", python, *packages], folder)
+        is_complete.touch()
+    return folder
+
+
+def site_packages(folder: Path) -> Path:
+    """Return where an environment's packages are."""
+    return next((folder / "lib").glob("python3*")) / "site-packages"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yukimi"
+
+
+def _uv(arguments: list[str], folder: Path) -> None:
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if uv is None:
         raise BenchError("no uv: pip install -e '.[dev]'")
-    lock = hashlib.sha256((ROOT / "uv.lock").read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "yukimi" / f"bare-{lock}"
-    command = [uv, "sync", "--quiet", "--frozen", "--no-editable", "--compile-bytecode"]
-    command += ["--reinstall-package", "yukimi", "--project", str(ROOT), "--python", sys.executable]
+    # An environment has what its own list says, whatever constrains ours.
+    theirs = {k: v for k, v in os.environ.items() if k not in ("PIP_CONSTRAINT", "VIRTUAL_ENV")}
     done = subprocess.run(
-        command,
+        [uv, "--quiet", *arguments],
+        env=theirs | {"UV_PROJECT_ENVIRONMENT": str(folder)},
         check=False,
-        env=os.environ | {"UV_PROJECT_ENVIRONMENT": str(folder)},
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        raise BenchError(f"no environment without extras could be made:\n{done.stderr}")
-    return Install(folder)
+        raise BenchError(f"{folder} could not be made:\n{done.stderr}")
