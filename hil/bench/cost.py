@@ -23,6 +23,8 @@ wire_kb_per_hour        every packet from and to the broker as on Ethernet (wire
                         eight with the walkway: there people, too, are told of each 60 s, as is
                         allowed of simulated ones only. _deflate: with `compression = "all"`.
 venv_mb                 the environment's files, bytecode included.
+alert_, drain_, backlog_, start_with_backlog_, pipeline_, decode_us_   of the benches of those
+                        names, in their quick form; not with --own.
 machine_noise_percent   how much longer the same work took at its slowest than at its median, while
                         nothing of ours ran: what others on this machine do to a figure in seconds.
 """
@@ -31,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import statistics
 import sys
@@ -38,12 +41,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from ..broker import MOSQUITTO
-from . import alerts, delivery, peers, pipeline, wire
+from . import alerts, decoders, delivery, peers, pipeline, wire
 from .delivery import two_doors
 from .ear import Ear, Heard
 from .eight import BUSES, SENSORS, EightOutside, RoadSensors
@@ -83,9 +88,15 @@ FIGURES = (
     Figure("venv_mb", "installed", 110, peers="thingsboard-gateway 93"),
     Figure("machine_noise_percent", "of this machine, now"),
 )
-FURTHER = (*alerts.FIGURES, *delivery.FIGURES, *pipeline.FIGURES)
-SEEN_BY_OURS = frozenset(figure.key for figure in FIGURES)
 DELIVERY = ("drain_records_per_s", "backlog_rss_growth_mb", "start_with_backlog_s")
+DECODED = tuple(dict.fromkeys(driver for driver, _ in pipeline.SITE.values()))
+DECODE_S = 60.0  # simulated
+FURTHER = (
+    *alerts.FIGURES,
+    *(figure for figure in delivery.FIGURES if figure.key in DELIVERY),
+    *(replace(figure, key=f"pipeline_{figure.key}") for figure in pipeline.FIGURES),
+    *(Figure(f"decode_us_{driver}", "a frame") for driver in DECODED),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +236,16 @@ def noise_percent() -> float:
 
 
 def further(say: Callable[[str], None]) -> dict[str, float]:
-    """Return what other benches measure: a backlog, an alert's way, the pipeline."""
+    """Return what other benches measure: an alert's way, a backlog, the pipeline, decoding."""
     values = alerts.measure(alerts.QUICK, say)
     values |= delivery.measure(frozenset(DELIVERY), delivery.QUICK, say)
-    return values | pipeline.measure(pipeline.QUICK_PLAYED_S, rounds=1)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    of_pipeline = pipeline.measure(pipeline.QUICK_PLAYED_S, rounds=1)
+    values |= {f"pipeline_{key}": value for key, value in of_pipeline.items()}
+    for driver in DECODED:
+        frame_us = decoders.measure(driver, for_s=DECODE_S, rounds=1).frame_us
+        values[f"decode_us_{driver}"] = round(frame_us, 1)
+    return values
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -260,11 +277,11 @@ def run(arguments: argparse.Namespace) -> int:
             theirs = min(each["rss_mb"] for name, each in rivals.items() if "thingsboard" in name)
             values["rss_ratio_to_thingsboard"] = round(values["rss_mb"] / theirs, 2)
         if not arguments.own:
-            values |= {k: v for k, v in further(_say).items() if k not in SEEN_BY_OURS}
+            values |= further(_say)
     except BenchError as exc:
         print(exc, file=sys.stderr)
         return UNREACHABLE
-    judged = (*FIGURES, *(each for each in FURTHER if each.key not in SEEN_BY_OURS))
+    judged = (*FIGURES, *FURTHER)
     print(_document(values, rivals) if arguments.json else _page(judged, values, rivals, bench))
     holds = all(each.holds(values[each.key]) for each in judged if each.key in values)
     return 0 if holds else WRONG
