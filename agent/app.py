@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 log = logger("gateway")
 
 ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
+SYSTEM_AGREES_S = 60.0  # certificates are no finer
 QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway
 
 
@@ -167,6 +168,7 @@ class Gateway:
             alert=self._alert,
             expiry_days=expiring.days if expiring.enabled else None,
             floor_ns=self._floor_ns,
+            system_errs=self._system_errs,
             outages=self._history.outages,
             left=self._departures.left,
             command=self._hear_command if config.commands.allow else None,
@@ -592,6 +594,11 @@ class Gateway:
     def _floor_ns(self) -> int | None:
         """Return UTC that has certainly passed, while the time of day is not known."""
         return None if self._clock.known else max(self.spool.known_ns or 0, BUILT_NS)
+
+    def _system_errs(self) -> bool:
+        """Tell whether the system's clock is not what is known: a receiver does not set it."""
+        look = self._machine.look()
+        return abs(look.utc_ns - self._clock.utc_ns(look.boot_ns)) > SYSTEM_AGREES_S * 1e9
 
     def _utc_ns(self) -> int:
         return self._clock.utc_ns(self._machine.boot_ns())

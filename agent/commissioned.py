@@ -80,11 +80,14 @@ def keep(test: Acceptance, spool: Path) -> Path:
     """Write down a test; return its file. Raises OSError."""
     folder = folder_of(spool)
     folder.mkdir(parents=True, exist_ok=True)
+    # The daemon may put a link there: root must not give it what is at the link's end.
+    if folder.is_symlink():
+        raise OSError(f"{folder}: is a link; move it away")
     # Whoever tests may be root; the daemon, which owns the folder of the spool, must read it.
     owns = spool.parent.stat()
     owner = (owns.st_uid, owns.st_gid) if os.geteuid() == 0 else None
     if owner is not None:
-        os.chown(folder, *owner)
+        os.chown(folder, *owner, follow_symlinks=False)
     while True:
         number = 1 + max(_files(folder, test.sensor), default=0)
         if number > MOST_TESTS:

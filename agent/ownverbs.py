@@ -55,7 +55,9 @@ def document(verb: Sequence[str], config: str, *, time_s: float = TIME_S) -> dic
 
     if verb[0] not in VERBS:
         return f"this version has no `yukimi {verb[0]}`"
-    command = [sys.executable, "-m", "agent", *verb, "--config", config, "--json"]
+    # As isolated as we are: else root would import what lies in the folder that he stands in.
+    isolated = ["-I"] if sys.flags.isolated else []
+    command = [sys.executable, *isolated, "-m", "agent", *verb, "--config", config, "--json"]
     said = run(command, time_s=time_s)
     if said.why_not is not None:
         return said.why_not

@@ -422,6 +422,7 @@ IN_USE = Text(
     "{claim} on {bus} is already used by {owner}", "{bus} の {claim} は {owner} が使用しています"
 )
 CLOCK_OF = Text("the clock of {bus}", "{bus} のクロック")
+LAMP = "[gateway] led"
 NOT_SHARED = Text(
     "{path} is already used by {owner}, and they cannot share it",
     "{path} は {owner} が使用しており、共用できません",
@@ -443,6 +444,12 @@ def _clashes(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
         for bus in (sensor.bus for sensor in sensors)
         if bus.scl_pin is not None
     }
+    led = loaded.config.gateway.led
+    if isinstance(led, int):  # an output: on a sensor's pin it would drive what the sensor drives
+        owner = owners.setdefault(("gpio", f"pin {led}"), LAMP)
+        if owner != LAMP:
+            what = IN_USE.filled(claim=f"pin {led}", bus="gpio", owner=owner)
+            yield loaded.problem(("gateway", "led"), what)
     for index, sensor in enumerate(sensors):
         for claim in sensor.options.claims():
             owner = owners.setdefault((sensor.bus.name, claim), sensor.table.id)

@@ -282,7 +282,10 @@ class Trials:
                 what = NO_DISK.filled(file=self._applied.folder, error=exc.strerror or exc)
                 raise AskError("no_disk", what) from exc
             plan = replace(plan, applied=entry.number)
-            trial = self.trial = Trial(entry, plan, is_forced, Before.of(health))
+            before = Before.of(health)
+            if asked.command is not None:  # it came that way, be it down just now or not
+                before = replace(before, is_connected=True)
+            trial = self.trial = Trial(entry, plan, is_forced, before)
         log.warning("configuration on trial", number=entry.number, by=entry.by)
         if asked.command is None:
             self._wake()

@@ -58,6 +58,7 @@ HEALTH_INTERVAL_S = 60.0  # within which renewed certificates are taken, too
 CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
+BIRTH_AGAIN_S = 1.0  # between two births because of somebody else's word
 FAREWELL_S = 1.0
 # Of one step. Three name servers that are silent cost half a minute for each way
 # in which a name may be completed, and a restart does not make them talk.
@@ -112,6 +113,7 @@ class Uplink:
         alert: Callable[[str, Mapping[str, object] | None], None] = lambda _name, _values: None,
         expiry_days: int | None = None,
         floor_ns: Callable[[], int | None] = lambda: None,
+        system_errs: Callable[[], bool] = lambda: False,
         outages: Outages | None = None,
         left: Callable[[Send], None] = lambda _send: None,
         command: Callable[[str, bytes, bool], None] | None = None,
@@ -119,7 +121,8 @@ class Uplink:
         """`alert` is told of what a person should know: a name and values, None when it is over.
 
         A certificate that ends within `expiry_days` is such a thing. `floor_ns` tells, while the
-        time of day is not known, UTC that has certainly passed. `left` is told of each message that
+        time of day is not known, UTC that has certainly passed; `system_errs`, while it is, whether
+        the system's clock says something else. `left` is told of each message that
         the broker has taken, and must neither raise nor wait; nor must `command`, which is told
         what comes on `cmd/`: the rest of the topic, the payload, and whether it was retained.
         """
@@ -136,6 +139,7 @@ class Uplink:
         self._alert = alert
         self._expiry_days = expiry_days
         self._floor_ns = floor_ns
+        self._system_errs = system_errs
         self._outages = Outages(boot_s()) if outages is None else outages
         self._left = left
         self._command = command
@@ -166,7 +170,8 @@ class Uplink:
         self._subscribe_at_s: float | None = None
         self._births = 0
         self._birth_mid: int | None = None
-        self._birth_is_owed = False  # the broker refused it
+        self._birth_is_owed = False  # the broker refused it, or it was asked for too often
+        self._birth_again_at_s = 0.0
         self._never_acks = False
         self._rejected_streams: set[str] = set()
         self._alarms: dict[str, str] = {}  # topic below our root -> newest record
@@ -385,6 +390,8 @@ class Uplink:
             will = (f"{self._root}/status", self._offline())
             self._standing.begin()
             floor_ns = self._floor_ns()
+            if floor_ns is None and self._system_errs():
+                floor_ns = self._utc_ns()  # OpenSSL goes by the system's clock
             client = self._client = self._link.client(url, self._protocol, will, floor_ns=floor_ns)
             self._give_up_at_s = self._boot_s() + CONNECT_TIMEOUT_S + CONNACK_TIMEOUT_S
             connect(client, url, self._protocol)
@@ -837,6 +844,11 @@ class Uplink:
             return  # from before our birth
         online = isinstance(status, dict) and status.get("state") == "online"
         if not online and not self._stopping.is_set():
+            now_s = self._boot_s()
+            if now_s < self._birth_again_at_s:  # whoever says it all the time gets no flood back
+                self._birth_is_owed = True
+                return
+            self._birth_again_at_s = now_s + BIRTH_AGAIN_S
             log.info("we are said to be offline while we are connected: writing the birth again")
             self._write_birth()
 

@@ -7,9 +7,11 @@ checked where drivers are known.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -183,7 +185,20 @@ def _timezone(text: str) -> str:
 
 
 def _default_gateway_id() -> str:
-    return re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:64] or "gateway"
+    """Return who this is where the configuration does not say: a credential, else the host name."""
+    return _fit_for_id(_credential("gateway-id") or socket.gethostname())
+
+
+def _credential(name: str) -> str:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    try:
+        return "" if not folder else Path(folder, name).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _fit_for_id(name: str) -> str:
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:64] or "gateway"
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]

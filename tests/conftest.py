@@ -35,3 +35,12 @@ def recordings() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+# What takes minutes begins first: at the end the other cores would wait for it.
+LONGEST = ("tests/hil/vpi/test_virtual_pi.py", "tests/deb/", "tests/e2e/test_unit.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of virtual machines and packages begin first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))

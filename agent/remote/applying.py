@@ -11,11 +11,12 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent.answers import AskError
 from agent.applied import Entry
 from agent.applying import SIGNER, within_s_of
-from agent.plan import Plan
+from agent.plan import Plan, PlannedSensor
 from agent.trials import Trials, told
 
 from .command import Command, RefusedError
@@ -84,11 +85,18 @@ def beyond(running: Plan, new: Plan) -> Iterator[str]:
     yield from _looser(old.privacy.model_dump(), now.privacy.model_dump(), "privacy")
     if old.commands != now.commands:
         yield f"[commands] is not changed from afar: {ON_THE_SPOT}"
-    plain = [url for url in now.uplink.brokers if url.startswith("mqtt:")]
+    # As whoever connects reads them: "MQTT://" and "\tmqtt://" are as plain.
+    plain = [url for url in now.uplink.brokers if urlsplit(url).scheme != "mqtts"]
     if any(url not in old.uplink.brokers for url in plain):
         yield f"[uplink] brokers: no connection loses its TLS from afar: {ON_THE_SPOT}"
     if old.uplink.tls.ca_file != now.uplink.tls.ca_file:
         yield f"[uplink.tls] ca_file says whom to trust: {ON_THE_SPOT}"
+    # What hears or sees people for a driver that draws noise tells another one each crossing.
+    sensors = {sensor.table.id: sensor for sensor in new.sensors}
+    for sensor in running.sensors:
+        if sensor.counts_real_people and not _is_as_wired(sensor, sensors.get(sensor.table.id)):
+            name = sensor.table.id
+            yield f"{name} counts people: its driver, bus and options are kept: {ON_THE_SPOT}"
     # With another file for a password any file could be sent to another broker.
     files = {
         "[uplink] password_file": (old.uplink.password_file, now.uplink.password_file),
@@ -98,6 +106,13 @@ def beyond(running: Plan, new: Plan) -> Iterator[str]:
     for name, (before, after) in files.items():
         if before != after:
             yield f"{name} names a secret: {ON_THE_SPOT}"
+
+
+def _is_as_wired(before: PlannedSensor, after: PlannedSensor | None) -> bool:
+    return after is not None and (
+        (before.driver, before.options, before.bus.kind, before.bus.path)
+        == (after.driver, after.options, after.bus.kind, after.bus.path)
+    )
 
 
 _TIGHTER: dict[str, Callable[[Any, Any], bool]] = {

@@ -94,6 +94,8 @@ def parsed(verb: Verb, id_: str, payload: bytes, *, gateway: str, now_ns: int | 
 def _object(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
+        # Half of a surrogate pair, "\ud800", is JSON and no text: no answer can hold it.
+        json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         raise RefusedError("malformed", "not JSON") from exc
     if not isinstance(document, dict):

@@ -64,7 +64,7 @@ class Desk:
         stop: Callable[[], None] = lambda: None,
         apply: Applying | None = None,
     ) -> None:
-        """`stop` lets go of what the verbs have still to do later.
+        """`stop` does at once what the verbs have still to do later.
 
         `apply` does config-apply, the one verb whose end is known only in another life.
         """
@@ -182,7 +182,8 @@ class Desk:
     def _signer(self, command: Command) -> str:
         if self._allowed_signers is None or command.signed is None:
             raise RefusedError("wrong_signature", "nobody may sign: [commands] allowed_signers")
-        return signing.signer(command.signed, self._allowed_signers())
+        now_ns = self._around.utc_ns()
+        return signing.signer(command.signed, self._allowed_signers(), now_ns)
 
     def _look(self, command: Command, by: str | None) -> Reply:
         key = (command.verb, command.id)
@@ -203,6 +204,9 @@ class Desk:
         reply = self._before(command)
         if reply is not None:
             return reply
+        # A signature may take longer than a life waits: the next desk has read what was done.
+        if self._is_stopping:
+            raise RefusedError("busy", "the gateway begins anew: ask again")
         self._done.begin(key, now_ns)
         log.warning("command", verb=command.verb, id=command.id, by=by)
         self._around.audit(_event(command.verb, command.id, by, "begun"))
@@ -245,12 +249,12 @@ class Desk:
             "id": id_,
             **reply,
         }
-        payload = json.dumps(document, ensure_ascii=False).encode()
+        payload = _packed(document)
         if len(payload) > REPLY_BYTES:
             error = {"code": "too_large", "text": f"the answer has {len(payload)} bytes"}
             document = {**document, "ok": False, "error": error}
             document.pop("answer", None)
-            payload = json.dumps(document, ensure_ascii=False).encode()
+            payload = _packed(document)
         self._around.reply(f"reply/{verb}/{id_}", payload)
 
     # What was answered and refused: told together, so that nobody can fill the spool with it
@@ -274,6 +278,11 @@ class Desk:
             told, self._tally = dict(self._tally), Counter()
         if told:
             self._around.audit({"event": "commands", "counts": told})
+
+
+def _packed(document: Document) -> bytes:
+    # A file's name or a program's words may hold bytes that are no text: Python keeps them apart.
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
 def _key(command: Command) -> str:

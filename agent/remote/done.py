@@ -14,7 +14,7 @@ from typing import Any
 from agent.logs import logger
 from agent.replacing import replace_file
 
-from .command import LONGEST_NS, RefusedError
+from .command import AHEAD_NS, LONGEST_NS, RefusedError
 
 log = logger("remote")
 
@@ -35,12 +35,14 @@ class Done:
         """
         self._file = folder / NAME
         self._begun: dict[str, dict[str, Any]] = {}
+        self._not_before_ns = 0  # until then one that is forgotten may not have expired
         self.why_barred: str | None = None
         try:
             told = json.loads(self._file.read_text("utf-8"))
             if told["schema"] != SCHEMA:
                 raise ValueError(f"is {told['schema']}")
             self._begun = {str(k): dict(v) for k, v in told["commands"].items()}
+            self._not_before_ns = int(told.get("not_before_ns", 0))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
@@ -65,11 +67,14 @@ class Done:
         """Write down that a command is begun. Raises RefusedError; then it must not be."""
         if self.why_barred is not None:
             raise RefusedError("failed", self.why_barred)
-        self._begun = {
-            each: entry
-            for each, entry in self._begun.items()
-            if now_ns - entry["begun_ns"] <= 2 * LONGEST_NS
-        }
+        # A clock that is set back, which whoever sends the time can do, must revive no command.
+        if now_ns < self._not_before_ns:
+            raise RefusedError("time_unknown", "the clock went back by days: it is not believed")
+        for each, entry in list(self._begun.items()):
+            if now_ns - entry["begun_ns"] > 2 * LONGEST_NS:
+                expired_ns = entry["begun_ns"] + AHEAD_NS + LONGEST_NS
+                self._not_before_ns = max(self._not_before_ns, expired_ns)
+                del self._begun[each]
         if len(self._begun) >= MOST:
             raise RefusedError("too_many", f"{MOST} commands within two days are the most")
         self._begun[key] = {"begun_ns": now_ns, "reply": None}
@@ -88,5 +93,9 @@ class Done:
             log.error("what was answered cannot be kept", file=str(self._file), why=str(exc))
 
     def _write(self) -> None:
-        document = {"schema": SCHEMA, "commands": self._begun}
+        document = {
+            "schema": SCHEMA,
+            "not_before_ns": self._not_before_ns,
+            "commands": self._begun,
+        }
         replace_file(self._file, json.dumps(document, ensure_ascii=False).encode())

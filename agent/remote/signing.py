@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .command import RefusedError, Signed
@@ -18,8 +19,8 @@ PATIENCE_S = 20.0
 LARGEST_SIGNATURE = 8192  # bytes
 
 
-def signer(signed: Signed, allowed_signers: Path) -> str:
-    """Return the name of who signed it. Raises RefusedError."""
+def signer(signed: Signed, allowed_signers: Path, now_ns: int | None) -> str:
+    """Return the name of who signed it, and may at `now_ns` (UTC). Raises RefusedError."""
     if len(signed.signature) > LARGEST_SIGNATURE:
         raise RefusedError("wrong_signature", "the signature is too long")
     mode = _mode(allowed_signers)
@@ -30,6 +31,9 @@ def signer(signed: Signed, allowed_signers: Path) -> str:
         file.write(signed.signature)
         file.flush()
         named = ["-f", str(allowed_signers), "-s", file.name]
+        if now_ns is not None:  # the system's clock may be wrong where a receiver tells us the time
+            at = datetime.fromtimestamp(now_ns // 10**9, UTC)
+            named += ["-O", f"verify-time={at:%Y%m%d%H%M%S}Z"]
         found = _run(["-Y", "find-principals", *named], b"")
         # A key may have several names, and each its own restrictions.
         for name in (found or b"").decode("utf-8", "replace").splitlines():

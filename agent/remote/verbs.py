@@ -44,6 +44,7 @@ class Verbs:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._log_ends: threading.Timer | None = None
+        self._usual_level = logs.level()
 
     def by_name(self) -> Mapping[Verb, Do]:
         """Return what does each."""
@@ -59,9 +60,11 @@ class Verbs:
         }
 
     def stop(self) -> None:
-        """Let go of what is still to be done later."""
+        """Do now what would be done later: nobody is there to do it then."""
         if self._log_ends is not None:
             self._log_ends.cancel()
+            logs.set_level(self._usual_level)
+            self._log_ends = None
 
     def _ask(self, name: str) -> Document:
         gateway = self._gateway
@@ -88,7 +91,7 @@ class Verbs:
             raise RefusedError("wrong_argument", f"level is one of {', '.join(logs.LEVELS)}")
         for_s = _whole(arguments, "for_s", 1, LONGEST_LOG_S)
         self.stop()
-        usual = logs.level()
+        usual = self._usual_level = logs.level()
         logs.set_level(level)
         self._log_ends = threading.Timer(for_s, logs.set_level, [usual])
         self._log_ends.daemon = True

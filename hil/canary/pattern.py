@@ -78,8 +78,10 @@ class Pattern:
 class PatternPins(SimulatedPins):
     """Pins on which the pattern is played beside the actors, at its own times."""
 
-    def __init__(self, pattern: Pattern, actors: Sequence[Any], *, now_ns: Clock) -> None:
-        super().__init__(actors, now_ns=now_ns)
+    def __init__(
+        self, pattern: Pattern, actors: Sequence[Any], *, now_ns: Clock, seed: int = 0
+    ) -> None:
+        super().__init__(actors, now_ns=now_ns, seed=seed)
         self._pattern = pattern
         self._edges: Iterator[tuple[int, int, int]] | None = None
 

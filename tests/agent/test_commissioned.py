@@ -64,6 +64,16 @@ def test_the_file_can_be_read_by_the_group_and_written_by_nobody_else(spool: Pat
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
+def test_root_follows_no_link_that_the_daemon_left(tmp_path: Path) -> None:
+    """It would give the daemon's user what is at its end, such as /etc."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "commissioned").symlink_to(tmp_path / "etc")
+    with pytest.raises(OSError, match="is a link"):
+        commissioned.keep(accepted(), tmp_path / "state" / "spool.db")
+    assert list((tmp_path / "etc").iterdir()) == []
+
+
 def test_a_test_under_other_options_holds_no_more(spool: Path) -> None:
     commissioned.keep(accepted(), spool)
     moved = digest_of("maxbotix-hrxl", {"mount_height_cm": 300.0})

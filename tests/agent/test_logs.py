@@ -111,8 +111,7 @@ def test_a_thread_may_just_end() -> None:
     assert said("t = threading.Thread(target=exit); t.start(); t.join()") == ""
 
 
-def test_the_level_may_change_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info")
+def test_the_level_may_change_while_it_runs(paper: io.StringIO) -> None:
     log = logs.logger("part")
     try:
         for level in ("info", "debug", "warning"):
@@ -120,10 +119,9 @@ def test_the_level_may_change_while_it_runs(capsys: pytest.CaptureFixture[str]) 
             log.debug("small", level_now=level)
             log.info("usual", level_now=level)
             log.error("bad", level_now=level)
-        said = [line for line in capsys.readouterr().err.splitlines() if "level_now" in line]
     finally:
-        logs.configure("info")
-    assert [line.partition("event=")[2] for line in said] == [
+        logs.set_level("info")
+    assert [line.partition("event=")[2] for line in paper.getvalue().splitlines()] == [
         "usual level_now=info",
         "bad level_now=info",
         "small level_now=debug",

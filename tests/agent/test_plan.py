@@ -450,6 +450,20 @@ def test_two_sensors_on_one_pin_are_refused(path: Path) -> None:
     assert problem.what == "pin 27 on gpio is already used by door-1"
 
 
+def test_a_lamp_on_a_sensors_pin_is_refused(path: Path) -> None:
+    (problem,) = problems(path, GOOD + "[gateway]\nled = 27\n")
+    assert problem.path == "sensors[2].options"
+    assert problem.what == "pin 27 on gpio is already used by [gateway] led"
+    assert planned(path, GOOD + "[gateway]\nled = 26\n").loaded.config.gateway.led == 26
+
+
+def test_a_lamp_on_the_pin_of_a_buss_clock_is_refused(path: Path) -> None:
+    text = '[[buses]]\nid = "cold"\nkind = "i2c"\nport = "/dev/i2c-1"\nscl_pin = 26\n[[buses]]'
+    cold = changed('bus = "/dev/i2c-1"', 'bus = "cold"', changed("[[buses]]", text))
+    (problem,) = problems(path, cold + "[gateway]\nled = 26\n")
+    assert problem.path == "gateway.led"
+
+
 def test_the_boards_pins_are_one_bus_however_it_is_called(path: Path) -> None:
     text = '[[buses]]\nid = "pins"\nkind = "gpio"\n' + beams(2, (5, 27), "pins")
     (problem,) = problems(path, GOOD + text)

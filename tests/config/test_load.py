@@ -352,3 +352,14 @@ def test_where_secrets_are_does_not_change_it(folder: Path) -> None:
 def test_dates_in_a_configuration_do_not_stop_it_from_having_an_id(folder: Path) -> None:
     text = MINIMAL + "[sensors.options]\ninstalled = 2026-11-22\n"
     assert loaded(folder, text).config_id
+
+
+def test_a_credential_names_the_gateway_before_its_host_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_id = MINIMAL
+    monkeypatch.setattr(socket, "gethostname", lambda: "raspberrypi")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    assert loaded(folder, without_id).config.gateway.id == "raspberrypi"
+    (folder / "gateway-id").write_text("Chikaho 03\n")
+    assert loaded(folder, without_id).config.gateway.id == "chikaho-03"

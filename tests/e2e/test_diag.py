@@ -34,6 +34,7 @@ def yukimi(site: Site, *arguments: object) -> None:
 @pytest.fixture
 def busy(site: Site) -> Site:
     """A gateway that has seen an outage and counts people; windows of a second."""
+    (site.folder / "broker-password").touch(mode=0o600)
     (site.folder / "broker-password").write_text(PASSWORD, encoding="utf-8")
     site.configure(SENSORS, username="site-01", password_file="broker-password")
     site.start({"agent.route.BACKOFF_CAP_S": 1.5})

@@ -53,7 +53,10 @@ def test_without_name_server_or_cable_everything_waits_and_comes_when_they_are_b
         heal = namespace.unplug()  # nobody says good-bye
         site.daemon.wait_log("connection lost", "does not acknowledge")
         site.wait_grown(2)
+        connected = len(site.daemon.said("event=connected"))
         heal()
+        # What was under way when the cable went may come before that.
+        site.daemon.wait_log("event=connected", times=connected + 1)
         site.wait_records("snow-2", 2)
         assert site.stop() == 0
         site.close_account()

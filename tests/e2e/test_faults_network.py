@@ -61,7 +61,7 @@ def test_whatever_happens_on_the_way_is_told_healed_and_costs_no_record(
         "no acknowledgement": (mqtt.never_acknowledge, ("lost", "does not acknowledge")),
         "no quota left": (
             lambda: mqtt.refuse_messages(QUOTA_EXCEEDED),
-            ("refuses the message", "quota", "live/snow"),
+            ("quota for us is used up", "live/snow"),
         ),
         "no login": (refuse_logins, ("not reachable", "authori")),
         "a narrow and lossy line": (wear, ("connection lost",)),

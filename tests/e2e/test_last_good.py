@@ -74,6 +74,7 @@ def test_without_one_it_ends_and_says_what_to_edit(site: Site) -> None:
 def test_one_that_is_wrong_by_now_ends_it_with_both_lists(site: Site) -> None:
     path = site.configure(["snow-2"], username="u", password_file="secret")
     secret = site.folder / "secret"
+    secret.touch(mode=0o600)
     secret.write_text("pass", encoding="utf-8")
     site.start()
     site.wait_online()

@@ -155,6 +155,41 @@ def test_control_a_gateway_that_knows_the_time_goes_by_it(tmp_path: Path) -> Non
         assert_nothing_was_sent(site)
 
 
+RECEIVER_KNOWS = """\
+from agent import clock, kernel
+import dataclasses
+_look, _begin = kernel.look, clock.Clock.__init__
+kernel.look = lambda: dataclasses.replace(_look(), synchronised=False, error_s=None)
+kernel.rtc_s = lambda: None
+def begin(self, first, *, trust_system):
+    _begin(self, first, trust_system=trust_system)
+    utc_ns = first.utc_ns + {days} * 86_400 * 10**9
+    self.hear(clock.Witness("gnss", first.boot_ns, utc_ns, 0.1))
+    self.accept(first)
+clock.Clock.__init__ = begin
+"""
+
+
+@pytest.mark.parametrize("days", [400, 100])
+def test_by_a_receivers_time_it_judges_though_the_systems_clock_is_behind(
+    tmp_path: Path, days: int
+) -> None:
+    """To the system's clock the certificate begins only in a year, and lasts 90 days."""
+    begins = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
+    with tls_site(tmp_path, not_before=begins) as site:
+        site.configure(brokers=secure(site), tls={"ca_file": "ca.pem"})
+        without_clock(site)
+        fault = RECEIVER_KNOWS.format(days=days)
+        site.start({"agent.uplink.HEALTH_INTERVAL_S": 1.0}, fault=fault)
+        if days > 365:
+            site.wait_records("snow-2", 1)
+            site.relay.reset()
+            site.daemon.wait_log("event=connected", times=2)
+        else:
+            site.daemon.wait_log("connection lost", "it is not valid")
+        assert site.stop() == 0
+
+
 def test_renewed_certificates_are_taken_without_a_restart_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:

@@ -65,12 +65,17 @@ def running(config: Path) -> Plan:
 
 
 @pytest.fixture
-def applying(config: Path, running: Plan) -> Applying:
-    """A gateway at which all is well."""
+def trials(config: Path, running: Plan) -> Trials:
+    """Of a gateway at which all is well."""
     trials = Trials(config, lambda: None)
     health = Health()
     health.uplink.broker = "mqtts://broker.example"
     trials.runs(running, config.parent / "spool.db", health)
+    return trials
+
+
+@pytest.fixture
+def applying(trials: Trials) -> Applying:
     return Applying(trials)
 
 
@@ -94,6 +99,8 @@ REFUSED: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "fewer commands": ("[commands]", lambda d: d["commands"]["allow"].remove("ping")),
     "other signers": ("[commands]", lambda d: d["commands"].update(allowed_signers="other")),
     "no TLS": ("TLS", lambda d: d["uplink"].update(brokers=["mqtt://broker.example"])),
+    "no TLS, in capitals": ("TLS", lambda d: d["uplink"].update(brokers=["MQTT://broker.example"])),
+    "no TLS, after a tab": ("TLS", lambda d: d["uplink"].update(brokers=["\tmqtt://a.example"])),
     "another authority": ("ca_file", lambda d: d["uplink"]["tls"].update(ca_file="other")),
     "no authority": ("ca_file", lambda d: d["uplink"]["tls"].pop("ca_file")),
     "another password": ("password_file", lambda d: d["uplink"].update(password_file="other")),
@@ -124,6 +131,41 @@ def test_what_guards_citizens_and_the_way_in_is_not_changed_from_afar(
 @pytest.mark.parametrize("what", ALLOWED)
 def test_tightening_and_all_else_is_allowed(running: Plan, what: str) -> None:
     assert list(beyond(running, changed(running, ALLOWED[what]))) == []
+
+
+COUNTER = """
+[[sensors]]
+id = "door-1"
+driver = "pulse-counter"
+bus = "gpio"
+[sensors.options]
+pin = 17
+"""
+NO_COUNTER: dict[str, Callable[[dict[str, Any]], object]] = {
+    "as a door, whose edges are told": lambda d: d["sensors"][1].update(
+        driver="contact", options={"pin": 17, "measures": "open"}
+    ),
+    "as a door under another id": lambda d: d["sensors"][1].update(
+        id="door-2", driver="contact", options={"pin": 17, "measures": "open"}
+    ),
+    "gone, for another command to come": lambda d: d["sensors"].pop(1),
+    "on another pin": lambda d: d["sensors"][1].update(options={"pin": 18}),
+}
+
+
+@pytest.mark.parametrize("what", NO_COUNTER)
+def test_what_counts_people_counts_on_as_it_is_wired(config: Path, what: str) -> None:
+    config.write_text(config.read_text("utf-8") + COUNTER, "utf-8")
+    running = load_plan(config)
+    (refusal,) = beyond(running, changed(running, NO_COUNTER[what]))
+    assert "door-1 counts people" in refusal
+
+
+def test_what_else_is_said_of_a_people_sensor_may_change(config: Path) -> None:
+    config.write_text(config.read_text("utf-8") + COUNTER, "utf-8")
+    running = load_plan(config)
+    named = changed(running, lambda d: d["sensors"][1].update(label={"en": "West door"}))
+    assert list(beyond(running, named)) == []
 
 
 def test_a_limit_below_its_default_is_not_removed(config: Path) -> None:
@@ -177,3 +219,18 @@ def test_its_end_is_known_by_the_commands_id(applying: Applying, config: Path) -
         reply = applying.reply_to("one")
         assert reply is not None
         assert reply["ok"] == is_ok
+
+
+@pytest.mark.parametrize("by", ["mika", None])
+def test_from_afar_the_connection_is_asked_for_though_it_was_down_just_then(
+    trials: Trials, running: Plan, monkeypatch: pytest.MonkeyPatch, by: str | None
+) -> None:
+    monkeypatch.setattr("agent.trials.SETTLED_S", 0.0)
+    trials.runs(running, running.loaded.path.parent / "spool.db", down := Health())
+    text = running.loaded.path.read_text("utf-8").replace("350.0", "300.0")
+    if by is None:  # the control: on the spot nothing is asked for that was not there
+        trials.submit(tomllib.loads(text), by="local:root")
+    else:
+        Applying(trials)(Command("config-apply", "1", {"toml": text}, None), by)
+    assert trials.trial is not None
+    assert bool(trials.trial.before.missing(down, 5.0)) is (by is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,8 @@ class Bench:
                     raise RefusedError("wrong_argument", "as was asked")
                 if arguments.get("breaks"):
                     raise ZeroDivisionError
+                if arguments.get("says_bytes"):
+                    return {"file": os.fsdecode(b"tty\xff")}
                 self.runs.append((verb, arguments, by))
                 return {"run": len(self.runs)}
 
@@ -208,6 +211,68 @@ def test_what_was_done_is_remembered_or_nothing_is_done(
     assert bench.ask("restart/a", order)["ok"]
 
 
+@pytest.mark.parametrize(("options", "may"), [
+    ('valid-after="20270114Z"', True),
+    ('valid-before="20270114Z"', False),
+    ('valid-after="20270116Z"', False),
+    ('valid-before="20270116Z"', True),
+])  # fmt: skip
+def test_who_may_sign_until_a_day_may_by_the_gateways_time(
+    bench: Bench, people: Mapping[str, Signer], options: str, may: bool
+) -> None:
+    bench.signers.write_text(people["mika"].line(options))
+    assert bench.ask("restart/a", people["mika"].order(text_of("restart", "a")))["ok"] is may
+
+
+def test_a_life_that_is_over_begins_nothing_that_the_next_one_would_not_know(
+    bench: Bench, people: Mapping[str, Signer]
+) -> None:
+    signers = bench.signers
+
+    def over_meanwhile() -> Path:
+        bench.desk.stop()
+        return signers
+
+    bench.desk._allowed_signers = over_meanwhile
+    order = people["mika"].order(text_of("restart", "a"))
+    assert bench.refusal("restart/a", order) == "busy"
+    bench.desk = bench.new_desk()
+    assert bench.ask("restart/a", order)["ok"]
+    assert len(bench.runs) == 1
+
+
+@pytest.mark.parametrize("is_reborn", [True, False])
+def test_a_clock_that_is_set_back_has_nothing_done_twice(
+    bench: Bench, people: Mapping[str, Signer], is_reborn: bool
+) -> None:
+    old = people["mika"].order(text_of("restart", "a"))
+    assert bench.ask("restart/a", old)["ok"]
+    later = NOW + timedelta(days=3)
+    bench.now_ns = NOW_NS + 3 * 86_400 * 10**9
+    changed = {"issued": utc(later), "expires": utc(later + timedelta(hours=1))}
+    assert bench.ask("restart/b", people["mika"].order(text_of("restart", "b", **changed)))["ok"]
+    if is_reborn:
+        bench.desk.stop()
+        bench.desk = bench.new_desk()
+    bench.now_ns = NOW_NS
+    assert bench.refusal("restart/a", old) == "time_unknown"
+    assert len(bench.runs) == 2
+
+
+def test_an_answer_with_bytes_that_are_no_text_is_given(bench: Bench) -> None:
+    text = text_of("ping", "1", arguments={"says_bytes": True})
+    assert bench.ask("ping/1", text.encode())["answer"] == {"file": "tty?"}
+
+
+@pytest.mark.parametrize("payload", [
+    b'{"schema": "yukimi.command/1", "\\ud800": 1}',
+    b'{"schema": "yukimi.signed-command/1", "command": "\\ud800", "signature": ""}',
+])  # fmt: skip
+def test_half_a_surrogate_pair_is_no_text_and_silences_nobody(bench: Bench, payload: bytes) -> None:
+    assert bench.refusal("ping/1", payload) == "malformed"
+    assert bench.ask("ping/2")["ok"]
+
+
 def test_a_flood_is_counted_and_costs_nothing(bench: Bench) -> None:
     for number in range(1000):
         bench.desk.hear(f"ping/{number}", b"", retained=False)
@@ -292,7 +357,7 @@ def test_a_trial_that_outlived_its_desk_is_answered_from_what_was_written_down(
     bench: Bench, people: Mapping[str, Signer], tmp_path: Path
 ) -> None:
     """Begun, written down, and killed before it was answered."""
-    Done(tmp_path).begin("1", NOW_NS)
+    Done(tmp_path).begin("config-apply/1", NOW_NS)
     ends: list[Mapping[str, Any]] = []
 
     class Apply(Applying):

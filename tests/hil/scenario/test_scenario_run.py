@@ -167,7 +167,6 @@ def test_the_command_line_says_what_holds_and_writes_a_report_that_needs_nothing
     assert bench(["run", str(file)]) == FAILS
     assert "FAIL  records delivered" in capsys.readouterr().out
     assert bench(["run", "no-such-scenario"]) == CANNOT
-    assert bench(["run", str(file), "--on", "vpi"]) == CANNOT
 
 
 def test_the_list_names_each_scenario_with_its_length(capsys: pytest.CaptureFixture[str]) -> None:
