@@ -35,8 +35,8 @@ schemas: $(VENV)/.dev ## write docs/schemas, docs/asyncapi.yaml and docs/drivers
 footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of a running gateway
 	$(SUDO) $(BIN)/python -m hil.footprint
 
-bench: $(VENV)/.dev $(VENV)/.tools ## a million waiting records: how fast they leave, what they cost, what a kill loses
-	$(SUDO) $(BIN)/python -m hil bench delivery
+bench: $(VENV)/.dev $(VENV)/.tools ## what a gateway costs, in one table: memory, CPU, disk, wire, start, growth
+	$(SUDO) $(BIN)/python -m hil bench
 
 certify: $(VENV)/.hil ## the promise about people: a million windows in, epsilon measured from what comes out
 	$(BIN)/python -m hil bench privacy

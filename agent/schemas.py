@@ -417,7 +417,7 @@ ABOUT = {
     "stream alerts, come on alert/gateway.",
     "alarm": "The present state of one alert: its newest record while it is raised, an empty "
     "payload when it is over. While the gateway is offline this is the last known state.",
-    "health": "The gateway's own figures once a minute.",
+    "health": "The gateway's own figures once a minute; deflated where all is.",
     "receipt": "Where the gateway asks for receipts only these free its spool; what stays without "
     "one is sent again, and brings a new one. The city empties the topic 30 days after a run.",
     "command": "What is asked of the gateway, where its configuration allows the verb.",

@@ -745,8 +745,10 @@ class Uplink:
         )
 
     def _write_health(self, client: mqtt.Client) -> None:
-        properties = self._properties("yukimi.health/1")
-        payload = _json(self._health_message())
+        deflate = self._settings.compression == "all"
+        properties = self._properties("yukimi.health/1", deflated=deflate)
+        plain = _json(self._health_message()).encode()
+        payload = record.deflated(plain) if deflate else plain
         client.publish(f"{self._root}/health", payload, qos=0, properties=properties)
 
     def _properties(self, schema: str, *, deflated: bool = False) -> Properties | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .bench import BENCHES
+from .bench import BENCHES, cost
 from .cabinets import table
 from .fleet import verb
 from .mutants import verb as mutants
@@ -19,7 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m hil", description="The bench.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    bench = verbs.add_parser("bench", help="measure; without a name, list what can be measured")
+    bench = verbs.add_parser(
+        "bench",
+        help="measure; without a name, what a gateway costs",
+        description=cost.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cost.add_arguments(bench)
+    bench.set_defaults(run=cost.run)
     names = bench.add_subparsers(dest="name", metavar="NAME")
     for name, about in BENCHES.items():
         module = import_module(f".bench.{name}", __package__)
@@ -54,10 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb.add_arguments(fleet)
     fleet.set_defaults(run=verb.run, name="fleet")
     parsed = parser.parse_args(arguments)
-    if parsed.name is None:
-        for name, about in BENCHES.items():
-            print(f"{name:<12} {about}")
-        return 0
     code: int = parsed.run(parsed)
     return code
 

@@ -312,7 +312,7 @@ class _Bench:
         """Count the bytes of a backlog under the default configuration."""
         records = self._scale.wire_records
         stock = Stock(self._room("backlog"), records, end_ns=_yesterday_ns())
-        with _two_doors() as (broker, city_port), Ear(broker.host, city_port) as ear:
+        with two_doors() as (broker, city_port), Ear(broker.host, city_port) as ear:
             folder = self._room("gateway")
             stock.put(folder)
             config = write_config(folder, broker.port)
@@ -330,7 +330,7 @@ class _Bench:
     def live(self) -> dict[str, float]:
         """Run eight sensors at their real rates; count what is written and what is sent."""
         seconds = self._scale.running_s // WINDOW_S * WINDOW_S
-        with _two_doors() as (broker, city_port), Ear(broker.host, city_port), RealDevices() as row:
+        with two_doors() as (broker, city_port), Ear(broker.host, city_port), RealDevices() as row:
             config = write_config(self._room("live"), broker.port, sensors=row.sensors())
             with wire.Tap(broker.port) as tap, Daemon(config) as daemon:
                 tap.pass_time(SETTLE_S)
@@ -414,7 +414,7 @@ class _Bench:
 
 
 @contextmanager
-def _two_doors() -> Iterator[tuple[Mosquitto, int]]:
+def two_doors() -> Iterator[tuple[Mosquitto, int]]:
     """Give a broker with a second port for the city: the first carries the gateway alone."""
     with hold_port() as holder:
         port: int = holder.getsockname()[1]

@@ -51,15 +51,27 @@ def memory_kb(pid: int, name: str) -> int:
 class Daemon:
     """`yukimi run` with `config`, from its start to its end; its log is beside its configuration.
 
-    `program` runs in place of the daemon and is given its arguments.
+    `program` runs in place of the daemon and is given its arguments; `python` is another
+    environment's interpreter, and runs what is installed there.
     """
 
-    def __init__(self, config: Path, program: tuple[str, ...] = ("-m", "agent")) -> None:
+    def __init__(
+        self,
+        config: Path,
+        program: tuple[str, ...] = ("-m", "agent"),
+        *,
+        python: str = sys.executable,
+    ) -> None:
         self._log_file = config.with_suffix(".log")
-        command = [sys.executable, *program, "run", "--config", str(config)]
+        command = [python, *program, "run", "--config", str(config)]
+        environment = dict(os.environ)
+        if python != sys.executable:
+            environment.pop("PYTHONPATH", None)
         self.started_s = time.monotonic()
         with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=config.parent, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=config.parent, stderr=log, env=environment
+            )
         self.pid = self._process.pid
 
     def __enter__(self) -> Self:

@@ -44,6 +44,23 @@ CONFIG_ID = "9f2c1ab04d77"
 
 _PEOPLE = {"epsilon": "1/4", "noise_sd": 5.64, "ci95": 12}
 
+# Channels, from their line of the options on.
+WEATHER = """\
+kind = "weather"
+channels = [
+    { channel = 100, quantity = "air_temperature_c", unit = "Cel" },
+    { channel = 110, quantity = "dew_point_c", unit = "Cel" },
+    { channel = 200, quantity = "humidity_percent", unit = "%" },
+    { channel = 300, quantity = "pressure_hpa", unit = "hPa" },
+]"""
+CABINET = """\
+kind = "cabinet"
+channels = [
+    { channel = 100, quantity = "cpu_temperature_c", unit = "Cel" },
+    { channel = 400, quantity = "current_a", unit = "A" },
+    { channel = 10000, quantity = "supply_v", unit = "V" },
+]"""
+
 _SENSORS = """\
 [privacy.flow]
 window_s = {window_s}
@@ -85,25 +102,14 @@ driver = "lufft-umb"
 bus = "{rs485}"
 [sensors.options]
 address = 0x7001
-kind = "weather"
-channels = [
-    {{ channel = 100, quantity = "air_temperature_c", unit = "Cel" }},
-    {{ channel = 110, quantity = "dew_point_c", unit = "Cel" }},
-    {{ channel = 200, quantity = "humidity_percent", unit = "%" }},
-    {{ channel = 300, quantity = "pressure_hpa", unit = "hPa" }},
-]
+{weather}
 [[sensors]]
 id = "cabinet-1"
 driver = "lufft-umb"
 bus = "{rs485}"
 [sensors.options]
 address = 0x8001
-kind = "cabinet"
-channels = [
-    {{ channel = 100, quantity = "cpu_temperature_c", unit = "Cel" }},
-    {{ channel = 400, quantity = "current_a", unit = "A" }},
-    {{ channel = 10000, quantity = "supply_v", unit = "V" }},
-]
+{cabinet}
 """
 
 # One sensor inside the daemon, where the backlog is what is measured.
@@ -162,8 +168,8 @@ class RealDevices:
             irs31pro(seed=1),
             irs31pro(0x1002, seed=2),
             shm31(seed=3),
-            _weather_station(0x7001),
-            _cabinet(0x8001),
+            weather_station(0x7001),
+            cabinet(0x8001),
         ]
         self._rs485 = Pty(line, now_s)
         self._ranger = Pty([MaxBotixDevice(winter_snow_cm)], now_s)
@@ -178,7 +184,13 @@ class RealDevices:
 
     def sensors(self) -> str:
         """Return the tables of the configuration that name them."""
-        return _SENSORS.format(window_s=WINDOW_S, rs485=self._rs485.path, ranger=self._ranger.path)
+        return _SENSORS.format(
+            window_s=WINDOW_S,
+            rs485=self._rs485.path,
+            ranger=self._ranger.path,
+            weather=WEATHER,
+            cabinet=CABINET,
+        )
 
 
 class Stock:
@@ -326,7 +338,8 @@ def _class(name: str) -> dict[str, object]:
     return {"mode": name, "share": {name: 1.0}, "n": 6}
 
 
-def _weather_station(address: int) -> UmbDevice:
+def weather_station(address: int) -> UmbDevice:
+    """Return a weather station with four channels."""
     noise = Random(4)
     return UmbDevice(
         address,
@@ -340,7 +353,8 @@ def _weather_station(address: int) -> UmbDevice:
     )
 
 
-def _cabinet(address: int) -> UmbDevice:
+def cabinet(address: int) -> UmbDevice:
+    """Return what a cabinet tells of itself, in three channels."""
     noise = Random(5)
     return UmbDevice(
         address,

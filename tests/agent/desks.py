@@ -81,7 +81,7 @@ class Street(World):
 class Desk:
     """An uplink, its spool and its broker, at a time that the test says."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **uplink: str) -> None:
         self.world = Street("yukimi/v1/g1")
         monkeypatch.setattr("agent.link._BoundedClient", lambda *_, **__: self.world.new_client())
         self.world.inflight, self.world.auto = 16, True
@@ -90,7 +90,7 @@ class Desk:
         self.now_s = 1000.0
         self.spool = Spool(folder / "spool.db", max_bytes=2**24, run="r", boot_id="b", gateway="g1")
         self.uplink = Uplink(
-            UplinkTable.model_validate({"brokers": ["mqtt://a.test"]}),
+            UplinkTable.model_validate({"brokers": ["mqtt://a.test"], **uplink}),
             gateway_id="g1",
             spool=self.spool,
             fresh=Fresh(OFFSET_S, {"hall-1": 900, "door-9": 60}, frozenset({"hall-1"})),

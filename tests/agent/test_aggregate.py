@@ -1,4 +1,4 @@
-"""Statistics of a window: right by hand, the same with and without numpy, nothing merged."""
+"""Statistics of a window: right by hand, the same of few and of many, nothing merged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.aggregate import MAX_SAMPLES, NUMPY_FROM, Measured, shares, summarise
+from agent.aggregate import MANY, MAX_SAMPLES, Measured, shares, summarise
 from drivers.base import Alive, Crossing, Quantity, Reading, Trouble
 
 DEPTH = Quantity("depth_cm", "cm", "depth of snow", -50.0, 1000.0)
@@ -117,26 +117,26 @@ def test_a_runaway_device_does_not_take_the_memory() -> None:
     assert tally.n("depth_cm") == MAX_SAMPLES
 
 
-@pytest.mark.parametrize("n", [NUMPY_FROM - 1, NUMPY_FROM, NUMPY_FROM + 1])
-def test_the_summary_is_the_same_on_both_sides_of_the_way_to_numpy(
+@pytest.mark.parametrize("n", [MANY - 1, MANY, MANY + 1])
+def test_the_summary_is_the_same_whether_samples_are_few_or_many(
     n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = random.Random(n)
     samples = array("d", (crowd.uniform(-40.0, 350.0) for _ in range(n)))
-    monkeypatch.setattr("agent.aggregate.NUMPY_FROM", n)
-    with_numpy = summarise(samples)
-    monkeypatch.setattr("agent.aggregate.NUMPY_FROM", n + 1)
-    without = summarise(samples)
-    assert with_numpy == pytest.approx(without, rel=1e-3)
+    monkeypatch.setattr("agent.aggregate.MANY", n)
+    as_many = summarise(samples)
+    monkeypatch.setattr("agent.aggregate.MANY", n + 1)
+    as_few = summarise(samples)
+    assert as_many == pytest.approx(as_few, rel=1e-3)
     for extreme in ("min", "max", "n"):
-        assert with_numpy[extreme] == without[extreme]
-    assert {type(value) for value in with_numpy.values()} == {float, int}  # no numpy scalars
+        assert as_many[extreme] == as_few[extreme]
+    assert {type(value) for value in as_many.values()} == {float, int}
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40),
-    st.sampled_from([1, 20]),  # the same values, often enough to go through numpy
+    st.sampled_from([1, 20]),  # the same values, often enough to be many
 )
 def test_a_summary_lies_within_its_samples(values: list[float], times: int) -> None:
     samples = array("d", values * times)

@@ -82,3 +82,14 @@ def test_asyncio_is_there_for_whoever_uses_it_later() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "slept"
+
+
+def test_a_window_of_many_samples_does_without_numpy() -> None:
+    script = (
+        "import sys; from array import array; from agent.aggregate import MANY, summarise;"
+        "summarise(array('d', [1.0, 2.0] * MANY)); print('numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

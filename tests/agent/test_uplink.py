@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.record import Entry
+from hil.city.payloads import unpack
 from hil.ledger import waiting
-from tests.agent.desks import Desk
+from tests.agent.desks import Desk, Listening
 from tests.agent.spools import CONFIG, record
 
 
@@ -90,3 +91,19 @@ def test_a_will_that_comes_late_is_overwritten(desk: Desk) -> None:
     desk.world.says("status", '{"state": "offline", "run": "r"}')
     desk.turn(2.0)
     assert state(desk) == "online"
+
+
+@pytest.mark.parametrize(
+    ("compression", "begins"), [("none", b"{"), ("backlog", b"{"), ("all", b"\x78")]
+)
+def test_health_is_deflated_where_all_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str, begins: bytes
+) -> None:
+    desk = Desk(tmp_path, monkeypatch, compression=compression)
+    desk.turn(60.0)
+    client = desk.world.session
+    assert isinstance(client, Listening)
+    payload = client.heard["health"]
+    assert payload[:1] == begins
+    assert unpack(payload) == {}
+    desk.spool.close(clean=True)

@@ -13,7 +13,6 @@ from typing import cast
 
 import pytest
 
-from hil.__main__ import main
 from hil.bench.buses import SITE, Line
 from hil.buses import SimulatedI2c
 
@@ -112,8 +111,3 @@ def test_a_bus_that_hangs_comes_back_with_all_its_devices_when_it_is_let_go(
 def test_the_site_is_as_large_as_it_says() -> None:
     assert len(SITE) == 6
     assert sum(map(len, SITE.values())) == 32
-
-
-def test_the_bench_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench"]) == 0
-    assert "buses" in capsys.readouterr().out
