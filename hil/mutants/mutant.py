@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 FLOORS = ("agent", "drivers", "config")  # the daemon; nothing else is worth a mutant
+
+# Python 3.11 counts the depth of a tree for all threads together: a collection of garbage lets
+# another thread parse, and one is told "AST constructor recursion depth mismatch" (gh-106905).
+_PARSER = threading.Lock()
 
 
 class StaleError(Exception):
@@ -42,7 +47,8 @@ class Mutant:
             )
         changed = text.replace(self.old, self.new)
         try:
-            before, after = ast.dump(ast.parse(text)), ast.dump(ast.parse(changed))
+            with _PARSER:
+                before, after = ast.dump(ast.parse(text)), ast.dump(ast.parse(changed))
         except SyntaxError as exc:
             raise StaleError(f"{self.name}: {self.file} does not compile: {exc}") from exc
         if before == after:
