@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -28,7 +29,7 @@ class Glitch:
     width_s: float
 
 
-class PinFaults:
+class PinFaults(ABC):
     """The faults of one board's pins; they add up, and a stuck pin shows none of the others."""
 
     def __init__(self, dice: Random) -> None:
@@ -103,8 +104,9 @@ class PinFaults:
         self._is_calm = not self._due and self._shown == self._true
         return shown
 
+    @abstractmethod
     def _resting_level(self, pin: int) -> int:
-        raise NotImplementedError
+        """Return what a pin shows when nobody drives it."""
 
     def _change(self, pin: int, level: int, at_ns: int) -> None:
         self._put(at_ns, pin, level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from random import Random
 from typing import Literal
 
@@ -13,7 +14,7 @@ from .ongoing import Heal, Ongoing, either
 Side = Literal["host", "devices"]  # who is to hear it
 
 
-class SerialFaults:
+class SerialFaults(ABC):
     """The faults of one line; they add up. The same `dice` damage the same bytes."""
 
     def __init__(self, dice: Random) -> None:
@@ -74,8 +75,9 @@ class SerialFaults:
         self._mistuned.heal()
         self._silent.heal()
 
+    @abstractmethod
     def _all_devices(self) -> tuple[SerialDevice, ...]:
-        raise NotImplementedError
+        """Return who is on the line."""
 
     # What the wire asks
 

@@ -55,7 +55,7 @@ class Accuracy(Table):
 
     sensor: str
     quantity: str
-    statistic: Literal["mean", "median", "min", "max", "mode"] = "mean"
+    statistic: Literal["mean", "median", "mode"] = "mean"
     rms_max: float | None = Field(default=None, ge=0)  # in the quantity's unit
     error_max: float | None = Field(default=None, ge=0)  # in the quantity's unit
     valid_share_min: float | None = Field(default=None, ge=0, le=1)  # of the windows there were

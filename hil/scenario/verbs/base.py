@@ -6,6 +6,7 @@ which says what there is; where the same verb can act on several stages it has o
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -64,8 +65,9 @@ class Fault(Table):
         """Break it; return what undoes it."""
         return self._begin(stage)
 
+    @abstractmethod
     def _begin(self, stage: Stage) -> Heal:
-        raise NotImplementedError
+        """Do it to the stage."""
 
     def parameters(self) -> dict[str, object]:
         """Return what it was given beyond when and where."""
