@@ -30,6 +30,7 @@ from .collector import Collected, Collector, Station
 from .control import Control
 from .departures import Departures
 from .ear import Ear
+from .fresh import Fresh
 from .health import Health
 from .history import History
 from .lamp import Lamp
@@ -53,7 +54,7 @@ from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
 from .trials import Trials
-from .uplink import Fresh, Uplink
+from .uplink import Uplink
 from .wake import Wake
 
 if TYPE_CHECKING:

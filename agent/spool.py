@@ -17,10 +17,10 @@ Invariants:
 8. Database, log and shared memory together never take more than `max_bytes`, from 2 MiB on and
    for commits of up to 500 records.
 
-The tables are on a `Shelf`; here are the lock, the transactions, and the way from the disk into
-memory and back. An entry is one record or gap, or one pack: PACK_RECORDS records of one run, kind
-and configuration, which waited together and were deflated into the message that they will be. A
-backlog is so a tenth of its size, and leaves without being touched again.
+The tables are on a `Shelf`; the lock, the transactions, and the way from the disk into memory and
+back are the `Storage`'s. An entry is one record or gap, or one pack: PACK_RECORDS records of one
+run, kind and configuration, which waited together and were deflated into the message that they
+will be. A backlog is so a tenth of its size, and leaves without being touched again.
 
 An acknowledgement may wait in memory for the next commit: after a crash the record is sent again,
 and its key (run, stream, seq) makes that harmless. The file lives in WAL mode with
@@ -30,23 +30,19 @@ synchronous=FULL, behind one connection and one lock: a few short transactions a
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from . import held
 from .clock import HeldBoot, Stamp
 from .page import OpenPage
-from .privacy.book import Book
-from .privacy.ledger import Claim, Line, Terms
-from .record import BEFORE_ALL, AlertRecord, Entry, Lost, Page, Record, with_time
-from .salvage import Damage, finish_salvage, replace_damaged
+from .privacy.ledger import Claim
+from .record import BEFORE_ALL, AlertRecord, Entry, Lost, Page, Record
+from .salvage import Damage
 from .shelf import (
     EVICT_RECORDS,
     KEEP,
@@ -55,26 +51,10 @@ from .shelf import (
     ROW_BYTES,
     End,
     PreviousRun,
-    Shelf,
     end_of,
 )
-from .spoolfile import (
-    INSERT_RECORD,
-    PAGE_SIZE,
-    READ_ERRORS,
-    RECORD,
-    DamagedError,
-    Row,
-    SpoolError,
-    beside,
-    check,
-    checksum,
-    claim,
-    connect,
-    is_damage,
-    open_file,
-    open_memory,
-)
+from .spoolfile import PAGE_SIZE, RECORD, Row, SpoolError, checksum, claim
+from .storage import Storage
 
 __all__ = ["PACK_RECORDS", "Damage", "PreviousRun", "Spool", "SpoolError", "claim"]
 
@@ -87,20 +67,9 @@ NEWEST_AMONG = 5000
 # A page that is handed out is smaller than this, or one entry.
 PAGE_BYTES = 2**19
 
-# Free pages are kept for the next outage up to this many, 1 kB each; the others go back in steps,
-# and only once most of the file is free: each page that goes back may cost the writing of another.
-RECLAIM_PAGES = 1024
-RECLAIM_AT_ONCE = 8192
-
-# Beside the tables there must be room for the log: a commit of 500 records that also evicts 500
-# takes some 900 kB of it.
-LOG_ROOM_BYTES = 17 * 2**16
-
 PACK_LOG_BYTES = 2**17  # what a pack may take of the log
 
 MEMORY_BYTES = 8 * 2**20  # in memory, while the disk is gone
-
-T = TypeVar("T")
 
 _ENTRY = (
     "SELECT r.id, run.run, s.stream, s.kind, s.config, r.seq, r.end_ns, r.body,"
@@ -119,59 +88,8 @@ class Figures:
     room_bytes: int
 
 
-class Spool:
+class Spool(Storage):
     """Append, peek, acknowledge; safe to call from several threads."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        max_bytes: int,
-        run: str,
-        boot_id: str,
-        gateway: str = "",
-        pack_records: int = PACK_RECORDS,
-        terms: Terms | None = None,
-    ) -> None:
-        """Open or create the file and begin `run`.
-
-        Where the disk does not work, the spool lives in memory until `reopen` finds that it does.
-        `gateway` and `pack_records` are those of the messages that packs will be; without a
-        gateway the spool is only looked at, and every pack is shown. Without `terms` nothing can
-        be said about people.
-        """
-        self._path = path
-        # The write-ahead log counts: a small spool has a small one, none more than 1 MiB.
-        self._log_bytes = min(2**20, max_bytes // 16)
-        reserve_bytes = min(max_bytes // 2, max(max_bytes // 4, LOG_ROOM_BYTES))
-        self._room_bytes = max_bytes - reserve_bytes
-        self._reclaim_pages = min(RECLAIM_AT_ONCE, reserve_bytes // 4 // PAGE_SIZE)
-        self._gateway = gateway
-        self._pack_records = pack_records
-        self._terms = terms
-        self._damaged = ""  # what happened to the ledger's file, until the ledger says so
-        self._lock = threading.Lock()
-        self._acked: set[int] = set()
-        self._acked_records = 0
-        self._produced: dict[str, int] = {}
-        self._on_disk: dict[str, int] = {}  # of `_produced`, when the disk was left
-        self._known_id = 0  # the last id that was given out when a commit last succeeded
-        self._on_disk_id = 0  # the same, when the disk was left
-        self.evicted = 0  # records replaced by gaps in this run
-        self.damages: list[Damage] = []  # what happened to the file, until somebody takes it
-        self.is_volatile = False
-        self.why_volatile = ""
-        self.run = run
-        self._boot_id = boot_id
-        self.previous: PreviousRun | None = None
-        self.known_ns: int | None = None  # UTC that has certainly passed
-        self._next_id = 0
-        self._moves = 0  # how often entries took the place of others
-        self.ended_clean = True  # the life before
-        try:
-            self._open_and(self._begin)
-        except (OSError, DamagedError, *READ_ERRORS) as exc:
-            self._turn_volatile(exc)
 
     def append(
         self, records: Sequence[Record | AlertRecord | Lost], config_id: str, *, hold: bool = False
@@ -365,11 +283,6 @@ class Spool:
             return [json.loads(row[0]) for row in rows]
 
     @property
-    def path(self) -> Path:
-        """Where the file is."""
-        return self._path
-
-    @property
     def last_id(self) -> int:
         """The highest id given out so far."""
         with self._lock:
@@ -458,36 +371,12 @@ class Spool:
         taken where the record begins; both hold for the boot `boot_id` only. Raises SpoolError.
         """
         with self._lock, self._errors(), self._transaction():
-            rows = self._db.execute(
-                "SELECT r.id, run.id, s.stream, r.boot_start_ns, r.boot_end_ns, r.crc, r.body"
-                " FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
-                " WHERE r.boot_end_ns IS NOT NULL AND run.boot_id = ?",
-                (boot_id,),
-            ).fetchall()
-            for row_id, run_id, stream, boot_start_ns, boot_end_ns, crc, body in rows:
-                if checksum(body) != crc:
-                    self._shelf.give_up([row_id], "corrupt")
-                    continue
-                start_ns, end_ns = utc_ns(boot_start_ns), utc_ns(boot_end_ns)
-                clock = stamp(boot_start_ns)
-                body = with_time(body, start_ns, end_ns, clock)
-                self._db.execute(
-                    "UPDATE record SET start_ns = ?, end_ns = ?, boot_start_ns = NULL,"
-                    " boot_end_ns = NULL, crc = ?, body = ? WHERE id = ?",
-                    (start_ns, end_ns, checksum(body), body, row_id),
-                )
-                if clock.state != "estimated":
-                    self._shelf.note_ends(run_id, [(stream, end_of(end_ns, clock))])
-            return len(rows)
+            return held.correct(self._db, self._shelf, boot_id, utc_ns, stamp)
 
     def release_held(self) -> int:
         """Give up waiting for the clock: records go out as `estimated`. Raises SpoolError."""
         with self._lock, self._errors(), self._transaction():
-            cursor = self._db.execute(
-                "UPDATE record SET boot_start_ns = NULL, boot_end_ns = NULL"
-                " WHERE boot_end_ns IS NOT NULL"
-            )
-            return cursor.rowcount
+            return held.release(self._db)
 
     def held(self) -> int:
         """Return how many records wait for the clock. Raises SpoolError."""
@@ -497,16 +386,7 @@ class Spool:
     def held_boots(self) -> list[HeldBoot]:
         """Return the boots whose records wait for the clock, in their order. Raises SpoolError."""
         with self._lock, self._errors():
-            rows = self._db.execute(
-                "SELECT b.boot_id, b.first_ns, b.last_ns, run.known_ns,"
-                " r.start_ns - r.boot_start_ns"
-                " FROM (SELECT run.boot_id, min(r.boot_start_ns) AS first_ns,"
-                "  max(r.boot_end_ns) AS last_ns, min(run.id) AS run, max(r.id) AS last_id"
-                "  FROM record r JOIN series s ON s.id = r.series JOIN run ON run.id = s.run"
-                "  WHERE r.boot_end_ns IS NOT NULL GROUP BY run.boot_id) b"
-                " JOIN run ON run.id = b.run JOIN record r ON r.id = b.last_id ORDER BY b.run"
-            )
-            return [HeldBoot(*row) for row in rows]
+            return held.boots(self._db)
 
     def ends(self) -> dict[str, int]:
         """Return to where earlier runs recorded each stream, as far as their time is known.
@@ -542,47 +422,6 @@ class Spool:
             ).fetchone()
             return None if row is None else row[0]
 
-    def bytes(self) -> int:
-        """Return the room taken on disk: database, write-ahead log, shared memory.
-
-        Raises SpoolError.
-        """
-        total = 0
-        for suffix in ("", "-wal", "-shm"):
-            file = beside(self._path, suffix)
-            try:
-                total += file.stat().st_size
-            except FileNotFoundError:
-                continue
-            except OSError as exc:
-                raise SpoolError(f"{file}: {exc.strerror}") from exc
-        return total
-
-    def look(self, question: Callable[[sqlite3.Connection, Collection[int]], T]) -> tuple[T, int]:
-        """Ask for what waits; return the answer, and how often entries changed their places.
-
-        The question gets a connection that reads, and the ids of entries that are done and not yet
-        gone. It reads what is there now, however long that takes: nothing waits for it, but where
-        the spool is in memory. Raises SpoolError.
-        """
-        try:
-            with self._lock:
-                done, moves = frozenset(self._acked), self._moves
-                if self.is_volatile:
-                    return question(self._db, done), moves
-                reader = connect(self._path, "ro")
-                try:
-                    reader.execute("PRAGMA cache_size = -512")
-                    reader.execute("BEGIN")
-                    reader.execute("SELECT 1 FROM run LIMIT 1").fetchone()  # this is "now"
-                except BaseException:
-                    reader.close()
-                    raise
-            with closing(reader):
-                return question(reader, done), moves
-        except (OSError, *READ_ERRORS) as exc:  # who only looks mends nothing
-            raise SpoolError(f"{self._path}: {exc}") from exc
-
     def figures(self, patience_s: float) -> Figures | None:
         """Return what there is to say at once; None if the lock is not free within `patience_s`.
 
@@ -605,207 +444,6 @@ class Spool:
         finally:
             self._lock.release()
 
-    # The file
-
-    def check(self, goes_on: Callable[[], bool]) -> bool:
-        """Read the whole file and replace it if it is damaged; return whether it was sound.
-
-        For a thread of its own: it takes its time, and `goes_on` says whether to go on. Raises
-        SpoolError.
-        """
-        if self.is_volatile:
-            return True
-        with self._errors():
-            wrong = check(self._path, goes_on)
-        if wrong is not None:
-            with self._lock, self._errors():
-                self._replace(wrong)
-        return wrong is None
-
-    def turn_volatile(self, why: Exception) -> None:
-        """Give the disk up for now: numbers and records go on in memory."""
-        with self._lock:
-            if not self.is_volatile:
-                self._turn_volatile(why)
-
-    def reopen(self) -> bool:
-        """Try to go back to the disk, with what is in memory; tell whether it is there."""
-        with self._lock:
-            return self._reopen()
-
-    def close(self, *, clean: bool) -> None:
-        """Settle and close; `clean` is told by the next run. Raises SpoolError."""
-        with self._lock:
-            self._reopen()  # the last chance of what is in memory
-            try:
-                with self._transaction():
-                    self._shelf.delete(self._acked)
-                    if clean:
-                        self._db.execute("UPDATE run SET clean = 1 WHERE id = ?", (self._run_id,))
-            except sqlite3.Error as exc:
-                raise SpoolError(f"{self._path}: {exc}") from exc
-            finally:
-                self._forget_acked()
-                self._db.close()
-
-    def _open(self) -> sqlite3.Connection:
-        """Open the file, or what can be saved of it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        finish_salvage(self._path)
-        try:
-            if self._on_disk and not self._path.exists():
-                raise DamagedError("is gone")
-            return open_file(self._path, self._log_bytes)
-        except DamagedError as exc:
-            self._set_aside(str(exc))
-            return open_file(self._path, self._log_bytes)
-
-    def _set_aside(self, why: str) -> None:
-        known = {self.run: self._on_disk if self.is_volatile else self._produced}
-        if self.previous is not None:
-            known[self.previous.run] = self.previous.produced
-        self.damages.append(replace_damaged(self._path, why, known))
-        self._damaged = why
-
-    def _open_and(self, step: Callable[[], None]) -> None:
-        """Open the file and take a step in it; if that shows that it is damaged, in a new one."""
-        self._use(self._open())
-        try:
-            step()
-        except (DamagedError, *READ_ERRORS) as exc:
-            self._db.close()
-            if not is_damage(exc):
-                raise
-            self._set_aside(str(exc))
-            self._use(self._open())
-            step()
-
-    def _use(self, database: sqlite3.Connection) -> None:
-        self._db = database
-        self._moves += 1
-        self._shelf = Shelf(database, self._gateway, self._pack_records, self._new_id, self._moved)
-        self._book = Book(
-            database, self._terms, self._boot_id, self.run, room_bytes=self._room_bytes // 8
-        )
-
-    def _moved(self) -> None:
-        self._moves += 1
-
-    def _begin(self) -> None:
-        """Begin the run in a file just opened."""
-        self._find_previous()
-        with self._transaction():
-            self._shelf.forget_old_runs()
-            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
-        self._next_id = 1
-        self._pass_by()
-
-    def _pass_by(self) -> None:
-        """Give out no id that the file has already: while it was damaged, not all were seen."""
-        highest_id = self._shelf.highest_id()
-        if highest_id:
-            self._next_id = max(self._next_id, highest_id + 1)
-
-    def _new_id(self) -> int:
-        self._next_id += 1
-        return self._next_id - 1
-
-    def _find_previous(self) -> None:
-        row = self._db.execute("SELECT clean FROM run ORDER BY id DESC LIMIT 1").fetchone()
-        self.ended_clean = row is None or bool(row[0])
-        self.previous = self._shelf.previous(self.run)
-        self.known_ns = self._shelf.known_ns()
-
-    def _failed(self, exc: Exception) -> SpoolError:
-        """Do what can be done about an error, and return what to raise."""
-        if is_damage(exc) and not self.is_volatile:
-            self._replace(str(exc))
-        return SpoolError(f"{self._path}: {exc}")
-
-    def _replace(self, why: str) -> None:
-        """Replace the file while it is in use; this run goes on in the new one."""
-        self._db.close()
-        try:
-            self._set_aside(why)
-            self._open_and(self._go_on)
-        except (OSError, DamagedError, *READ_ERRORS) as exc:
-            self._turn_volatile(exc)
-
-    def _turn_volatile(self, why: Exception) -> None:
-        with suppress(AttributeError, sqlite3.Error):  # it may never have been open
-            self._db.close()
-        self.is_volatile, self.why_volatile = True, str(why)
-        self._on_disk, self._on_disk_id = dict(self._produced), self._known_id
-        self._use(open_memory())
-        self._go_on()
-        if not self._next_id:
-            # Above every number in a file that nobody has seen, and unlike an earlier such life's.
-            self._next_id = 2**40 + time.time_ns() // 1000 + random.SystemRandom().getrandbits(39)
-        self._volatile_from = self._next_id
-
-    def _go_on(self) -> None:
-        """Go on with this run in another file."""
-        with self._transaction():
-            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
-            self._shelf.note_produced(self._run_id, self._produced, max(0, self._next_id - 1))
-        self._pass_by()
-
-    def _reopen(self) -> bool:
-        if not self.is_volatile:
-            return True
-        memory, shelf, book, run_id = self._db, self._shelf, self._book, self._run_id
-        try:
-            self._open_and(lambda: self._take_over(memory, book.lines()))
-        except (OSError, DamagedError, *READ_ERRORS) as exc:
-            self._db, self._shelf, self._book, self._run_id = memory, shelf, book, run_id
-            self.why_volatile = str(exc)
-            return False
-        memory.close()
-        self.is_volatile, self.why_volatile = False, ""
-        self._forget_acked()
-        return True
-
-    def _take_over(self, memory: sqlite3.Connection, lines: Sequence[Line]) -> None:
-        """Write down what is in memory; `lines` are of its ledger."""
-        if not self._shelf.one("SELECT count(*) FROM run WHERE run = ?", self.run):
-            self._find_previous()
-        series = memory.execute("SELECT id, stream, kind, config FROM series").fetchall()
-        produced = memory.execute("SELECT stream, seq, end_ns, known_ns FROM produced").fetchall()
-        with self._transaction():
-            self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
-            self._take_back()
-            known = {row[0]: self._shelf.series(self._run_id, *row[1:]) for row in series}
-            rows = memory.execute(f"SELECT {RECORD} FROM record")
-            self._db.executemany(INSERT_RECORD, ((row[0], known[row[1]], *row[2:]) for row in rows))
-            self._shelf.delete(self._acked)
-            self._db.executemany(
-                "INSERT OR REPLACE INTO alarm VALUES (?, ?, ?)",
-                memory.execute("SELECT sensor, alert, body FROM alarm").fetchall(),
-            )
-            numbers = {row[0]: row[1] for row in produced}
-            self._shelf.note_produced(self._run_id, numbers, self._next_id - 1)
-            ends = [(stream, (end, known)) for stream, _, end, known in produced if end is not None]
-            self._shelf.note_ends(self._run_id, ends)
-            self._book.adopt(lines)
-
-    def _take_back(self) -> None:
-        """Undo a commit that failed, and is on the disk all the same.
-
-        Nobody was told of it. Its records went into memory, under its numbers, and people's were
-        burned there.
-        """
-        rows = self._db.execute(
-            "SELECT r.id, s.stream, r.first FROM record r JOIN series s ON s.id = r.series"
-            " WHERE r.id > ? AND s.run = ? AND r.inside IS NULL",
-            (self._on_disk_id, self._run_id),
-        )
-        self._shelf.delete(
-            row_id
-            for row_id, stream, first in rows.fetchall()
-            if self._on_disk.get(stream, 0) < first <= self._produced.get(stream, 0)
-        )
-        self._book.take_back(self._on_disk)
-
     def _make_room(self, rows: Iterable[Row]) -> int:
         """Make room for rows; return how many records were given up for it (invariant 3)."""
         needed_bytes = sum(map(_room_of, rows))
@@ -816,43 +454,6 @@ class Spool:
         if unnamed:
             self.damages.append(Damage("full of gaps: the oldest go unnamed", "", 0, unnamed))
         return evicted
-
-    def _reclaim(self) -> None:
-        """Give free pages back to the filesystem once a drain has left many."""
-        free = self._shelf.one("PRAGMA freelist_count")
-        if free > RECLAIM_PAGES and free > self._shelf.one("PRAGMA page_count") // 2:
-            # `execute` steps a statement without columns once, and that frees a single page
-            self._db.executescript(f"PRAGMA incremental_vacuum({self._reclaim_pages})")
-
-    def _forget_acked(self) -> None:
-        # Those of the file wait for the file.
-        self._acked = {i for i in self._acked if self.is_volatile and i < self._volatile_from}
-        self._acked_records = 0
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._shelf.forget()
-            self._book.forget()
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (DamagedError, *READ_ERRORS) as exc:
-            raise self._failed(exc) from exc
-        except OSError as exc:
-            raise SpoolError(f"{self._path}: {exc}") from exc
-
-    def _one(self, query: str, *values: object) -> int:
-        return self._shelf.one(query, *values)
 
 
 def _room_of(row: Row) -> int:

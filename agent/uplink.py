@@ -1,8 +1,8 @@
-"""The thread that talks to the broker: the outbox decides, paho moves bytes.
+"""The thread that talks to the broker: it connects, listens, and comes back.
 
 Everything that happens comes in on one queue: what paho's thread heard, what the pipeline
-committed. An acknowledgement may arrive before `publish` has returned, and is matched here, on the
-one thread that publishes.
+committed. What is done about it is in parts, all of them on this thread: `Delivery` of records,
+`AlarmTopics` and `Presence` for what is retained. They write on one `Session`.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ import math
 import queue
 import random
 import threading
-import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paho.mqtt import client as mqtt
-from paho.mqtt.properties import Properties
 
 from config.model import UplinkTable
 
-from . import certificates, record
-from .alerts import alarm_topic
+from . import certificates
+from .alarmtopics import AlarmTopics
+from .delivery import SPOOL_RETRY_S, Delivery
+from .fresh import Fresh
 from .health import UplinkHealth
 from .history import Outages
 from .link import (
@@ -40,14 +38,16 @@ from .link import (
     connect,
     hang_up,
     peer_of,
-    publish_properties,
     reason,
 )
 from .logs import logger
-from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
+from .outbox import Lane, Outbox, Send
+from .packetsize import PACKET_TOO_LARGE, PacketSizes
+from .presence import Presence, json_text
 from .pulse import Pulse
 from .record import ALERTS_STREAM, Entry
-from .route import Dialect, Protocol, Route
+from .route import Dialect, Route
+from .session import Session
 from .spool import Spool, SpoolError
 from .trust import Standing
 
@@ -56,42 +56,22 @@ log = logger("uplink")
 CONNACK_TIMEOUT_S = 5.0
 HEALTH_INTERVAL_S = 60.0  # within which renewed certificates are taken, too
 CERTIFICATES_S = 6 * 3600.0
-SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
-BIRTH_AGAIN_S = 1.0  # between two births because of somebody else's word
 FAREWELL_S = 1.0
 # Of one step. Three name servers that are silent cost half a minute for each way
 # in which a name may be completed, and a restart does not make them talk.
 SLACK_S = 300.0
 # A connection that held for this long was a good one; before, it may be somebody with our own id.
 STABLE_S = 10.0
-
-# Without a clash for so long, the other one is taken to be gone.
-ALONE_AFTER_S = 600.0
-# A broker that hangs up so often on large messages, and says no reason, gets smaller ones.
-HANG_UPS = 3
-LEAST_LEARNT_BYTES = 4096
 EVENTS_AT_ONCE = 100
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
-PACKET_TOO_LARGE = 0x95
-QUOTA_EXCEEDED = 0x97
 PROTOCOL_ERROR = 0x82  # before there is a connection: what paho makes of something else than MQTT
 NO_BROKER = (
     "no broker answers there, but something else: another port, or a network's log-in page"
     " (captive portal)?"
 )
-ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
-
-
-@dataclass(frozen=True, slots=True)
-class Fresh:
-    """When an entry is live: due at once, or a fixed time after its window's end."""
-
-    offset_s: float
-    window_s: Mapping[str, int]  # by stream; the gateway's own leaves at once
-    people: frozenset[str] = frozenset()  # the streams whose alerts wait as well
 
 
 class Uplink:
@@ -127,13 +107,8 @@ class Uplink:
         what comes on `cmd/`: the rest of the topic, the payload, and whether it was retained.
         """
         self._settings = settings
-        self._gateway_id = gateway_id
-        self._root = f"{settings.topic_root}/{gateway_id}"
         self._spool = spool
-        self._fresh = fresh
         self._health = health
-        self._birth = birth
-        self._health_message = health_message
         self._utc_ns = utc_ns
         self._boot_s = boot_s
         self._alert = alert
@@ -141,13 +116,14 @@ class Uplink:
         self._floor_ns = floor_ns
         self._system_errs = system_errs
         self._outages = Outages(boot_s()) if outages is None else outages
-        self._left = left
         self._command = command
         self._find_file = find_file
         self._standing = Standing(settings, find_file)
         self._certificates_at_s = 0.0
         self._shown: list[certificates.Expiry] = []  # by the broker, at the last connection
         self._events: queue.Queue[Event] = queue.Queue(maxsize=10_000)
+        self._stopping = threading.Event()
+        self._missed = threading.Event()  # an event found the queue full
         self._outbox = Outbox(
             inflight=settings.inflight,
             batch_records=settings.batch_records,
@@ -160,36 +136,46 @@ class Uplink:
         self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
         self._dialects = {url: Dialect(settings.protocol) for url in settings.brokers}
         self._link = Link(settings, gateway_id, find_file, self._put)
-        self._client: mqtt.Client | None = None
-        self._protocol: Protocol = settings.protocol
-        self._online = False
-        self._packet_bytes: int | None = None  # the largest the broker says it takes
-        self._learnt_bytes: dict[str, int] = {}  # by broker: the largest that it let pass
-        self._hang_ups: Counter[str] = Counter()
-        self._clashed_at_s: float | None = None
-        self._subscribe_at_s: float | None = None
-        self._births = 0
-        self._birth_mid: int | None = None
-        self._birth_is_owed = False  # the broker refused it, or it was asked for too often
-        self._birth_again_at_s = 0.0
+        root = f"{settings.topic_root}/{gateway_id}"
+        self._session = Session(root, self._route.broker, settings.protocol)
+        self._sizes = PacketSizes()
+        self._delivery = Delivery(
+            self._session,
+            settings=settings,
+            gateway_id=gateway_id,
+            spool=spool,
+            outbox=self._outbox,
+            sizes=self._sizes,
+            fresh=fresh,
+            health=health,
+            utc_ns=utc_ns,
+            boot_s=boot_s,
+            alert=alert,
+            left=left,
+        )
+        self._alarms = AlarmTopics(self._session, fresh, utc_ns, boot_s)
+        self._presence = Presence(
+            self._session,
+            gateway_id=gateway_id,
+            spool=spool,
+            health=health,
+            birth=birth,
+            health_message=health_message,
+            deflates=settings.compression == "all",
+            boot_s=boot_s,
+            is_stopping=self._stopping.is_set,
+            alert=alert,
+        )
         self._never_acks = False
-        self._rejected_streams: set[str] = set()
-        self._alarms: dict[str, str] = {}  # topic below our root -> newest record
-        self._alarms_later: list[tuple[float, Mapping[str, Any], str]] = []  # when, what; in order
-        self._muted: dict[str, set[str]] = {"no_subscriber": set(), "not_authorised": set()}
+        self._subscribe_at_s: float | None = None
         self._asked = False  # CONNECT is on its way, and nothing has come back
         self._told_plain: set[str] = set()
         self._told_unreachable: set[tuple[str, str]] = set()  # broker, reason; of this outage
         self._attempt_at_s = 0.0
         self._give_up_at_s = 0.0
         self._health_at_s = 0.0
-        self._pack_at_s = 0.0
         self._pump_at_s = 0.0  # not before: the spool could not be read
-        self._look_again_s = math.inf  # the spool could not do what was asked of it
-        self._mids: dict[int, tuple[int, int]] = {}  # paho's message id -> our token, bytes
         self._drain_s = settings.drain_s
-        self._stopping = threading.Event()
-        self._missed = threading.Event()  # an event found the queue full
         self.pulse = Pulse(SLACK_S, boot_s())
 
     # Called by other threads
@@ -229,23 +215,21 @@ class Uplink:
     def step(self, patience_s: float | None = None) -> None:
         """Do what it is time for, then take what happens within `patience_s`, else `wait_s`."""
         now_s = self._boot_s()
-        if self._client is None and now_s >= self._attempt_at_s:
+        session = self._session
+        if session.client is None and now_s >= self._attempt_at_s:
             self._connect()
-        elif self._client is not None and not self._online and now_s >= self._give_up_at_s:
+        elif session.client is not None and not session.is_online and now_s >= self._give_up_at_s:
             self._leave("it takes the connection and does not answer")
-        elif self._online and self._outbox.ack_overdue(now_s):
+        elif session.is_online and self._outbox.ack_overdue(now_s):
             self._never_acks = True
             self._alert("no_ack", {"broker": self._route.broker})
             self._leave("the broker accepts messages and does not acknowledge them")
-        elif self._online:
+        elif session.is_online:
             self._look_around(now_s)
         if self._missed.is_set():
             self._missed.clear()
             self._outbox.rewind(self._spool.last_id)
-        if now_s >= self._look_again_s:
-            self._look_again_s = math.inf
-            self._outbox.rewind()
-        self._pack(now_s)
+        self._delivery.tidy(now_s)
         if now_s >= self._certificates_at_s:
             self._certificates_at_s = now_s + CERTIFICATES_S
             self._look_at_certificates()
@@ -264,16 +248,6 @@ class Uplink:
         except queue.Empty:
             return
 
-    def _pack(self, now_s: float) -> None:
-        """Pack what has waited long; a disk that cannot be written must not keep back the rest."""
-        if now_s < self._pack_at_s or not self._spool.is_loose:
-            return
-        try:
-            self._spool.pack(self._outbox.claimed_ids, up_to_id=self._outbox.told_to)
-        except SpoolError as exc:
-            self._pack_at_s = now_s + SPOOL_RETRY_S
-            log.error("spool cannot be packed; trying again", error=str(exc))
-
     def _look_at_certificates(self) -> None:
         """Say in time which certificate must be renewed; also while nobody can be reached."""
         if self._expiry_days is None:
@@ -287,13 +261,12 @@ class Uplink:
 
     def _look_around(self, now_s: float) -> None:
         """Do what time alone asks for while connected."""
-        self._show_alarms(now_s)
-        if self._clashed_at_s is not None and now_s - self._clashed_at_s > ALONE_AFTER_S:
-            self._clashed_at_s = self._health.clash_s = None
+        self._alarms.show_due(now_s)
+        if self._presence.is_alone_again(now_s):
             self._route.is_alone()
-            self._alert("id_clash", None)
-        if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
-            self._subscribe(self._client)
+        client = self._session.client
+        if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and client:
+            self._subscribe(client)
         if now_s >= self._health_at_s:
             self._look_at_standing(now_s)
         if self._route.may_return(now_s) and answers(self._route.first):
@@ -328,25 +301,28 @@ class Uplink:
     @property
     def awaits_broker(self) -> bool:
         """Whether a broker that answers has something to say: to a connection, or a message."""
-        return self._client is not None and (not self._online or bool(self._mids))
+        session = self._session
+        return session.client is not None and (
+            not session.is_online or self._delivery.is_unanswered
+        )
 
     def wait_s(self) -> float:
         """Return in how long there is something to do even if nothing happens."""
         now_s = self._boot_s()
-        if self._client is None:
+        if self._session.client is None:
             return max(0.0, self._attempt_at_s - now_s)
-        if not self._online:
+        if not self._session.is_online:
             return max(0.0, self._give_up_at_s - now_s)
-        alarm_s = self._alarms_later[0][0] if self._alarms_later else math.inf
+        alarm_s = self._alarms.next_s
         if now_s < self._pump_at_s:
             return max(0.0, min(self._pump_at_s, alarm_s) - now_s)
-        next_s = min(self._health_at_s, self._look_again_s, alarm_s)
-        return max(0.0, min(self._outbox.wait_s(now_s), next_s - now_s))
+        next_s = min(self._health_at_s, alarm_s)
+        return max(0.0, min(self._delivery.wait_s(now_s), next_s - now_s))
 
     def _handle(self, event: Event) -> None:
         if event.name == "heard":
             self._link.heard.taken(event.value[1])
-        if event.client is not None and event.client is not self._client:
+        if event.client is not None and event.client is not self._session.client:
             return
         match event.name:
             case "connected":
@@ -365,8 +341,8 @@ class Uplink:
             case "committed":
                 for entry in event.value:
                     if entry.stream == ALERTS_STREAM and not entry.is_gap:
-                        self._show_alarm(json.loads(entry.body), entry.body)
-                self._outbox.committed(self._due(entry) for entry in event.value)
+                        self._alarms.show(json.loads(entry.body), entry.body)
+                self._delivery.committed(event.value)
             case "rewind":
                 self._outbox.rewind(event.value)
             case "reply":
@@ -383,18 +359,19 @@ class Uplink:
     # Connecting
 
     def _connect(self) -> None:
-        url = self._route.broker
-        self._protocol = self._dialects[url].ask(self._boot_s())
+        url, session = self._route.broker, self._session
+        session.broker, session.protocol = url, self._dialects[url].ask(self._boot_s())
         self._asked = False
         try:
-            will = (f"{self._root}/status", self._offline())
+            will = self._presence.will()
             self._standing.begin()
             floor_ns = self._floor_ns()
             if floor_ns is None and self._system_errs():
                 floor_ns = self._utc_ns()  # OpenSSL goes by the system's clock
-            client = self._client = self._link.client(url, self._protocol, will, floor_ns=floor_ns)
+            client = self._link.client(url, session.protocol, will, floor_ns=floor_ns)
+            session.client = client
             self._give_up_at_s = self._boot_s() + CONNECT_TIMEOUT_S + CONNACK_TIMEOUT_S
-            connect(client, url, self._protocol)
+            connect(client, url, session.protocol)
             if floor_ns is not None:
                 self._standing.believed(chain_of(client))
             self._asked = True
@@ -404,15 +381,15 @@ class Uplink:
             self._leave(reason(exc))
 
     def _on_connected(self, receive_maximum: int | None, packet_bytes: int | None) -> None:
-        client = self._client
+        session, client = self._session, self._session.client
         if client is None:
             return
-        url = self._route.broker
+        url = session.broker
         if not self._dialects[url].accepted():
             self._ask_again()
             return
-        self._online = True
-        self._packet_bytes = packet_bytes
+        session.is_online = True
+        self._sizes.told_bytes = packet_bytes
         self._told_unreachable.clear()
         now_s = self._boot_s()
         self._health.broker = url
@@ -420,38 +397,32 @@ class Uplink:
         if self._health.first_connected_s is None:
             self._health.first_connected_s = now_s
         self._health.reconnects += 1
-        self._health.protocol = self._protocol
+        self._health.protocol = session.protocol
         self._health.next_attempt_s = None
         self._outages.end(now_s)
         self._health_at_s = now_s + 1.0
-        if self._protocol != self._settings.protocol and url not in self._told_plain:
+        if session.protocol != self._settings.protocol and url not in self._told_plain:
             self._told_plain.add(url)
             log.warning(
                 "broker refuses MQTT 5, using 3.1.1: whether anybody subscribes cannot be told",
                 broker=url,
             )
-        log.info("connected", broker=url, protocol=self._protocol)
+        log.info("connected", broker=url, protocol=session.protocol)
         self._shown = list(certificates.of_peer(*peer_of(client, url)))
         self._certificates_at_s = now_s
         self._route.connected(now_s)
         # Before the birth: the retained status then tells who else was here under our id.
         self._subscribe(client)
-        self._write_birth()
+        self._presence.say_birth()
         try:
             newest, last_id = self._spool.newest()
-            self._alarms.clear()
-            self._alarms_later.clear()
+            self._alarms.forget()
             for alarm in self._spool.alarms():
-                self._show_alarm(alarm, _json(alarm))
+                self._alarms.show(alarm, json_text(alarm))
         except SpoolError as exc:
             log.error("spool cannot be read", error=str(exc))
             newest, last_id = [], self._spool.last_id
-        self._outbox.connected(
-            [self._due(entry) for entry in newest if self._is_fresh(entry)],
-            now_s,
-            last_id=last_id,
-            receive_maximum=receive_maximum,
-        )
+        self._delivery.connected(newest, last_id, receive_maximum, now_s)
 
     def _subscribe(self, client: mqtt.Client) -> None:
         topics = ["status", "alarm/+/+"]
@@ -460,11 +431,11 @@ class Uplink:
         if self._command is not None:
             topics.append("cmd/+/+")
         self._subscribe_at_s = None
-        client.subscribe([(f"{self._root}/{topic}", 1) for topic in topics])
+        client.subscribe([(f"{self._session.root}/{topic}", 1) for topic in topics])
 
     def _on_refused(self, code: Any) -> None:
         self._asked = False  # it answered
-        if code.value == UNSUPPORTED_PROTOCOL_VERSION and self._protocol == "5":
+        if code.value == UNSUPPORTED_PROTOCOL_VERSION and self._session.protocol == "5":
             self._dialects[self._route.broker].refused(self._boot_s())
             self._ask_again()
         else:
@@ -476,56 +447,34 @@ class Uplink:
         self._attempt_at_s = 0.0
 
     def _on_lost(self, code: Any) -> None:
-        broker, now_s = self._route.broker, self._boot_s()
+        broker, is_online, now_s = self._route.broker, self._session.is_online, self._boot_s()
         value = getattr(code, "value", None)
         why = str(code)
         # Not every broker says why it hangs up on the one who was there first.
-        is_supposed = self._clashed_at_s is not None and why in HUNG_UP
-        if self._online and (value == SESSION_TAKEN_OVER or is_supposed):
+        is_supposed = self._presence.is_clashing and why in HUNG_UP
+        if is_online and (value == SESSION_TAKEN_OVER or is_supposed):
             self._drop_client()
             wait_s = self._route.clashed()
             self._attempt_at_s = now_s + wait_s
             self._note_failure(now_s, broker, why)
             log.warning("connection lost", broker=broker, reason=why, again_in_s=round(wait_s, 1))
             if value == SESSION_TAKEN_OVER:  # what is only supposed must not prolong the suspicion
-                self._clashed()
+                self._presence.clashed()
             return
-        self._learn_size(broker, told=value == PACKET_TOO_LARGE, now_s=now_s)
-        if value == PROTOCOL_ERROR and not self._online:
+        since_s = self._health.connected_since_s
+        self._sizes.hung_up(
+            broker,
+            largest_bytes=self._delivery.largest_bytes,
+            told=value == PACKET_TOO_LARGE,
+            soon=since_s is not None and now_s - since_s < STABLE_S,
+        )
+        if value == PROTOCOL_ERROR and not is_online:
             why = NO_BROKER
         self._leave(CLOSED if why in HUNG_UP else why)
 
-    def _clashed(self) -> None:
-        """Say that somebody else connects under our id."""
-        self._clashed_at_s = self._health.clash_s = self._boot_s()
-        log.warning(
-            "another gateway uses our id: give each its own [gateway] id",
-            id=self._gateway_id,
-            broker=self._route.broker,
-        )
-        self._alert("id_clash", {"id": self._gateway_id})
-
-    def _learn_size(self, broker: str, *, told: bool, now_s: float) -> None:
-        """Send smaller messages to a broker that hangs up on large ones."""
-        since_s = self._health.connected_since_s
-        largest = max((size for _, size in self._mids.values()), default=0)
-        soon = since_s is not None and now_s - since_s < STABLE_S
-        if not told and not (soon and largest > LEAST_LEARNT_BYTES):
-            del self._hang_ups[broker]
-            return
-        self._hang_ups[broker] += 1
-        if told or self._hang_ups[broker] >= HANG_UPS:
-            del self._hang_ups[broker]
-            self._learnt_bytes[broker] = max(LEAST_LEARNT_BYTES, largest // 2)
-            log.warning(
-                "broker hangs up on large messages: sending smaller ones",
-                broker=broker,
-                at_most_bytes=self._learnt_bytes[broker],
-            )
-
     def _leave(self, why: str) -> None:
         """End this connection or attempt, and plan the next."""
-        now_s, broker, was_online = self._boot_s(), self._route.broker, self._online
+        now_s, broker, was_online = self._boot_s(), self._route.broker, self._session.is_online
         since_s = self._health.connected_since_s
         lasted = since_s is not None and now_s - since_s >= STABLE_S
         self._drop_client()
@@ -550,307 +499,54 @@ class Uplink:
         self._outages.begin(now_s, why)
 
     def _drop_client(self) -> None:
-        client, self._client = self._client, None
-        self._online = False
+        client, self._session.client = self._session.client, None
+        self._session.is_online = False
         self._health.broker = None
         self._health.connected_since_s = None
         self._health.protocol = None
         self._outages.begin(self._boot_s(), "")
-        self._mids.clear()
-        self._outbox.lost()
+        self._delivery.lost()
         if client is not None:
             hang_up(client)
 
-    # Delivering
+    # What is written and heard
 
     def _pump(self) -> None:
-        client = self._client
-        if client is None or not self._online:
+        if not self._session.is_online:
             return
         now_s = self._boot_s()
         if now_s >= self._health_at_s:
             self._health_at_s = now_s + HEALTH_INTERVAL_S
-            self._write_health(client)
+            self._presence.say_health()
             if lost := self._link.heard.tell_lost():
                 log.warning("others write more to us than we take: let go", messages=lost)
-            if self._birth_is_owed:
-                self._write_birth()
-        while True:
-            if self._outbox.wants_alerts():
-                claimed_ids = self._outbox.claimed_ids
-                waiting = self._spool.alerts(ALERT_LIMIT, claimed_ids)
-                self._outbox.take_alerts([self._due(entry) for entry in waiting])
-            self._fill()
-            send = self._outbox.next(now_s)
-            if send is None:
-                return
-            self._publish(client, send)
-
-    def _fill(self) -> None:
-        while (request := self._outbox.wants_page(self._boot_s())) is not None:
-            page = self._spool.peek(
-                after_id=request.after_id,
-                up_to_id=request.up_to_id,
-                limit=request.limit,
-                parcel_records=request.parcel_records,
-                without_kinds=request.without_kinds,
-                without_ids=request.without_ids,
-            )
-            answer = self._outbox.take_page(page)
-            if answer is not None:
-                self._take_answer(answer, 0)
-
-    def _publish(self, client: mqtt.Client, send: Send) -> None:
-        payload, deflate = self._payload(send)
-        topic = f"{self._root}/{send.topic}"
-        size_bytes = len(payload) + len(topic) + ENVELOPE_BYTES
-        learnt_bytes = self._learnt_bytes.get(self._route.broker)
-        is_single = send.parcel.records == 1
-        if (self._packet_bytes and size_bytes > self._packet_bytes) or (
-            # Only supposed: never a reason to give a record up.
-            learnt_bytes and size_bytes > learnt_bytes and not is_single
-        ):
-            self._take_answer(self._outbox.too_large(send), PACKET_TOO_LARGE)
-            return
-        properties = self._properties("yukimi.batch/1", deflated=deflate)
-        info = client.publish(topic, payload, qos=1, properties=properties)
-        self._mids[info.mid] = send.token, size_bytes
-        self._outbox.sent(send, len(payload), self._boot_s())
-
-    def _payload(self, send: Send) -> tuple[bytes, bool]:
-        """Return a message's bytes, and whether they are deflated."""
-        parcel, compress = send.parcel, self._settings.compression
-        if parcel.payload is not None:
-            if compress == "none":
-                return zlib.decompress(parcel.payload), False
-            return parcel.payload, True
-        payload = record.batch(
-            self._gateway_id, parcel.run, parcel.kind, parcel.config_id, parcel.bodies
-        )
-        if compress == "all" or (compress == "backlog" and send.lane == "backlog"):
-            return record.deflated(payload), True
-        return payload, False
+            self._presence.pay()
+        self._delivery.pump(now_s)
 
     def _on_acked(self, mid: int, code: int) -> None:
         if self._never_acks:
             self._never_acks = False
             self._alert("no_ack", None)
-        sent = self._mids.pop(mid, None)
-        if sent is None:  # the birth's, or an alarm's
-            if mid == self._birth_mid:
-                self._birth_is_owed = code >= 0x80
-            return
-        answer = self._outbox.answered(sent[0], code, self._boot_s())
-        if answer is not None:
-            self._take_answer(answer, code)
-            if answer.left is not None:
-                self._health.acknowledged_s = self._boot_s()
-                if answer.left.parcel.run == self._spool.run:
-                    self._health.own_acknowledged_s = self._health.acknowledged_s
-                self._left(answer.left)
-
-    def _take_answer(self, answer: Answer, code: int) -> None:
-        try:
-            self._spool.acknowledge(answer.done, answer.records)
-            if answer.unfit:
-                self._spool.unpack(answer.unfit)
-                self._outbox.rewind()
-            if answer.rejected is not None:
-                self._give_up(answer.rejected)
-        except SpoolError as exc:
-            # They stay noted and leave with a later commit; at worst they are sent again. What
-            # could not be taken apart or given up is looked at again.
-            self._look_again_s = self._boot_s() + SPOOL_RETRY_S
-            log.error("acknowledged records cannot be removed yet", error=str(exc))
-        if answer.edge:
-            self._tell_muted(answer, code)
-        if answer.edge and answer.held and code < 0x80:
-            log.warning(
-                "nobody subscribes: records wait here until somebody does",
-                topic=f"{self._root}/{answer.topic}",
-            )
-        elif answer.edge and answer.held and code == QUOTA_EXCEEDED:
-            log.error(
-                "the broker's quota for us is used up: records wait here; raise it there, or wait",
-                topic=f"{self._root}/{answer.topic}",
-                reason=f"0x{code:02x}",
-            )
-        elif answer.edge and answer.held:
-            log.error(
-                "the broker refuses the message: records wait here; check what this user may"
-                " publish",
-                topic=f"{self._root}/{answer.topic}",
-                reason=f"0x{code:02x}",
-            )
-        elif answer.edge:
-            log.info("records flow again", topic=f"{self._root}/{answer.topic}")
-
-    def _tell_muted(self, answer: Answer, code: int) -> None:
-        """Raise or clear the alerts about topics that are on hold."""
-        for name, topics in self._muted.items():
-            before = set(topics)
-            topics.discard(answer.topic)
-            if answer.held and name == ("no_subscriber" if code < 0x80 else "not_authorised"):
-                topics.add(answer.topic)
-            if topics != before:
-                self._health.muted = {why: sorted(each) for why, each in self._muted.items()}
-                self._alert(name, {"topics": sorted(topics)} if topics else None)
-
-    def _give_up(self, row_id: int) -> None:
-        stream = self._spool.reject(row_id)
-        log.error("the broker rejects a record even alone: a gap names it", stream=stream)
-        if stream is not None:
-            self._rejected_streams.add(stream)
-            self._alert("rejected", {"streams": sorted(self._rejected_streams)})
-            self._alert("rejected", None)  # it happened; the alert stays in sight for its hold
-            self._outbox.rewind()
-
-    def _due(self, entry: Entry) -> tuple[Entry, float]:
-        # What is said about people leaves at a fixed time after the window, in whatever record.
-        is_about_people = entry.stream == ALERTS_STREAM and entry.kind == "people"
-        is_timed = is_about_people or entry.stream in self._fresh.window_s
-        if not is_timed or entry.end_ns is None:
-            return entry, 0.0
-        ago_s = (self._utc_ns() - entry.end_ns) / 1e9
-        # A clock that steps must not hold a record back for longer than the offset itself.
-        return entry, self._boot_s() + min(self._fresh.offset_s, self._fresh.offset_s - ago_s)
-
-    def _is_fresh(self, entry: Entry) -> bool:
-        if entry.end_ns is None:
-            return False
-        window_s = self._fresh.window_s.get(entry.stream, 60)
-        ago_s = (self._utc_ns() - entry.end_ns) / 1e9
-        return 0 <= ago_s < 2 * window_s + self._fresh.offset_s
-
-    # Status
-
-    def _offline(self, reason: str | None = None) -> str:
-        status = {
-            "schema": "yukimi.status/1",
-            "state": "offline",
-            "gateway": self._gateway_id,
-            "run": self._spool.run,
-        }
-        return _json(status if reason is None else {**status, "reason": reason})
-
-    def _write_birth(self) -> None:
-        if self._client is not None:
-            self._births += 1
-            self._birth_mid = self._write_status(self._client, _json(self._birth())).mid
-
-    def _write_status(self, client: mqtt.Client, payload: str) -> mqtt.MQTTMessageInfo:
-        properties = self._properties("yukimi.status/1")
-        return client.publish(
-            f"{self._root}/status", payload, qos=1, retain=True, properties=properties
-        )
-
-    def _write_health(self, client: mqtt.Client) -> None:
-        deflate = self._settings.compression == "all"
-        properties = self._properties("yukimi.health/1", deflated=deflate)
-        plain = _json(self._health_message()).encode()
-        payload = record.deflated(plain) if deflate else plain
-        client.publish(f"{self._root}/health", payload, qos=0, properties=properties)
-
-    def _properties(self, schema: str, *, deflated: bool = False) -> Properties | None:
-        """Say what a payload is; MQTT 3.1.1 has no place for it."""
-        return None if self._protocol != "5" else publish_properties(schema, deflated)
+        if not self._delivery.acked(mid, code):  # the birth's, or an alarm's
+            self._presence.acked(mid, code)
 
     def _on_heard(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take what somebody wrote below our own root: us, the city, or one like us."""
-        below = topic.removeprefix(f"{self._root}/")
+        below = topic.removeprefix(f"{self._session.root}/")
         what, _, rest = below.partition("/")
         if what == "status":
-            self._on_own_status(payload, retained)
-        elif what == "alarm" and payload and not self._is_shown(below):
-            self._empty_alarm(*rest.partition("/")[::2])
+            self._presence.heard(payload, retained)
+        elif what == "alarm" and payload:
+            self._alarms.heard(below)
         elif what == "receipt" and payload:
-            self._on_receipt(*rest.partition("/")[::2], payload)
+            self._delivery.heard_receipt(*rest.partition("/")[::2], payload)
         elif what == "cmd" and self._command is not None:
             self._command(rest, payload, retained)
 
     def _reply(self, below: str, payload: bytes) -> None:
         """Answer a command; offline, whoever asked asks again."""
-        if self._client is not None and self._online:
-            properties = self._properties("yukimi.reply/1")
-            self._client.publish(f"{self._root}/{below}", payload, qos=1, properties=properties)
-
-    def _empty_alarm(self, sensor: str, name: str) -> None:
-        """Empty the topic of an alert that is over since; one about people at its time only."""
-        over = {"sensor": sensor, "alert": name, "state": "cleared"}
-        if sensor in self._fresh.people:
-            self._show_later(self._boot_s() + self._fresh.offset_s, over, "")
-        else:
-            self._set_alarm(over, "")
-
-    def _on_receipt(self, run: str, stream: str, payload: bytes) -> None:
-        try:
-            through = json.loads(payload)["through"]
-        except (ValueError, KeyError, TypeError):
-            through = None
-        if type(through) is not int or through < 0:
-            log.warning("a receipt makes no sense and is ignored", run=run, stream=stream)
-            return
-        self._take_answer(self._outbox.receipt(run, stream, through), 0)
-
-    def _show_alarm(self, alert: Mapping[str, Any], body: str) -> None:
-        """Show an alert's state, at the time at which its record may leave."""
-        due_s = 0.0
-        if alert["sensor"] in self._fresh.people:
-            ago_s = (self._utc_ns() - record.utc_ns(alert["time"])) / 1e9
-            due_s = self._boot_s() + self._fresh.offset_s - max(0.0, ago_s)
-        if due_s <= self._boot_s() or not self._online:  # offline, nobody sees it
-            self._set_alarm(alert, body)
-        else:
-            self._show_later(due_s, alert, body)
-
-    def _show_later(self, due_s: float, alert: Mapping[str, Any], body: str) -> None:
-        self._alarms_later.append((due_s, alert, body))
-        self._alarms_later.sort(key=lambda each: each[0])  # stable: one after the other stays so
-
-    def _show_alarms(self, until_s: float) -> None:
-        while self._alarms_later and self._alarms_later[0][0] <= until_s:
-            self._set_alarm(*self._alarms_later.pop(0)[1:])
-
-    def _is_shown(self, below: str) -> bool:
-        """Tell whether an alert has a state to show, now or in a moment."""
-        later = (alarm_topic(alert["sensor"], alert["alert"]) for _, alert, _ in self._alarms_later)
-        return below in self._alarms or below in later
-
-    def _set_alarm(self, alert: Mapping[str, Any], body: str) -> None:
-        """Show the present state of an alert on its retained topic."""
-        below = alarm_topic(alert["sensor"], alert["alert"])
-        is_over = alert["state"] == "cleared"
-        if is_over:
-            self._alarms.pop(below, None)
-        else:
-            self._alarms[below] = body
-        if self._client is not None and self._online:
-            self._client.publish(
-                f"{self._root}/{below}", b"" if is_over else body, qos=1, retain=True
-            )
-
-    def _on_own_status(self, payload: bytes, retained: bool) -> None:
-        try:
-            status = json.loads(payload)
-        except ValueError:
-            status = {}
-        run = status.get("run") if isinstance(status, dict) else None
-        previous = self._spool.previous
-        own_runs = (self._spool.run, previous.run if previous else None, None)
-        if self._births > 1 and run not in own_runs:
-            # In this life we have said who is here, and somebody has written over it.
-            self._clashed()
-        if retained:
-            return  # from before our birth
-        online = isinstance(status, dict) and status.get("state") == "online"
-        if not online and not self._stopping.is_set():
-            now_s = self._boot_s()
-            if now_s < self._birth_again_at_s:  # whoever says it all the time gets no flood back
-                self._birth_is_owed = True
-                return
-            self._birth_again_at_s = now_s + BIRTH_AGAIN_S
-            log.info("we are said to be offline while we are connected: writing the birth again")
-            self._write_birth()
+        if self._session.is_online:
+            self._session.publish(below, payload, schema="yukimi.reply/1")
 
     # Stopping
 
@@ -858,9 +554,9 @@ class Uplink:
         """Send what can be sent within `drain_s`, say good-bye if connected."""
         until_s = self._boot_s() + self._drain_s
         self._outbox.drain()
-        self._show_alarms(math.inf)
+        self._alarms.show_due(math.inf)
         try:
-            while self._online and self._boot_s() < until_s:
+            while self._session.is_online and self._boot_s() < until_s:
                 self._pump()
                 # The pipeline's last commit may still be on the queue, behind what the broker said.
                 if self._outbox.is_quiet and self._events.empty():
@@ -871,12 +567,12 @@ class Uplink:
                     break
         except SpoolError as exc:
             log.error("spool cannot be read while stopping", error=str(exc))
-        self._show_alarms(math.inf)  # of what was committed last
-        client = self._client
-        if client is not None and self._online:
+        self._alarms.show_due(math.inf)  # of what was committed last
+        client = self._session.client
+        if client is not None and self._session.is_online:
             with suppress(SpoolError):  # its last figures; the good-bye matters more
-                self._write_health(client)
-            farewell = self._write_status(client, self._offline("stopped"))
+                self._presence.say_health()
+            farewell = self._presence.say_farewell()
             # If the connection goes in this very moment, the will speaks for us.
             with suppress(RuntimeError, ValueError):
                 farewell.wait_for_publish(timeout=FAREWELL_S)
@@ -893,7 +589,3 @@ class Uplink:
                     return
             except queue.Empty:
                 return
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -14,6 +14,7 @@ is given what nobody behind the release may know.
 from __future__ import annotations
 
 import json
+import math
 import queue
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from agent.alerts import AlertBook
 from agent.channels import PeopleChannel
 from agent.clock import Clock, Look
 from agent.collector import Collected
+from agent.fresh import Fresh
 from agent.health import UplinkHealth
 from agent.phenomena.people import Counted
 from agent.pipeline import Pipeline
@@ -38,7 +40,7 @@ from agent.privacy.release import Sealed
 from agent.record import ALERTS_STREAM, Record
 from agent.rules import Rules, Subject
 from agent.spool import Spool
-from agent.uplink import Fresh, Uplink
+from agent.uplink import Uplink
 from agent.window import LATENESS_S, Window
 from config.model import AlertsTable, UplinkTable
 from drivers.base import Alive, Crossing, Direction, Observation
@@ -204,7 +206,7 @@ class Hall:
     @property
     def _is_owed(self) -> bool:
         """Whether something of this window still waits in the uplink."""
-        return bool(self.uplink._alarms_later) or not self.uplink._outbox.is_quiet
+        return self.uplink._alarms.next_s < math.inf or not self.uplink._outbox.is_quiet
 
     def _look(self) -> Look:
         boot_ns = round(self.now_s * S)

@@ -277,7 +277,8 @@ def draw_twice(hall: Hall, counts: dict[str, int], record: Record) -> None:
 def offset_by_count(hall: Hall, counts: dict[str, int], record: Record) -> None:
     """Let the record wait for 50 us longer for each crossing."""
     offset_s = OFFSET_S + 5e-5 * sum(counts.values())
-    hall.uplink._fresh = replace(hall.uplink._fresh, offset_s=offset_s)
+    delivery = hall.uplink._delivery
+    delivery._fresh = replace(delivery._fresh, offset_s=offset_s)
 
 
 # The sampler

@@ -263,7 +263,7 @@ return [
         name="crowd-at-once",
         story="An alert about a crowd leaves before the window's own record, at a time that "
         "depends on people.",
-        file="agent/uplink.py",
+        file="agent/fresh.py",
         old='is_about_people = entry.stream == ALERTS_STREAM and entry.kind == "people"',
         new="is_about_people = False",
         caught_by=(

@@ -14,7 +14,7 @@ MUTANTS = (
         name="ack-on-sending",
         story="A record leaves the spool when it is sent; each broken connection loses what was "
         "on its way.",
-        file="agent/uplink.py",
+        file="agent/delivery.py",
         old="""\
         self._outbox.sent(send, len(payload), self._boot_s())
 """,
@@ -154,11 +154,11 @@ max((n for (_, own), n in self._through.items() if own == stream), default=0) >=
     Mutant(
         name="restamped",
         story="What waited through an outage arrives with the time at which it was sent.",
-        file="agent/uplink.py",
+        file="agent/delivery.py",
         old="self._gateway_id, parcel.run, parcel.kind, parcel.config_id, parcel.bodies",
         new="""\
 self._gateway_id, parcel.run, parcel.kind, parcel.config_id, [
-                _json(json.loads(body) | {"end": record.utc_text(self._utc_ns())})
+                json.dumps(json.loads(body) | {"end": record.utc_text(self._utc_ns())})
                 for body in parcel.bodies
             ]""",
         caught_by=(f"{UPLINK}::test_what_waited_arrives_as_it_was_committed",),
@@ -193,9 +193,9 @@ self._gateway_id, parcel.run, parcel.kind, parcel.config_id, [
         name="birth-not-retained",
         story="A platform that subscribes later never learns which sensors there are, nor that "
         "the gateway is online.",
-        file="agent/uplink.py",
-        old='f"{self._root}/status", payload, qos=1, retain=True, properties=properties',
-        new='f"{self._root}/status", payload, qos=1, properties=properties',
+        file="agent/presence.py",
+        old='"status", payload, schema="yukimi.status/1", retain=True',
+        new='"status", payload, schema="yukimi.status/1"',
         caught_by=(f"{UPLINK}::test_whoever_looks_later_sees_the_birth_and_after_a_cut_the_will",),
     ),
     Mutant(
@@ -212,12 +212,12 @@ self._gateway_id, parcel.run, parcel.kind, parcel.config_id, [
         name="said-to-be-offline",
         story="The will of a connection that died half-open comes late and overwrites the birth; "
         "the gateway sends and counts as dead.",
-        file="agent/uplink.py",
+        file="agent/presence.py",
         old="""\
-        if not online and not self._stopping.is_set():
+        if not online and not self._is_stopping():
 """,
         new="""\
-        if not online and self._stopping.is_set():
+        if not online and self._is_stopping():
 """,
         caught_by=(f"{UPLINK}::test_a_will_that_comes_late_is_overwritten",),
     ),

@@ -148,10 +148,10 @@ own_id = min((p.id for p in group if p.id < 0), default=0)
         name="corrected-twice",
         story="A record whose time was put right stays among those that wait, and is moved again "
         "by the next correction.",
-        file="agent/spool.py",
+        file="agent/held.py",
         old="""\
 "UPDATE record SET start_ns = ?, end_ns = ?, boot_start_ns = NULL,"
-                    " boot_end_ns = NULL, crc = ?, body = ? WHERE id = ?",""",
+            " boot_end_ns = NULL, crc = ?, body = ? WHERE id = ?",""",
         new='"UPDATE record SET start_ns = ?, end_ns = ?, crc = ?, body = ? WHERE id = ?",',
         caught_by=(f"{SPOOL}::test_once_the_time_is_known_it_is_put_right_and_goes",),
     ),
@@ -159,7 +159,7 @@ own_id = min((p.id for p in group if p.id < 0), default=0)
         name="corrected-by-another-boot",
         story="Records of yesterday's boot are dated by today's clock, hours off, and called "
         "corrected.",
-        file="agent/spool.py",
+        file="agent/held.py",
         old='" WHERE r.boot_end_ns IS NOT NULL AND run.boot_id = ?"',
         new='" WHERE r.boot_end_ns IS NOT NULL AND run.boot_id >= substr(?, 1, 0)"',
         caught_by=(f"{SPOOL}::test_the_time_of_another_boot_cannot_be_put_right",),

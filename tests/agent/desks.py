@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from agent.clock import Stamp
+from agent.fresh import Fresh
 from agent.health import UplinkHealth
 from agent.record import AlertRecord
 from agent.spool import Spool
-from agent.uplink import Fresh, Uplink
+from agent.uplink import Uplink
 from config.model import UplinkTable
 from hil.world import Client, World
 

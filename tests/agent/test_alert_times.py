@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.delivery import SPOOL_RETRY_S
 from agent.spool import SpoolError
-from agent.uplink import SPOOL_RETRY_S
 from tests.agent.desks import OFFSET_S, Desk, Listening
 
 
@@ -78,7 +79,7 @@ def test_while_nobody_can_be_reached_nothing_piles_up(desk: Desk) -> None:
         desk.turn(2.0 + number * 0.01)
         desk.tell("hall-1", "people", "crowding", number)
     desk.turn(3.0)
-    assert desk.uplink._alarms_later == []
+    assert desk.uplink._alarms.next_s == math.inf
 
 
 def test_an_alarm_of_a_crowd_that_is_over_is_emptied_at_the_offset(desk: Desk) -> None:

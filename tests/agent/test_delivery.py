@@ -31,13 +31,15 @@ from hypothesis.stateful import (
 )
 
 from agent.clock import Stamp
+from agent.delivery import Delivery
+from agent.fresh import Fresh
 from agent.health import UplinkHealth
 from agent.outbox import HOLD_S, Outbox, Send
 from agent.receipts import Receipts
 from agent.record import ALERTS_STREAM, AlertRecord, Entry, Lost, Record
 from agent.shelf import Shelf
 from agent.spool import Spool, SpoolError
-from agent.uplink import Fresh, Uplink
+from agent.uplink import Uplink
 from config.model import UplinkTable
 from hil.world import (
     NO_MATCHING_SUBSCRIBERS,
@@ -244,8 +246,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         patch = mock.patch
         for each in (
             patch.multiple("agent.outbox", ALERT_LIMIT=alert_limit, **SMALL),
-            patch("agent.uplink.ALERT_LIMIT", alert_limit),
+            patch("agent.delivery.ALERT_LIMIT", alert_limit),
             patch("agent.uplink.SPOOL_RETRY_S", 0.0),
+            patch("agent.delivery.SPOOL_RETRY_S", 0.0),
             patch("agent.uplink.random.SystemRandom", lambda: random.Random(1)),
             patch("agent.link._BoundedClient", lambda *_, **__: self.world.new_client()),
             patch("agent.uplink.answers", self.world.answers),
@@ -610,7 +613,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     # What must hold
 
     def _check_order(self, flight: Flight) -> None:
-        assert self.uplink._online
+        assert self.uplink._session.is_online
         for key in flight.record_keys:
             run, stream, seq = key
             place = (flight.topic, run, stream)
@@ -636,7 +639,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         if hasattr(self, "spool"):
             box = self.uplink._outbox
             in_flight = self.inflight * self.batch
-            assert len(self.uplink._mids) <= self.inflight
+            assert len(self.uplink._delivery._mids) <= self.inflight
             assert len(box._page) <= SMALL["PAGE_ENTRIES"] + self.inflight
             assert box._waiting("live/") <= SMALL["LIVE_LIMIT"] + in_flight + len(KINDS)
             assert box._waiting("alert/") < 2 * self.alert_limit + in_flight
@@ -831,8 +834,8 @@ def test_what_could_not_be_given_up_is_looked_at_again() -> None:
 # Negative controls: with a defect planted, the machine finds something.
 
 
-def _acks_on_send(self: Uplink, client: Any, send: Send) -> None:
-    PUBLISH(self, client, send)
+def _acks_on_send(self: Delivery, send: Send) -> None:
+    PUBLISH(self, send)
     self._spool.acknowledge(send.parcel.ids, send.parcel.records)
 
 
@@ -840,7 +843,7 @@ def _takes_any_code(self: Outbox, token: int, code: int, now_s: float) -> Any:
     return ANSWERED(self, token, SUCCESS if code == NO_MATCHING_SUBSCRIBERS else code, now_s)
 
 
-def _unpacks_and_goes_on(self: Uplink, answer: Any, code: int) -> None:
+def _unpacks_and_goes_on(self: Delivery, answer: Any, code: int) -> None:
     with mock.patch.object(self._outbox, "rewind"):
         TAKE_ANSWER(self, answer, code)
 
@@ -880,7 +883,7 @@ def _ignores_the_window(self: Outbox, *args: Any, **options: Any) -> None:
     self._window += 1
 
 
-PUBLISH, TAKE_ANSWER, ANSWERED = Uplink._publish, Uplink._take_answer, Outbox.answered
+PUBLISH, TAKE_ANSWER, ANSWERED = Delivery._publish, Delivery._take_answer, Outbox.answered
 PACK, CAME, NEXT, CONNECTED = Spool.pack, Receipts.came, Outbox.next, Outbox.connected
 
 
@@ -888,9 +891,9 @@ PACK, CAME, NEXT, CONNECTED = Spool.pack, Receipts.came, Outbox.next, Outbox.con
 @pytest.mark.parametrize(
     ("machine", "target", "name", "defect"),
     [
-        (BrokerMachine, Uplink, "_publish", _acks_on_send),
+        (BrokerMachine, Delivery, "_publish", _acks_on_send),
         (BrokerMachine, Outbox, "answered", _takes_any_code),
-        (BrokerMachine, Uplink, "_take_answer", _unpacks_and_goes_on),
+        (BrokerMachine, Delivery, "_take_answer", _unpacks_and_goes_on),
         (BrokerMachine, Spool, "pack", _packs_anything),
         (BrokerMachine, Shelf, "_put_gap", _drops_gaps),
         (BrokerMachine, Outbox, "_put_prompt", _newest_first),

@@ -35,15 +35,15 @@ UNREAD_BYTES = 10_000  # a message, or nearly
 
 # Acknowledges to its own spool what it has only sent.
 FORGETFUL = """
-from agent.uplink import Uplink
+from agent.delivery import Delivery
 
-publish = Uplink._publish
+publish = Delivery._publish
 
-def publish_and_forget(self, client, send):
-    publish(self, client, send)
+def publish_and_forget(self, send):
+    publish(self, send)
     self._spool.acknowledge(send.parcel.ids)
 
-Uplink._publish = publish_and_forget
+Delivery._publish = publish_and_forget
 """
 
 

@@ -151,10 +151,10 @@ WAY = {
     "agent.writer:Writer.commit",
     "agent.record:Record.body",
     "agent.spool:Spool.append",
-    "agent.uplink:Uplink._due",
+    "agent.fresh:Fresh.due",
     "agent.outbox:Outbox.next",
     "agent.record:batch",
-    "agent.uplink:Uplink._publish",
+    "agent.delivery:Delivery._publish",
     "agent.spool:Spool.acknowledge",
 }
 

@@ -1,0 +1,36 @@
+"""When an entry leaves: what is live at a fixed time after its window's end, the rest at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .record import ALERTS_STREAM, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """When an entry is live: due at once, or a fixed time after its window's end."""
+
+    offset_s: float
+    window_s: Mapping[str, int]  # by stream; the gateway's own leaves at once
+    people: frozenset[str] = frozenset()  # the streams whose alerts wait as well
+
+    def due(self, entry: Entry, utc_ns: int, boot_s: float) -> tuple[Entry, float]:
+        """Return an entry with the boot time at which it may leave."""
+        # What is said about people leaves at a fixed time after the window, in whatever record.
+        is_about_people = entry.stream == ALERTS_STREAM and entry.kind == "people"
+        is_timed = is_about_people or entry.stream in self.window_s
+        if not is_timed or entry.end_ns is None:
+            return entry, 0.0
+        ago_s = (utc_ns - entry.end_ns) / 1e9
+        # A clock that steps must not hold a record back for longer than the offset itself.
+        return entry, boot_s + min(self.offset_s, self.offset_s - ago_s)
+
+    def is_fresh(self, entry: Entry, utc_ns: int) -> bool:
+        """Whether an entry that waited is still news."""
+        if entry.end_ns is None:
+            return False
+        window_s = self.window_s.get(entry.stream, 60)
+        ago_s = (utc_ns - entry.end_ns) / 1e9
+        return 0 <= ago_s < 2 * window_s + self.offset_s
