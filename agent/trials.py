@@ -21,7 +21,7 @@ from config.text import Text, joined
 
 from . import applied, kernel
 from .answers import AskError
-from .applied import BY_FILE, NO_TEXT, Applied, Entry
+from .applied import BY_FILE, BY_ITSELF, NO_TEXT, Applied, Entry
 from .before import Before
 from .health import Health
 from .logs import logger, place_of
@@ -75,6 +75,13 @@ INTERRUPTED = Text(
 GIVEN_UP = Text(
     "a reload or a restart came before it was confirmed", "確認の前に再読み込みされました"
 )
+IN_DOUBT = Text(
+    "{file}: {error}; which configuration holds nobody can tell, so the one that ran last does;"
+    " apply the one that is wanted: sudo yukimi config apply FILE",
+    "{file}: {error}。どの設定が有効か判断できないため、直前の設定で運転します。"
+    "希望する設定を適用してください: sudo yukimi config apply ファイル",
+)
+DAMAGED = Text("is damaged", "破損しています")
 NOT_WATCHED = Text(
     "nobody can tell whether it is good: {where} failed; this is a bug",
     "正常かどうか判定できません（{where}）。プログラムの不具合です",
@@ -124,6 +131,17 @@ class Trials:
         """Return what was applied last, if anything, and whether the file was edited since."""
         return applied.standing(self.entries(), self._config_file)
 
+    def doubt(self) -> Text | None:
+        """Return why nobody knows what holds; None: it is known."""
+        folder = self._applied.folder
+        try:
+            lost = applied.in_doubt(self._applied, self._config_file)
+        except OSError as exc:
+            return IN_DOUBT.filled(file=folder, error=exc.strerror or exc)
+        if lost is None:
+            return None
+        return IN_DOUBT.filled(file=folder / f"{lost:06}.json", error=DAMAGED)
+
     def numbered(self, plan: Plan) -> Plan:
         """Return the last good plan, with the number under which it was applied if it was."""
         newest = applied.newest_confirmed(self.entries())
@@ -153,6 +171,9 @@ class Trials:
                 log.warning("the configuration is not noted", why=str(exc))
 
     def _note(self, plan: Plan) -> None:
+        if self.doubt() is not None:  # what runs now is what holds from now on
+            self._write(plan, BY_ITSELF, read(self._config_file)[0])
+            return
         entry, is_edited = self.wanted()
         if plan.applied is not None or (entry is not None and not is_edited):
             return  # it was applied, or only takes the place of what was
@@ -163,9 +184,12 @@ class Trials:
         document, _ = read(self._config_file)
         if document != loaded.document:
             return  # the last good one runs in its place
-        number, base = self._applied.next_number(), applied.digest(document)
-        entry = Entry(number, "confirmed", BY_FILE, _now(), loaded.config_id, base)
-        self._applied.write(replace(entry, document=document, origins=loaded.origins))
+        self._write(plan, BY_FILE, document)
+
+    def _write(self, plan: Plan, by: str, file: Toml) -> None:
+        loaded, number = plan.loaded, self._applied.next_number()
+        entry = Entry(number, "confirmed", by, _now(), loaded.config_id, applied.digest(file))
+        self._applied.write(replace(entry, document=loaded.document, origins=loaded.origins))
 
     # Asking for one
 
