@@ -23,7 +23,8 @@ from typing import Any
 from config.load import ConfigError, read
 from config.text import Language
 
-from . import lastgood, ownverbs
+from . import applied, lastgood, ownverbs
+from .changed import history
 from .record import utc_text
 from .redaction import Secrets
 from .report.facts import Facts
@@ -85,6 +86,8 @@ def secrets_of(config_file: Path) -> Secrets:
     kept = lastgood.find(config_file)
     if kept is not None:
         documents.append(kept[0].document)
+    with suppress(OSError):  # then they are not in it either
+        documents += [each.document for each in applied.find(config_file).entries()]
     for document in documents:
         secrets.add_configuration(document, lambda name: _files(name, config_file))
     secrets.add_environment(os.environ)
@@ -106,6 +109,10 @@ def collect(config_file: Path, secrets: Secrets, language: Language) -> Collecti
     facts = scrubbed(facts, secrets)
     found.text("report.html", page(facts, language))
     _take_facts(found, facts)
+    try:
+        found.document("configurations.json", secrets.scrub_all(history(config_file)))
+    except OSError as exc:
+        found.missing["configurations.json"] = exc.strerror or str(exc)
     found.said("journal.txt", ownverbs.run(JOURNAL, time_s=LOG_S), secrets)
     kernel = ownverbs.run(KERNEL, time_s=LOG_S)
     if kernel.why_not is None:
