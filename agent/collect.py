@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError, read
+from config.places import CREDENTIALS
 from config.text import Language
 
 from . import applied, lastgood, ownverbs
@@ -38,7 +39,6 @@ JOURNAL_LINES = 4000
 LOG_S = 30.0
 VERB_S = 120.0
 MOST_BYTES = 5 * 10**6  # of the finished file
-CREDENTIALS = Path("/run/credentials/yukimi.service")  # where systemd puts them for the service
 
 JOURNAL = ("journalctl", "-u", "yukimi", "-n", str(JOURNAL_LINES), "-o", "short-iso", "--no-pager")
 KERNEL = ("dmesg",)
@@ -186,7 +186,7 @@ def _of_buses(said: bytes) -> bytes:
 
 def _files(name: str, config_file: Path) -> list[Path]:
     """Return where a secret file may be: among credentials, and beside the configuration."""
-    folders = [CREDENTIALS, config_file.parent]
+    folders = [*map(Path, CREDENTIALS), config_file.parent]
     if os.environ.get("CREDENTIALS_DIRECTORY"):
         folders.append(Path(os.environ["CREDENTIALS_DIRECTORY"]))
     return [folder / name for folder in folders]  # an absolute name stands
