@@ -7,7 +7,8 @@ noted as well, so that one can go back to it.
 
 The newest entry that was confirmed holds, as long as the file still says what it said then; an
 entry that is still on trial never does. So whatever stops the daemon in the middle of a trial, the
-next start runs what was confirmed before.
+next start runs what was confirmed before. Where a newer entry cannot be read, nobody knows what
+holds (`in_doubt`): then an older one must not take its place unseen.
 
 Never a secret: a configuration names only the files that hold them, and one that was refused is
 not kept, since nobody knows what was written into it.
@@ -36,6 +37,7 @@ log = logger("applied")
 SCHEMA = "yukimi.applied/1"
 KEPT = 10
 BY_FILE = "file"  # it was not applied: the file said so
+BY_ITSELF = "last-good"  # nor was this: it took the place of an entry that could not be read
 
 Outcome = Literal["trial", "confirmed", "returned", "refused"]
 NO_TEXT = Text("", "")
@@ -48,7 +50,7 @@ class Entry:
 
     number: int
     outcome: Outcome
-    by: str  # "file", "local:NAME" or "signer:NAME"
+    by: str  # "file", "last-good", "local:NAME" or "signer:NAME"
     time: str  # UTC, as the system's clock said
     config_id: str  # empty: not known
     base: str  # the hash of what the configuration file said
@@ -90,7 +92,11 @@ class Applied:
 
     def next_number(self) -> int:
         """Return the number of the next entry; damaged ones count. Raises OSError."""
-        return max((int(file.stem) for file in self._files()), default=0) + 1
+        return max(self.numbers(), default=0) + 1
+
+    def numbers(self) -> set[int]:
+        """Return the numbers of all entries; damaged ones count. Raises OSError."""
+        return {int(file.stem) for file in self._files()}
 
     def write(self, entry: Entry) -> None:
         """Write an entry down, or in the place of what it was; make room. Raises OSError.
@@ -139,6 +145,21 @@ def standing(entries: list[Entry], config_file: Path) -> tuple[Entry | None, boo
     except ConfigError:
         return newest, True  # the last good one is what was applied
     return newest, digest(document) != newest.base
+
+
+def in_doubt(found: Applied, config_file: Path) -> int | None:
+    """Return the number of an entry that may hold, and cannot be read. Raises OSError."""
+    entries = found.entries()
+    newest = newest_confirmed(entries)
+    lost = max(found.numbers() - {each.number for each in entries}, default=0)
+    if lost <= (0 if newest is None else newest.number):
+        return None
+    try:
+        document, _ = read(config_file)
+    except ConfigError:
+        return None  # then the last good one runs
+    is_edited = newest is not None and digest(document) != newest.base
+    return None if is_edited else lost
 
 
 def holding(config_file: Path) -> Entry | None:

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from config.load import ConfigError, read
+from config.places import CREDENTIALS
 from config.text import Language
 
-from . import lastgood, ownverbs
+from . import applied, lastgood, ownverbs
+from .changed import history
 from .record import utc_text
 from .redaction import Secrets
 from .report.facts import Facts
@@ -37,7 +39,6 @@ JOURNAL_LINES = 4000
 LOG_S = 30.0
 VERB_S = 120.0
 MOST_BYTES = 5 * 10**6  # of the finished file
-CREDENTIALS = Path("/run/credentials/yukimi.service")  # where systemd puts them for the service
 
 JOURNAL = ("journalctl", "-u", "yukimi", "-n", str(JOURNAL_LINES), "-o", "short-iso", "--no-pager")
 KERNEL = ("dmesg",)
@@ -85,6 +86,8 @@ def secrets_of(config_file: Path) -> Secrets:
     kept = lastgood.find(config_file)
     if kept is not None:
         documents.append(kept[0].document)
+    with suppress(OSError):  # then they are not in it either
+        documents += [each.document for each in applied.find(config_file).entries()]
     for document in documents:
         secrets.add_configuration(document, lambda name: _files(name, config_file))
     secrets.add_environment(os.environ)
@@ -106,6 +109,10 @@ def collect(config_file: Path, secrets: Secrets, language: Language) -> Collecti
     facts = scrubbed(facts, secrets)
     found.text("report.html", page(facts, language))
     _take_facts(found, facts)
+    try:
+        found.document("configurations.json", secrets.scrub_all(history(config_file)))
+    except OSError as exc:
+        found.missing["configurations.json"] = exc.strerror or str(exc)
     found.said("journal.txt", ownverbs.run(JOURNAL, time_s=LOG_S), secrets)
     kernel = ownverbs.run(KERNEL, time_s=LOG_S)
     if kernel.why_not is None:
@@ -179,7 +186,7 @@ def _of_buses(said: bytes) -> bytes:
 
 def _files(name: str, config_file: Path) -> list[Path]:
     """Return where a secret file may be: among credentials, and beside the configuration."""
-    folders = [CREDENTIALS, config_file.parent]
+    folders = [*map(Path, CREDENTIALS), config_file.parent]
     if os.environ.get("CREDENTIALS_DIRECTORY"):
         folders.append(Path(os.environ["CREDENTIALS_DIRECTORY"]))
     return [folder / name for folder in folders]  # an absolute name stands

@@ -170,14 +170,27 @@ class Daemon:
             except ConfigError as exc:
                 if wrong is not None:
                     useless = Problem(str(file), "", USELESS)
-                    raise ConfigError([*wrong.problems, useless, *exc.problems]) from exc
+                    wrong = ConfigError([*wrong.problems, useless, *exc.problems])
         if wrong is None:
             wanted = replace(wanted, refused=[*wanted.refused, *returned])
             return self._attempts(wanted, good)
-        if good is None:
-            raise wrong
+        attempt = self._in_place_of(wrong, good, returned)
         self._say(REFUSED_LAST.filled(problems=wrong))
-        return [_Attempt(replace(good, refused=[*wrong.problems, *returned]), must_gather=False)]
+        return [attempt]
+
+    def _in_place_of(
+        self, wrong: ConfigError, good: Plan | None, returned: list[Problem]
+    ) -> _Attempt:
+        """Return what runs in the place of what is wrong. Raises ConfigError: nothing can."""
+        if good is None:
+            if self._trials.doubt() is None:
+                raise wrong
+            good = self._standing()  # an older one
+        from .fallback import strict  # loaded only where something is wrong
+
+        plan = _checked(self._path, partial(strict, good))
+        plan = replace(plan, refused=[*wrong.problems, *plan.refused, *returned])
+        return _Attempt(plan, must_gather=False)
 
     def _attempts(self, wanted: Plan, good: Plan | None) -> list[_Attempt]:
         """List what to try: what is wanted, what is known to run, at last less than is wanted."""
@@ -287,7 +300,14 @@ class Daemon:
         return False
 
     def _load(self) -> Plan:
-        """Plan what is wanted: what was applied over the file, or the file. Raises ConfigError."""
+        """Plan what is wanted. Raises ConfigError, too, where nobody knows what that is."""
+        doubt = self._trials.doubt()
+        if doubt is not None:
+            raise ConfigError([Problem("", "", doubt)])
+        return self._standing()
+
+    def _standing(self) -> Plan:
+        """Plan what was applied over the file, or the file. Raises ConfigError."""
         entry, is_edited = self._trials.wanted()
         if entry is None or is_edited:
             plan = _checked(self._path, partial(load_plan, self._path))

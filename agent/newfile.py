@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .relocate import sync_folder
+from .replacing import sync_folder
 
 Owner = tuple[int, int]  # user, group
 

@@ -19,6 +19,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from .notify import notify
+from .replacing import sync_folder
 from .spool import SpoolError, claim
 
 CHUNK_BYTES = 2**20
@@ -75,15 +76,6 @@ def move(old: Path, new: Path) -> None:
             raise SpoolError(f"{old}: cannot be moved to {new}: {exc}") from exc
         except sqlite3.Error as exc:
             raise SpoolError(f"{old}: cannot be moved: {exc}") from exc
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder. Raises OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _complete(file: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .relocate import sync_folder
-
 
 def replace_file(file: Path, content: bytes) -> None:
     """Write beside, sync, rename, sync the folder; readable by its owner only. Raises OSError."""
@@ -19,3 +17,12 @@ def replace_file(file: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
     beside.replace(file)
     sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last: what was made, renamed, removed. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

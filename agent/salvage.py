@@ -24,6 +24,7 @@ from typing import Any
 
 from .numbers import Numbers
 from .record import ALERTS_STREAM, BEFORE_ALL, gap_body
+from .replacing import sync_folder
 from .spoolfile import (
     INSERT_RECORD,
     PAGE_SIZE,
@@ -109,15 +110,6 @@ def finish_salvage(path: Path) -> None:
             beside(path, suffix).rename(beside(aside, suffix))
     new.rename(path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _created(new: Path) -> sqlite3.Connection:

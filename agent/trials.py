@@ -21,9 +21,10 @@ from config.text import Text, joined
 
 from . import applied, kernel
 from .answers import AskError
-from .applied import BY_FILE, NO_TEXT, Applied, Entry
+from .applied import BY_FILE, BY_ITSELF, NO_TEXT, Applied, Entry
+from .before import Before
 from .health import Health
-from .logs import logger
+from .logs import logger, place_of
 from .plan import Plan, plan_of
 from .record import utc_text
 from .redaction import without_user
@@ -74,54 +75,21 @@ INTERRUPTED = Text(
 GIVEN_UP = Text(
     "a reload or a restart came before it was confirmed", "確認の前に再読み込みされました"
 )
+IN_DOUBT = Text(
+    "{file}: {error}; which configuration holds nobody can tell, so the one that ran last does;"
+    " apply the one that is wanted: sudo yukimi config apply FILE",
+    "{file}: {error}。どの設定が有効か判断できないため、直前の設定で運転します。"
+    "希望する設定を適用してください: sudo yukimi config apply ファイル",
+)
+DAMAGED = Text("is damaged", "破損しています")
+NOT_WATCHED = Text(
+    "nobody can tell whether it is good: {where} failed; this is a bug",
+    "正常かどうか判定できません（{where}）。プログラムの不具合です",
+)
 NOT_KEPT = Text(
     "that it is good cannot be written down: {error}", "確認の結果を記録できません: {error}"
 )
-NOT_CONNECTED = Text(
-    "no connection to the broker within {within_s:g} s", "{within_s:g}秒以内に接続できません"
-)
-NOT_TAKEN = Text(
-    "the broker took no record within {within_s:g} s",
-    "{within_s:g}秒以内に記録が受け付けられません",
-)
-NOT_MEASURING = Text(
-    "no value within {within_s:g} s from {sensors}",
-    "{within_s:g}秒以内に測定値がありません: {sensors}",
-)
-
 Stage = Literal["accepted", "tried", "good", "bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What was so before a trial, and must be so again."""
-
-    is_connected: bool = False
-    is_taken: bool = False  # records, by the broker
-    measuring: frozenset[str] = frozenset()
-
-    @staticmethod
-    def of(health: Health) -> Before:
-        """Return how it is now."""
-        uplink = health.uplink
-        return Before(
-            uplink.broker is not None,
-            uplink.broker is not None and uplink.acknowledged_s is not None and not uplink.muted,
-            frozenset(name for name, state in health.states().items() if state == "ok"),
-        )
-
-    def missing(self, health: Health, within_s: float) -> list[Text]:
-        """Return what is not so again, with a new life's health."""
-        uplink, states = health.uplink, health.states()
-        told: list[Text] = []
-        if self.is_connected and uplink.broker is None:
-            told.append(NOT_CONNECTED.filled(within_s=within_s))
-        elif self.is_taken and uplink.own_acknowledged_s is None:
-            told.append(NOT_TAKEN.filled(within_s=within_s))
-        silent = sorted(name for name in self.measuring if states.get(name, "ok") != "ok")
-        if silent:
-            told.append(NOT_MEASURING.filled(within_s=within_s, sensors=", ".join(silent)))
-        return told
 
 
 @dataclass(slots=True)
@@ -154,7 +122,7 @@ class Trials:
         """Read what there is at a start; what was on trial has returned. Return these entries."""
         with self._lock:
             self.trial, self._running = None, None
-        self._applied = applied.find(self._config_file)
+            self._applied = applied.find(self._config_file)
         found = self.entries()
         interrupted = [each for each in found if each.outcome == "trial"]
         return [self._settle(each, "returned", INTERRUPTED) for each in interrupted]
@@ -162,6 +130,17 @@ class Trials:
     def wanted(self) -> tuple[Entry | None, bool]:
         """Return what was applied last, if anything, and whether the file was edited since."""
         return applied.standing(self.entries(), self._config_file)
+
+    def doubt(self) -> Text | None:
+        """Return why nobody knows what holds; None: it is known."""
+        folder = self._applied.folder
+        try:
+            lost = applied.in_doubt(self._applied, self._config_file)
+        except OSError as exc:
+            return IN_DOUBT.filled(file=folder, error=exc.strerror or exc)
+        if lost is None:
+            return None
+        return IN_DOUBT.filled(file=folder / f"{lost:06}.json", error=DAMAGED)
 
     def numbered(self, plan: Plan) -> Plan:
         """Return the last good plan, with the number under which it was applied if it was."""
@@ -183,22 +162,34 @@ class Trials:
 
     def runs(self, plan: Plan, spool: Path, health: Health) -> None:
         """Note what runs; what the file brought becomes an entry, to be able to go back to it."""
-        self._applied = Applied(applied.folder_for(self._config_file, spool))
-        self._running = (plan, health, kernel.boot_s())
+        with self._lock:  # somebody else may take a number meanwhile
+            self._applied = Applied(applied.folder_for(self._config_file, spool))
+            self._running = (plan, health, kernel.boot_s())
+            try:
+                self._note(plan)
+            except (ConfigError, OSError) as exc:
+                log.warning("the configuration is not noted", why=str(exc))
+
+    def _note(self, plan: Plan) -> None:
+        if self.doubt() is not None:  # what runs now is what holds from now on
+            self._write(plan, BY_ITSELF, read(self._config_file)[0])
+            return
         entry, is_edited = self.wanted()
         if plan.applied is not None or (entry is not None and not is_edited):
             return  # it was applied, or only takes the place of what was
+        loaded = plan.loaded
         newest = applied.newest_confirmed(self.entries())
-        if newest is not None and newest.document == plan.loaded.document and newest.by == BY_FILE:
+        if newest is not None and newest.document == loaded.document and newest.by == BY_FILE:
             return
-        try:
-            document, _ = read(self._config_file)
-            if document != plan.loaded.document:
-                return  # the last good one runs in its place
-            entry = self._entry(BY_FILE, plan, applied.digest(document))
-            self._applied.write(replace(entry, outcome="confirmed"))
-        except (ConfigError, OSError) as exc:
-            log.warning("the configuration is not noted", why=str(exc))
+        document, _ = read(self._config_file)
+        if document != loaded.document:
+            return  # the last good one runs in its place
+        self._write(plan, BY_FILE, document)
+
+    def _write(self, plan: Plan, by: str, file: Toml) -> None:
+        loaded, number = plan.loaded, self._applied.next_number()
+        entry = Entry(number, "confirmed", by, _now(), loaded.config_id, applied.digest(file))
+        self._applied.write(replace(entry, document=loaded.document, origins=loaded.origins))
 
     # Asking for one
 
@@ -292,7 +283,10 @@ class Trials:
         else:
             soon = threading.Timer(REPLY_S, self._begin_soon, [trial])
             soon.daemon = True
-            soon.start()
+            try:
+                soon.start()
+            except RuntimeError:  # no thread is to be had: then the answer may come too late
+                self._wake()
         return told(entry) | {
             "folder": str(self._applied.folder),
             "warnings": [str(each) for each in plan.warnings],
@@ -326,18 +320,24 @@ class Trials:
         ).start()
 
     def _watch(self, trial: Trial, health: Health, is_over: threading.Event) -> None:
+        try:
+            self._look_on(trial, health, is_over)
+        except Exception as exc:  # noqa: BLE001  (a trial without an end would bar all others)
+            log.error("bug in a trial", number=trial.entry.number, error=place_of(exc))
+            trial.why, trial.stage = NOT_WATCHED.filled(where=place_of(exc)), "bad"
+        if not is_over.is_set():
+            self._wake()
+
+    def _look_on(self, trial: Trial, health: Health, is_over: threading.Event) -> None:
         within_s = trial.entry.within_s or WITHIN_S
         until_s = kernel.boot_s() + within_s
         before = replace(trial.before, measuring=self.must_measure(trial))
-        while not is_over.wait(LOOK_S):
+        while trial.stage == "tried" and not is_over.wait(LOOK_S):
             missing = before.missing(health, within_s)
             if not missing:
                 trial.stage = "good"
             elif kernel.boot_s() >= until_s:
                 trial.why, trial.stage = joined("; ", missing), "bad"
-            if trial.stage != "tried":
-                self._wake()
-                return
 
     def confirm(self, trial: Trial) -> bool:
         """Write down that it is good; tell whether that was possible. Then it holds."""
@@ -371,13 +371,6 @@ class Trials:
             self.settled.append(entry)
         with self._lock:
             self.trial = None
-
-    def _entry(self, by: str, plan: Plan, base: str) -> Entry:
-        loaded = plan.loaded
-        number = self._applied.next_number()
-        return Entry(
-            number, "trial", by, _now(), loaded.config_id, base, loaded.document, loaded.origins
-        )
 
 
 def told(entry: Entry) -> dict[str, Any]:

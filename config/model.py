@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from .places import CONTROL_SOCKET
+from .places import CONTROL_SOCKET, GATEWAY_ID, told_id
 from .text import Text as Sentence  # Text, below, is a name in the configuration
 
 ID_PATTERN = re.compile(r"[a-z0-9-]{1,64}\Z")
@@ -185,8 +185,11 @@ def _timezone(text: str) -> str:
 
 
 def _default_gateway_id() -> str:
-    """Return who this is where the configuration does not say: a credential, else the host name."""
-    return _fit_for_id(_credential("gateway-id") or socket.gethostname())
+    """Return who this is where the configuration does not say: a credential, else the host name.
+
+    A tool that may not read the credential asks the gateway that runs.
+    """
+    return _fit_for_id(_credential(GATEWAY_ID) or told_id() or socket.gethostname())
 
 
 def _credential(name: str) -> str:

@@ -7,8 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+
+from config.places import borrowing, hidden_id
 
 from .language import Text, said
 from .parsing import Example, Parser
@@ -99,6 +103,13 @@ EXAMPLES: Sequence[Example] = (
     ),
     ("yukimi read --help", Text("about one verb", "コマンド1つの説明を表示します")),
 )
+ASK_S = 2.0
+UNSURE = Text(
+    "[gateway] id is not in the configuration, and {file}, where it may be, is for the service"
+    " only: the host's name is taken; start the service, or run this with sudo",
+    "[gateway] id が設定になく、{file} はサービスだけが読み取れるため、ホスト名を使います。"
+    "サービスを起動するか、sudo を付けて実行してください",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,13 +136,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     _settle_output(for_machines=getattr(parsed, "json", False))
     try:
-        code: int = parsed.run(parsed)
+        with _as_the_service(parsed):
+            code: int = parsed.run(parsed)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     return code
+
+
+def _as_the_service(parsed: argparse.Namespace) -> AbstractContextManager[None]:
+    """Let a tool know what the service knows; what is itself a gateway knows it by itself."""
+    if parsed.verb in ("run", "demo") or not hasattr(parsed, "config"):
+        return nullcontext()
+    return borrowing(cache(partial(_ask_id, parsed.config)))
+
+
+def _ask_id(config_file: Path | None) -> str | None:
+    """Ask the running gateway who it is; say so where nobody can tell."""
+    from agent.asking import NotAnsweredError, ask, socket_path
+
+    try:
+        return str(ask(socket_path(config_file), "status", timeout_s=ASK_S)["gateway"]["id"])
+    except (NotAnsweredError, LookupError, TypeError):
+        hidden = hidden_id()
+        if hidden is not None:
+            complain(said(UNSURE, file=hidden))
+        return None
 
 
 def _settle_output(*, for_machines: bool) -> None:

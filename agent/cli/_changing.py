@@ -6,7 +6,6 @@ To apply one is asked of the running gateway. The rest is read from the disk, ga
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import time
 from collections.abc import Callable
@@ -236,8 +235,7 @@ def _digest(path: Path) -> str:
 
 def _diff(path: Path, arguments: argparse.Namespace) -> int:
     from agent import applied
-    from agent.redaction import redacted
-    from agent.toml import toml_text
+    from agent.changed import difference
 
     entries = [each for each in applied.find(path).entries() if each.document]
     sides = [each for each in (arguments.a, arguments.b) if each is not None]
@@ -247,15 +245,15 @@ def _diff(path: Path, arguments: argparse.Namespace) -> int:
     if len(sides) < 2:
         complain(NO_TWO)
         return WRONG
-    texts = []
+    found = []
     for side in sides:
         entry = next((each for each in entries if str(each.number) == side), None)
         if entry is None and side != "file":
             complain(NO_SUCH.filled(name=side))
             return WRONG
         document = read(path)[0] if entry is None else entry.document
-        texts.append(toml_text(redacted(document)).splitlines())
-    lines = list(difflib.unified_diff(texts[0], texts[1], sides[0], sides[1], lineterm=""))
+        found.append((side, document))
+    lines = difference(found[0], found[1])
     if arguments.json:
         _print_json(path, ok=True, a=sides[0], b=sides[1], diff=lines)
         return OK

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from config.load import ConfigError, Problem, default_path
-from config.places import borrow_credentials
 
 from . import BAD_CONFIG, OK, _changing, add_config, add_json
 from .display import paint
@@ -114,7 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
         return OK
     path = arguments.config or default_path()
-    borrow_credentials()
     if arguments.action == "sandbox":
         return _sandbox(path, as_json=arguments.json)
     if arguments.action != "check":

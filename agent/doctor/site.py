@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SERVICE = "yukimi.service"
-CREDENTIALS = f"/run/credentials/{SERVICE}"
 PROGRAM_S = 4.0
 UNIT_FACTS = (
     "LoadState,ActiveState,SubState,UnitFileState,NRestarts,Result,ExecMainStatus,MainPID,User,"
@@ -317,9 +316,6 @@ def local(config_file: Path) -> Site:
     """Return this machine's own site."""
     from agent.asking import ask, socket_path
 
-    # Secrets may be systemd's to keep: the unit finds them there, and so must who asks for it.
-    if os.access(CREDENTIALS, os.R_OK | os.X_OK):
-        os.environ.setdefault("CREDENTIALS_DIRECTORY", CREDENTIALS)
     return Site(
         config_file,
         ask_daemon=lambda: ask(socket_path(config_file), "status", timeout_s=PROGRAM_S),

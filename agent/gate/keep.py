@@ -8,19 +8,19 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .machine import PACKAGE, SERVICE, ask_status, installed, level, say, systemctl
+from .machine import PACKAGE, SERVICE, ask_status, deeds, installed, is_there, say, systemctl
 from .state import (
     FOLDER,
     PROGRAM,
     STATE,
     State,
+    begin_anew,
     put,
-    read_state,
     sha256,
+    sha256_of_configuration,
     sync,
     write_state,
 )
@@ -31,6 +31,7 @@ WANTED = UNITS / "multi-user.target.wants" / UNIT
 SETTINGS = Path("/etc/default/yukimi")
 TRIAL_S = 600.0
 SETTLE_S = 30.0
+OUTSIDE_S = 86_400.0
 
 UNIT_TEXT = f"""\
 [Unit]
@@ -54,23 +55,22 @@ MAIN = "import sys\nfrom gate.__main__ import main\nsys.exit(main(sys.argv[1:]))
 def arm() -> int:
     """Keep this version and start the gate; 0 also where there is nothing to watch over."""
     try:
-        previous = read_state()
-        if previous is not None and sha256(Path(previous.kept)) == previous.sha256:
-            # What is replaced is on trial itself: the version before it stays the way back.
-            write_state(replace(previous, waited_s=0.0))
-            say("the version on trial is replaced; the way back stays", old=previous.old)
+        # What is replaced may be on trial itself: then the version before it stays the way back.
+        old = begin_anew()
+        if old is not None:
+            say("the version on trial is replaced; the way back stays", old=old)
         else:
-            place = _socket_path()
+            place, config = _places()
             try:
                 status = ask_status(place)
             except (OSError, ValueError):
                 say("the gateway does not run: this update is not watched")
                 return 0
-            write_state(_keep_all(status, place))
+            write_state(_keep_all(status, place, config))
     except subprocess.CalledProcessError as exc:
         say("this version cannot be kept", why=exc, said=exc.stderr.strip())
         return 1
-    except (OSError, ValueError) as exc:
+    except (LookupError, OSError, TypeError, ValueError) as exc:
         say("this version cannot be kept", why=exc)
         return 1
     systemctl("daemon-reload")
@@ -78,7 +78,7 @@ def arm() -> int:
     return 0
 
 
-def _keep_all(status: dict[str, Any], place: Path) -> State:
+def _keep_all(status: dict[str, Any], place: Path, config: Path) -> State:
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     version = installed()[1]
     kept = keep(version)
@@ -92,17 +92,23 @@ def _keep_all(status: dict[str, Any], place: Path) -> State:
         WANTED.symlink_to(UNITS / UNIT)
         sync(WANTED.parent)
     settings = read_settings()
+    broker = status["uplink"]["broker"]
     return State(
         old=version,
         kept=str(kept),
         sha256=sha256(kept),
         python=str(Path(sys.executable).resolve()),
-        wanted=level(status),
+        wanted=sorted(deeds(status)),
         run=status["gateway"]["run"],
         socket=str(place),
-        broker=status["uplink"]["broker"],
+        broker=broker,
+        speaks=is_there(broker),
+        config=str(config),
+        configuration=sha256_of_configuration(config),
+        applied=status["gateway"]["applied"],
         trial_s=float(settings.get("UPDATE_TRIAL_S", TRIAL_S)),
         settle_s=float(settings.get("UPDATE_SETTLE_S", SETTLE_S)),
+        outside_limit_s=float(settings.get("UPDATE_OUTSIDE_S", OUTSIDE_S)),
     )
 
 
@@ -176,10 +182,13 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copy2(source, target)
 
 
-def _socket_path() -> Path:
-    from agent.asking import socket_path  # absolute: the copy has no agent, and never arms
+def _places() -> tuple[Path, Path]:
+    """Return where the gateway can be asked, and where its configuration is."""
+    # Absolute: the copy has neither, and never arms.
+    from agent.asking import socket_path
+    from config.places import default_path
 
-    return socket_path()
+    return socket_path(), default_path().absolute()
 
 
 def _output(*command: str) -> str:

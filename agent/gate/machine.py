@@ -7,10 +7,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,16 +26,31 @@ CONNECT_TIMEOUT_S = 10.0
 ANSWER_BYTES = 2**21
 LOCK = "hhqqi4x"  # struct flock where a word has 64 bits
 
-SILENT, ANSWERS, CONNECTED, DELIVERS = range(4)
-LEVELS = ("silent", "running", "connected", "delivering")
+# What a gateway does. A sensor that it reads is one more: "reads snow-1".
+RUNS, ACCEPTS, CONNECTS, DELIVERS = "runs", "accepts its configuration", "connects", "delivers"
+READS = "reads "
+
+# CONNECT of MQTT 3.1.1: a clean session, no name, no secret. Who answers with a refusal is there,
+# but for "server unavailable" (5 has 0x88 for it, and 0x89 for "busy").
+CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
+CONNACK, UNAVAILABLE = 0x20, (0x03, 0x88, 0x89)
 
 
-def level(status: dict[str, Any]) -> int:
-    """Return what a gateway does that says this of itself."""
+def deeds(status: dict[str, Any]) -> frozenset[str]:
+    """Return what a gateway does that says this of itself. Raises LookupError, TypeError."""
     uplink = status["uplink"]
-    if uplink["connected_since"] is None:
-        return ANSWERS
-    return CONNECTED if uplink["acknowledged"] is None else DELIVERS
+    found = {RUNS} | {
+        READS + sensor["id"]
+        for sensor in status["sensors"]
+        if sensor["state"] in ("ok", "warmup")  # which answers, too
+    }
+    if not status["gateway"]["refused"]:
+        found.add(ACCEPTS)
+    if uplink["connected_since"] is not None:
+        found.add(CONNECTS)
+        if uplink["acknowledged"] is not None:
+            found.add(DELIVERS)
+    return frozenset(found)
 
 
 def ask_status(place: Path) -> dict[str, Any]:
@@ -51,17 +67,41 @@ def ask_status(place: Path) -> dict[str, Any]:
     raise ValueError("no answer that makes sense")
 
 
-def takes_connections(broker: str | None) -> bool:
-    """Whether the broker takes a connection from here; True where none is known."""
+def is_there(broker: str | None, *, speaks: bool = True) -> bool:
+    """Whether a broker answers there as one does; True where none is known.
+
+    One that `speaks` not to strangers is there where it takes a connection.
+    """
     if broker is None:
         return True
     parts = urlsplit(broker)
-    port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+    is_tls = parts.scheme == "mqtts"
+    host, port = parts.hostname or "", parts.port or (8883 if is_tls else 1883)
     try:
-        socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT_S).close()
+        with ExitStack() as open_:
+            connection = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
+            open_.enter_context(connection)
+            if not speaks:
+                return True
+            if is_tls:
+                connection = open_.enter_context(_in_tls(connection, host))
+            connection.sendall(CONNECT)
+            answer = open_.enter_context(connection.makefile("rb")).read(4)
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        return False
+    except ssl.SSLError:
+        return True  # it wants a certificate of ours, or cannot do what we can: it is there
     except OSError:
         return False
-    return True
+    return len(answer) == 4 and answer[0] == CONNACK and answer[3] not in UNAVAILABLE
+
+
+def _in_tls(plain: socket.socket, host: str) -> ssl.SSLSocket:
+    """Whoever it is: nothing that is secret is said, and nothing that is answered is believed."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(plain, server_hostname=host)
 
 
 def installed() -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FOLDER = Path("/var/lib/yukimi-update")
@@ -22,14 +22,28 @@ class State:
     kept: str  # its package
     sha256: str
     python: str  # the interpreter that it needs
-    wanted: int  # what it did: see `machine.level`
-    run: str  # its last life
+    wanted: list[str]  # what it did: see `machine.deeds`
+    run: str  # its last life; once it is back, the new version's
     socket: str
-    broker: str | None  # that it was connected to
+    broker: str | None  # that it was connected to,
+    speaks: bool  # and whether that answers strangers
+    config: str  # the configuration file,
+    configuration: str  # a hash of what it said,
+    applied: int | None  # and what ran in its place
     trial_s: float  # for so long the new version may be unwell
     settle_s: float  # and for so long it must be well, in one life
+    outside_limit_s: float  # and for so long others may be in its way
     waited_s: float = 0.0
+    outside_s: float = 0.0
     goes_back: bool = False
+    missing: list[str] = field(default_factory=list)  # that the new version did not do
+
+    def is_noted(self, noted: State) -> bool:
+        """Tell whether the clocks stand as noted, or nearly."""
+        return (
+            self.waited_s - noted.waited_s < self.note_s
+            and self.outside_s - noted.outside_s < self.outside_limit_s / 20
+        )
 
     @property
     def note_s(self) -> float:
@@ -45,6 +59,27 @@ def read_state() -> State | None:
         return None
     except TypeError as exc:
         raise ValueError(f"{STATE}: {exc}") from exc
+
+
+def begin_anew() -> str | None:
+    """Let the trial begin anew, with the same way back; return that version, None: there is none.
+
+    The state is another version's, and so is the program that reads it: what this one does not
+    know stays as it is. Raises OSError, ValueError if it makes no sense.
+    """
+    try:
+        state = json.loads(STATE.read_text(encoding="utf-8"))
+        if sha256(Path(state["kept"])) != state["sha256"]:
+            return None
+        old = str(state["old"])
+    except FileNotFoundError:
+        return None
+    except (LookupError, TypeError) as exc:
+        raise ValueError(f"{STATE}: {exc!r}") from exc
+    first = {"waited_s": 0.0, "outside_s": 0.0, "goes_back": False, "missing": []}
+    state |= {name: value for name, value in first.items() if name in state}
+    put(STATE, json.dumps(state).encode() + b"\n")
+    return old
 
 
 def write_state(state: State) -> None:
@@ -87,3 +122,10 @@ def sha256(file: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def sha256_of_configuration(file: Path) -> str:
+    """Return a digest of what a configuration's files say."""
+    beside = sorted((file.parent / "gateway.d").glob("*.toml"))
+    said = [f"{each.name} {sha256(each)}" for each in (file, *beside)]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()

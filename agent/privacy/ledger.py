@@ -251,6 +251,24 @@ def closed_day(day: str, rows: Sequence[tuple[int, str]]) -> Line:
     return kept if wrong is None else kept | {"broken": wrong}
 
 
+def last_policy(texts: Iterable[str]) -> Policy | None:
+    """Return the policy under which the last of all lines was written; None: none is known."""
+    said: dict[str, Any] = {}
+    name = ""
+    for text in texts:
+        line = read(text)
+        match line:
+            case {"line": "policy", "policy": str(own), "terms": terms}:
+                said[own] = terms
+            case {"line": "day", "policies": dict(policies)}:
+                said |= policies
+        if line.get("line") != "day":
+            name = str(line.get("policy", name))
+    with suppress(KeyError, TypeError, ValueError):
+        return Policy.of_json(said[name])
+    return None
+
+
 def damages_of(line: Line) -> list[str]:
     """Return when and why the file was set aside, as far as a line says so."""
     match line:

@@ -24,6 +24,8 @@ from .done import Reply
 
 ON_THE_SPOT = "that is for somebody at the gateway"
 ARGUMENTS = {"toml", "document", "within_s"}
+# Where Debian keeps the authorities that everybody trusts; those added by hand are in /usr/local.
+PUBLIC = ("/etc/ssl", "/usr/lib/ssl", "/usr/share/ca-certificates")
 
 
 class Applying:
@@ -89,6 +91,13 @@ def beyond(running: Plan, new: Plan) -> Iterator[str]:
     plain = [url for url in now.uplink.brokers if urlsplit(url).scheme != "mqtts"]
     if any(url not in old.uplink.brokers for url in plain):
         yield f"[uplink] brokers: no connection loses its TLS from afar: {ON_THE_SPOT}"
+    added = set(now.uplink.brokers) - set(old.uplink.brokers)
+    if added and not _has_own_authority(running):
+        yield (
+            "[uplink] brokers: another broker is named from afar only where an authority of your"
+            " own vouches for it, else anybody with a public certificate gets the password: set"
+            f" [uplink.tls] ca_file to its certificate first; {ON_THE_SPOT}"
+        )
     if old.uplink.tls.ca_file != now.uplink.tls.ca_file:
         yield f"[uplink.tls] ca_file says whom to trust: {ON_THE_SPOT}"
     # What hears or sees people for a driver that draws noise tells another one each crossing.
@@ -106,6 +115,15 @@ def beyond(running: Plan, new: Plan) -> Iterator[str]:
     for name, (before, after) in files.items():
         if before != after:
             yield f"{name} names a secret: {ON_THE_SPOT}"
+
+
+def _has_own_authority(running: Plan) -> bool:
+    """Whether brokers are vouched for by less than the whole world's authorities."""
+    name = running.loaded.config.uplink.tls.ca_file
+    if name is None:
+        return False
+    file = running.loaded.file(name).resolve()
+    return not any(file.is_relative_to(folder) for folder in PUBLIC)
 
 
 def _is_as_wired(before: PlannedSensor, after: PlannedSensor | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -15,15 +16,19 @@ from urllib.parse import quote
 
 import pytest
 
-from agent import collect
+from agent import applied, collect
+from agent.applied import Entry
 from agent.cli import main
 from agent.redaction import REMOVED, Secrets
+from config.load import read
+from config.text import Text
 from tests.agent.test_cli import Said
 
 Yukimi = Callable[..., Said]
 
 PLANTED = {
     "the password file": "correct horse/battery",
+    "an earlier password file": "wrong pony,staple",
     "the key file": "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
     "the configuration": "in-the-file-by-mistake",
     "a sensor's options": "sensor-api-key-77",
@@ -185,7 +190,8 @@ def test_without_scrubbing_and_search_the_secrets_would_be_in_it(
     assert collected(yukimi, site).code == 0
     found = {leak.partition(":")[0] for leak in leaks(parts(site / "ticket.tar.gz"))}
     # What stands in the configuration is removed from it by structure already.
-    assert found >= PLANTED.keys() - {"the configuration", "a sensor's options"}
+    removed = {"the configuration", "a sensor's options", "an earlier password file"}
+    assert found >= PLANTED.keys() - removed
 
 
 def test_the_report_holds_none_either(yukimi: Yukimi, site: Path) -> None:
@@ -213,6 +219,45 @@ def test_the_parts_are_named_and_so_is_what_is_missing(yukimi: Yukimi, site: Pat
     assert all(json.loads(content[name]) for name in content if name.endswith(".json"))
     kernel = content["kernel.txt"].decode().splitlines()
     assert [line[:5] for line in kernel] == ["[1.0]", "[1.1]", "[1.3]"]
+
+
+def test_what_ran_before_is_told_and_what_each_changed_without_secrets(
+    yukimi: Yukimi, site: Path
+) -> None:
+    first = read(site / "gateway.toml")[0]
+    (site / "old-password").write_text(PLANTED["an earlier password file"])
+    before = {"username": "site-00", "password_file": "old-password"}
+    older = first | {"uplink": first["uplink"] | before}
+    history = applied.Applied(applied.folder_for(site / "gateway.toml", site / "spool.db"))
+    url = f"mqtts://gw:{PLANTED['a URL']}@other.example {PLANTED['an earlier password file']}"
+    for number, document, outcome, why in (
+        (1, older, "confirmed", ""),
+        (2, first, "confirmed", ""),
+        (3, {}, "refused", f"no such broker: {url}"),
+    ):
+        entry = Entry(number, outcome, "signer:mika", "", "", "", document, why=Text(why, why))
+        history.write(entry)
+    assert collected(yukimi, site).code == 0
+    content = parts(site / "ticket.tar.gz")
+    assert leaks(content) == set()
+    told = json.loads(content["configurations.json"])
+    assert [each["outcome"] for each in told["entries"]] == ["confirmed", "confirmed", "refused"]
+    assert (told["holds"], told["file_edited"]) == (2, True)
+    assert [(each["a"], each["b"]) for each in told["changes"]] == [("1", "2"), ("2", "file")]
+    assert {'-username = "site-00"', '+username = "site-01"'} <= {*told["changes"][0]["diff"]}
+    assert told["changes"][1]["diff"] == []
+
+
+def test_a_history_that_cannot_be_read_is_named(
+    yukimi: Yukimi, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_self: applied.Applied) -> list[Entry]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(applied.Applied, "entries", fails)
+    assert collected(yukimi, site).code == 0
+    missing = json.loads(parts(site / "ticket.tar.gz")["manifest.json"])["missing"]
+    assert missing["configurations.json"] == "Permission denied"
 
 
 def test_only_its_owner_may_read_it_and_nothing_else_is_left(yukimi: Yukimi, site: Path) -> None:

@@ -12,6 +12,7 @@ from agent import daemon, lastgood, relocate
 from agent.daemon import Daemon
 from agent.health import Health
 from agent.plan import Plan
+from agent.privacy.ledger import Terms
 from agent.spool import Spool, SpoolError
 from agent.wake import Wake
 from config.load import Problem
@@ -71,12 +72,14 @@ class Gateway:
             raise SpoolError(f"{self._path}: injected")
         street.refused = list(plan.refused)
         run = f"{self._path.name}-{len(street.ran)}"
-        self.spool = Spool(self._path, max_bytes=2**24, run=run, boot_id="boot")
+        terms = Terms(plan.policy, "Asia/Tokyo", "")
+        self.spool = Spool(self._path, max_bytes=2**24, run=run, boot_id="boot", terms=terms)
         if needs_disk and self.spool.is_volatile:
             raise SpoolError(f"{self._path}: {self.spool.why_volatile}")
 
     def run(self, _wake: Wake, goes_on: Callable[[], bool], started: Callable[[], None]) -> None:
         self.spool.append([record(1)], "config")
+        self.spool.begin_ledger(10**9)
         self._street.ran.append(self._path)
         started()
         going = True

@@ -21,11 +21,12 @@ from agent import applied, daemon, dryrun, lastgood, replacing, trials
 from agent.answers import Answers, AskError
 from agent.applied import KEPT, Applied, Entry
 from agent.applying import changes
+from agent.before import Before
 from agent.daemon import Daemon
 from agent.firstlook import Look
 from agent.health import Health
 from agent.plan import Plan, load_plan
-from agent.trials import Before, Trials
+from agent.trials import Trials
 from config.text import Text
 from tests.agent.test_daemon import Street, waiting
 
@@ -195,6 +196,53 @@ def test_one_at_a_time_and_what_tells_where_the_gateway_is_stays(street: Street)
         with pytest.raises(AskError, match="configuration file only") as refused:
             asker.trials.submit(document, by="local:root")
         assert refused.value.code == "refused"
+
+
+def test_what_the_file_brings_and_what_is_asked_for_get_numbers_of_their_own(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = Asker(street)
+    meanwhile: list[threading.Thread] = []
+    next_number = Applied.next_number
+
+    def ask_meanwhile(self: Applied) -> int:
+        number = next_number(self)
+        if not meanwhile:
+            meanwhile.append(threading.Thread(target=asker.apply, args=[-1.0]))
+            meanwhile[0].start()
+            meanwhile[0].join(0.2)  # time to take the same, if it may
+        return number
+
+    def wait() -> None:
+        meanwhile[0].join()
+
+    monkeypatch.setattr(Applied, "next_number", ask_meanwhile)
+    asker.live(wait)
+    assert asker.refusals == ["refused"]
+    assert [(each.number, each.outcome) for each in entries(street)] == [
+        (1, "confirmed"),
+        (2, "refused"),
+    ]
+
+
+def test_a_trial_whose_watcher_dies_returns_and_bars_no_other(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = Before.missing
+    bugs = [KeyError("a bug")]
+
+    def fails_once(self: Before, *arguments: Any) -> list[Text]:
+        if bugs:
+            raise bugs.pop()
+        return missing(self, *arguments)
+
+    monkeypatch.setattr(Before, "missing", fails_once)
+    asker = Asker(street)
+    asker.live(asker.apply, asker.wait, lambda: asker.apply(320.0), asker.wait)
+    assert asker.refusals == []
+    assert [each.outcome for each in entries(street)] == ["confirmed", "returned", "confirmed"]
+    assert "this is a bug" in entries(street)[1].why
+    assert height_cm(street) == 320.0
 
 
 def test_soon_after_a_start_nothing_is_tried(

@@ -33,19 +33,22 @@ FILES = 60  # in a package
 CALLS = ("fsync", "rename", "vfork")
 ARM = ("env", "PYTHONPATH=/source", "python3", "-m", "agent.gate", "arm")
 GATE = ("python3", "-I", "/var/lib/yukimi-update/gate.pyz", "run")
-# The old version, which delivers; of the new one nobody ever hears anything.
+# The old version delivers; of the new one nobody ever hears anything.
 DAEMON = """
-import json, socket, sys
+import json, pathlib, socket, sys
+version = pathlib.Path("../../opt/yukimi/0")
 listening = socket.socket(socket.AF_UNIX)
 listening.bind(sys.argv[1])
 listening.listen()
 print("up", flush=True)
-uplink = {"connected_since": "x", "acknowledged": "x", "broker": None}
-answer = {"gateway": {"run": "old"}, "uplink": uplink}
+uplink = {"connected_since": "x", "acknowledged": "x", "broker": None, "nobody_subscribes": []}
+gateway = {"run": "old", "refused": [], "applied": None}
+answer = {"gateway": gateway, "uplink": uplink, "sensors": []}
 while True:
     client, _ = listening.accept()
     client.recv(4096)
-    client.sendall(json.dumps({"ok": True, "answer": answer}).encode() + b"\\n")
+    if version.exists() and version.read_text() == "1":
+        client.sendall(json.dumps({"ok": True, "answer": answer}).encode() + b"\\n")
     client.close()
 """
 
@@ -56,11 +59,12 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.state = root / "var/lib/yukimi-update/state.json"
+        self.pin = root / "etc/apt/preferences.d/yukimi-refused.pref"
 
     def start_over(self) -> None:
         """Have the old version installed and delivering, and no trace of an update."""
         shutil.rmtree(self.root / "var/lib/yukimi-update", ignore_errors=True)
-        (self.root / "etc/apt/preferences.d/yukimi-refused.pref").unlink(missing_ok=True)
+        self.pin.unlink(missing_ok=True)
         self.run("dpkg", "--force-downgrade", "-i", "/old.deb")
         assert self.ends_with("1")
 
@@ -185,9 +189,12 @@ def test_a_power_cut_during_dpkg_ends_with_the_old_version_whole(machine: Machin
         with delivering(machine):
             machine.run(*ARM)
         machine.is_cut_after(took_s * (moment + 0.5) / moments, "dpkg", "-i", "/new.deb")
-        broken += not (machine.ends_with("1") or machine.ends_with("2"))
+        was_broken = not (machine.ends_with("1") or machine.ends_with("2"))
+        broken += was_broken
         machine.boot()
         assert machine.ends_with("1"), moment
+        # Nobody has seen what that version does.
+        assert not (was_broken and machine.pin.exists()), moment
     assert broken  # else nothing was tried: the gate had something to mend
 
 
@@ -199,16 +206,25 @@ def test_a_power_cut_while_the_old_version_comes_back_only_delays_it(machine: Ma
             machine.start_over()
             with delivering(machine):
                 machine.run(*ARM)
-            machine.run("dpkg", "-i", "/new.deb")
-            is_cut = machine.is_cut_at(call, count, *GATE)
-            machine.boot()
+                machine.run("dpkg", "-i", "/new.deb")
+                is_cut = machine.is_cut_at(call, count, *GATE)
+                machine.boot()
             assert machine.ends_with("1"), (call, count)
-            pin = machine.root / "etc/apt/preferences.d/yukimi-refused.pref"
-            assert "Pin: version 2\n" in pin.read_text()
+            assert "Pin: version 2\n" in machine.pin.read_text()
             if not is_cut:
                 break
             cuts, count = cuts + 1, count + 1
     assert cuts > 10
+
+
+def test_a_version_is_not_refused_if_the_old_one_does_no_more(machine: Machine) -> None:
+    machine.start_over()
+    with delivering(machine):
+        machine.run(*ARM)
+    machine.run("dpkg", "-i", "/new.deb")  # and from now on nobody answers, old or new
+    machine.boot()
+    assert machine.ends_with("1")
+    assert not machine.pin.exists()
 
 
 def test_what_is_removed_while_it_is_on_trial_stays_removed(machine: Machine) -> None:

@@ -11,13 +11,18 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "deb"
 OLD = "0.1.0-1"
-# One unit, which runs as long as a file is there.
+SERVICE, TIMER = "yukimi.service", "yukimi-renew.timer"
+UNITS = {path.name for path in (SCRIPTS.parent / "systemd").glob("*.service")}
+UNITS |= {path.name for path in (SCRIPTS.parent / "systemd").glob("*.timer")}
+GATE = "yukimi-update-gate.service"  # which the gate makes
+# Units, each of which runs as long as a file is there.
 SYSTEMCTL = """\
+for unit; do :; done
 case "$*" in
-*is-active*) [ -e "$ACTIVE" ] ;;
-*"stop yukimi.service") rm -f "$ACTIVE" ;;
+*is-active*) [ -e "$ACTIVE/$unit" ] ;;
 *try-restart*) ;;
-*"start yukimi.service") : >"$ACTIVE" ;;
+*"stop $unit") rm -f "$ACTIVE/$unit" ;;
+*"start $unit") : >"$ACTIVE/$unit" ;;
 esac
 """
 
@@ -29,6 +34,7 @@ class System:
         self._root = folder / "root"
         self._commands = folder / "bin"
         self._active = folder / "active"
+        self._active.mkdir()
         for name in ("run/systemd/system", "etc/yukimi/gateway.d", "opt/yukimi/lib"):
             (self._root / name).mkdir(parents=True)
         (self._root / "etc/yukimi/gateway.toml").touch()
@@ -49,11 +55,21 @@ class System:
         subprocess.run(["sh", "-c", text, script, *arguments], env=environment, check=True)
 
     @property
-    def is_running(self) -> bool:
-        return self._active.exists()
+    def running(self) -> set[str]:
+        return {unit.name for unit in self._active.iterdir()}
 
-    def stop(self) -> None:
-        self._active.unlink()
+    def start(self, unit: str) -> None:
+        (self._active / unit).touch()
+
+    def stop(self, unit: str) -> None:
+        (self._active / unit).unlink()
+
+    def enable(self, unit: str, target: str) -> Path:
+        """Do what `systemctl enable` does."""
+        link = self._root / f"etc/systemd/system/{target}.wants/{unit}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"/usr/lib/systemd/system/{unit}")
+        return link
 
 
 @pytest.fixture
@@ -61,28 +77,55 @@ def system(tmp_path: Path) -> System:
     """A gateway that runs."""
     system = System(tmp_path)
     system.run("postinst", "configure", "")
-    assert system.is_running
+    assert system.running == {SERVICE}
     return system
 
 
 @pytest.mark.parametrize("back", [("configure", OLD), ("abort-deconfigure",), ("abort-remove",)])
 @pytest.mark.parametrize("gone", ["remove", "deconfigure"])
-@pytest.mark.parametrize("ran", [True, False])
+@pytest.mark.parametrize("ran", [{SERVICE}, {SERVICE, TIMER}, {TIMER}, set()], ids=sorted)
 def test_what_was_taken_apart_runs_again_if_it_ran(
-    system: System, gone: str, back: tuple[str, ...], ran: bool
+    system: System, gone: str, back: tuple[str, ...], ran: set[str]
 ) -> None:
-    if not ran:
-        system.stop()  # by hand
+    system.stop(SERVICE)
+    for unit in ran:
+        system.start(unit)
     system.run("prerm", gone)
-    assert not system.is_running
+    system.run("prerm", gone)  # any script may be run again
+    assert system.running == set()
     system.run("postinst", *back)
-    system.run("postinst", *back)  # any script may be run again
-    assert system.is_running is ran
+    system.run("postinst", *back)
+    assert system.running == ran
+
+
+def test_no_unit_of_the_package_survives_it(system: System) -> None:
+    for unit in {*UNITS, GATE}:
+        system.start(unit)
+    system.run("prerm", "remove")
+    assert system.running == set()
+
+
+def test_a_purge_leaves_no_link_to_a_unit(system: System) -> None:
+    links = [system.enable(SERVICE, "multi-user.target"), system.enable(TIMER, "timers.target")]
+    other = system.enable("other.service", "multi-user.target")
+    system.run("prerm", "remove")
+    system.run("postrm", "remove")
+    assert all(link.is_symlink() for link in links)  # installed again, it is as it was
+    system.run("postrm", "purge")
+    assert not any(link.is_symlink() for link in links)
+    assert other.is_symlink()
+
+
+def test_an_upgrade_stops_nothing(system: System) -> None:
+    system.start(TIMER)
+    system.run("prerm", "upgrade", "0.2.0-1")
+    system.run("postinst", "configure", OLD)
+    assert system.running == {SERVICE, TIMER}
 
 
 def test_an_update_starts_nothing_that_somebody_stopped(system: System) -> None:
     system.run("prerm", "deconfigure")
     system.run("postinst", "configure", OLD)
-    system.stop()
+    system.stop(SERVICE)
     system.run("postinst", "configure", OLD)
-    assert not system.is_running
+    assert system.running == set()

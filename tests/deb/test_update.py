@@ -112,3 +112,20 @@ def test_without_the_gate_a_bad_version_stays_bad(gateway: System) -> None:
     gateway.run(f"sleep {2 * SHORT}")
     assert gateway.version() == f"ii {BAD}"
     assert not delivers(gateway)
+
+
+def test_what_is_removed_leaves_nothing_running_and_nothing_to_start(gateway: System) -> None:
+    gateway.run("systemctl enable --now yukimi-renew.timer")
+    gateway.run("dpkg -r yukimi")
+    units = "systemctl list-units --all --plain --no-legend 'yukimi*'"
+    assert "running" not in gateway.run(units)
+    assert "waiting" not in gateway.run(units)
+    gateway.run(f"dpkg -i /packages/{OLD}.deb")
+    wait(lambda: delivers(gateway))
+    assert gateway.run("systemctl is-active yukimi-renew.timer") == "active\n"
+    records = "ls /var/lib/yukimi/spool.db /etc/yukimi/gateway.toml"
+    before = gateway.run(records)
+    gateway.run("dpkg -P yukimi")
+    assert gateway.run(records) == before
+    left = gateway.run("find /etc/systemd /var/lib -name '*yukimi*'")
+    assert left.split() == ["/var/lib/yukimi"]

@@ -14,6 +14,7 @@ from agent import applied
 from agent.applied import Applied, Entry
 from agent.health import Health
 from agent.plan import Plan, load_plan, plan_of
+from agent.remote import applying as remote_applying
 from agent.remote.applying import Applying, beyond
 from agent.remote.command import Command, RefusedError
 from agent.trials import Trials
@@ -126,6 +127,31 @@ def test_what_guards_citizens_and_the_way_in_is_not_changed_from_afar(
     refusals = list(beyond(running, changed(running, change)))
     assert refusals
     assert any(told in each for each in refusals)
+
+
+OTHERS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another": lambda d: d["uplink"].update(brokers=["mqtts://other.example"]),
+    "one more": lambda d: d["uplink"]["brokers"].append("mqtts://other.example"),
+    "another port": lambda d: d["uplink"].update(brokers=["mqtts://broker.example:443"]),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("authority", ["", 'ca_file = "public.pem"'], ids=["none", "public"])
+def test_a_broker_for_whom_anybody_may_vouch_is_not_named_from_afar(
+    config: Path, what: str, authority: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = config.parent / "ssl/certs/everybody.pem"
+    public.parent.mkdir(parents=True)
+    public.touch()
+    (config.parent / "public.pem").symlink_to(public)
+    monkeypatch.setattr(remote_applying, "PUBLIC", (config.parent / "ssl",))
+    config.write_text(config.read_text("utf-8").replace('ca_file = "secret"', authority), "utf-8")
+    running = load_plan(config)
+    (refusal,) = beyond(running, changed(running, OTHERS[what]))
+    assert "set [uplink.tls] ca_file" in refusal
+    fewer = changed(running, lambda d: d["uplink"]["brokers"].reverse())
+    assert list(beyond(running, fewer)) == []
 
 
 @pytest.mark.parametrize("what", ALLOWED)
