@@ -785,7 +785,7 @@ class Uplink:
     def _on_receipt(self, run: str, stream: str, payload: bytes) -> None:
         try:
             through = json.loads(payload)["through"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             through = None
         if type(through) is not int or through < 0:
             log.warning("a receipt makes no sense and is ignored", run=run, stream=stream)
@@ -832,7 +832,7 @@ class Uplink:
     def _on_own_status(self, payload: bytes, retained: bool) -> None:
         try:
             status = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             status = {}
         run = status.get("run") if isinstance(status, dict) else None
         previous = self._spool.previous
