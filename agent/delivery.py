@@ -200,7 +200,7 @@ class Delivery:
         """Take the city's word that it has a stream's records up to a number."""
         try:
             through = json.loads(payload)["through"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             through = None
         if type(through) is not int or through < 0:
             log.warning("a receipt makes no sense and is ignored", run=run, stream=stream)

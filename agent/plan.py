@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 import drivers
+from config.exact import fraction
 from config.load import (
     Finding,
     Loaded,
@@ -137,7 +137,7 @@ def plan_of(document: Toml, path: Path, origins: Mapping[Where, str]) -> Plan:
     loaded = validate(document, path, origins, check_sensors, lambda valid: _lay_out(valid)[2])
     sensors, buses, _ = _lay_out(loaded)
     flow = loaded.config.privacy.flow
-    epsilon, limit = Fraction(flow.epsilon), Fraction(loaded.config.privacy.day_limit)
+    epsilon, limit = fraction(flow.epsilon), fraction(loaded.config.privacy.day_limit)
     if not any(sensor.counts_real_people for sensor in sensors):
         limit = max(limit, epsilon)
     policy = Policy(flow.window_s, epsilon, limit)
@@ -277,12 +277,12 @@ def _promise(loaded: Loaded, sensors: list[PlannedSensor]) -> Iterator[Problem]:
     if flow.window_s < LEAST_PEOPLE_WINDOW_S:
         what = TOO_SHORT.filled(least=LEAST_PEOPLE_WINDOW_S, value=flow.window_s, sensor=real[0])
         yield loaded.problem(("privacy", "flow", "window_s"), what)
-    limit = min(Fraction(loaded.config.privacy.day_limit), DAY_LIMIT)
+    limit = min(fraction(loaded.config.privacy.day_limit), DAY_LIMIT)
     for where, value in (
         (("privacy", "day_limit"), loaded.config.privacy.day_limit),
         (("privacy", "flow", "epsilon"), flow.epsilon),
     ):
-        if Fraction(value) > limit:
+        if fraction(value) > limit:
             yield loaded.problem(where, TOO_EXACT.filled(most=limit, value=value, sensor=real[0]))
 
 

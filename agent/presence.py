@@ -92,7 +92,7 @@ class Presence:
         """Take what somebody wrote on our status: us, or one like us."""
         try:
             status = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             status = {}
         run = status.get("run") if isinstance(status, dict) else None
         previous = self._spool.previous

@@ -372,6 +372,7 @@ class RefusalOfCommand(Payload):
 
     code: str
     text: str
+    again_in_s: int | None = Field(None, description="when it is of use to ask again")
 
 
 class Reply(Payload):

@@ -262,7 +262,7 @@ def _value(answer: str) -> object:
     """Return a value as TOML has it; what is none is a text."""
     try:
         return tomllib.loads(f"value = {answer}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return answer
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,7 @@ NO_FILE = Text(
 UNREADABLE = Text("cannot be read: {why}", "読み込めません: {why}")
 NOT_UTF8 = Text("is not UTF-8 text: byte {byte}", "UTF-8のテキストではありません（{byte}バイト目）")
 NOT_TOML = Text("is not valid TOML: {why}", "TOMLとして正しくありません: {why}")
+TOO_LARGE = Text("a whole number has at most 64 bits", "整数は64ビットまでです")
 TOO_DEEP = Text("lists or tables too deep", "リストまたはテーブルの入れ子が深すぎます")
 
 
@@ -137,7 +138,7 @@ def read(path: Path) -> tuple[Toml, dict[Where, str]]:
             problems.append(Problem(str(file), "", UNREADABLE.filled(why=exc.strerror)))
         except UnicodeDecodeError as exc:
             problems.append(Problem(str(file), "", NOT_UTF8.filled(byte=exc.start)))
-        except tomllib.TOMLDecodeError as exc:
+        except ValueError as exc:  # not always TOMLDecodeError: 5,000 digits are a plain one
             problems.append(Problem(str(file), "", NOT_TOML.filled(why=exc)))
         except RecursionError:
             problems.append(Problem(str(file), "", NOT_TOML.filled(why=TOO_DEEP)))
@@ -156,6 +157,11 @@ def validate(
     further: Further | None = None,
 ) -> Loaded:
     """Validate a merged document. Raises ConfigError with every problem found; see `load`."""
+    if too_large := list(_too_large(document)):  # nobody can print them, let alone go by them
+        raise ConfigError(
+            Problem(_file_of(where, origins, path), toml_path(where), TOO_LARGE)
+            for where in too_large
+        )
     findings = list(check(document)) if check is not None else []
     config: Config | None = None
     try:
@@ -265,6 +271,20 @@ NO_SECRET_FILE = Text(
     "{file} を読み込めません: {why}。作成するか、許可属性を直してください",
 )
 NO_NAME = Text("{name} is no name of a file", "{name} はファイル名として使えません")
+
+
+def _too_large(value: object, where: Where = ()) -> Iterator[Where]:
+    """Find whole numbers that are none of TOML's, which has those of 64 bits."""
+    steps: Iterable[tuple[str | int, object]] = ()
+    match value:
+        case dict():
+            steps = value.items()
+        case list():
+            steps = enumerate(value)
+        case int() if not -(2**63) <= value < 2**63:
+            yield where
+    for step, inner in steps:
+        yield from _too_large(inner, (*where, step))
 
 
 def _duplicates(loaded: Loaded, table: str, ids: list[str]) -> list[Problem]:

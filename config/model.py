@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from .exact import fraction
 from .places import CONTROL_SOCKET, GATEWAY_ID, told_id
 from .text import Text as Sentence  # Text, below, is a name in the configuration
 
@@ -81,7 +81,7 @@ def _divides_an_hour(seconds: int) -> int:
 
 def _positive_fraction(text: str) -> str:
     try:
-        value = Fraction(text)
+        value = fraction(text)
     except (ValueError, ZeroDivisionError) as exc:
         raise ValueError(
             Sentence(

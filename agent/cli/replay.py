@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _toml_value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # a bare word is a text
 
 

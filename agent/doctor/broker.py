@@ -329,7 +329,7 @@ def alone(site: Site, url: str) -> Finding:
 def _kept(payload: bytes | None) -> dict[str, object]:
     try:
         found = json.loads(payload or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

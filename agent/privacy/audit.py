@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
+from config.exact import fraction
+
 from . import ledger
 from .ledger import FIRST_PREV, Line
 from .policy import Policy
@@ -212,7 +214,7 @@ class _Reading:
         self._count(state, last - first + 1)
 
     def _cost(self, epsilon: Fraction) -> None:
-        self._found.epsilon = str(max(Fraction(self._found.epsilon), epsilon))
+        self._found.epsilon = str(max(fraction(self._found.epsilon), epsilon))
 
     def _count(self, state: State, windows: int) -> None:
         if state == "released":
@@ -223,7 +225,7 @@ class _Reading:
     def _take_reserve(self, n: int, line: Line) -> None:
         name, claim = ledger.name_of(line), ledger.claim_of(line)
         policy = self._policies.get(line["policy"])
-        if policy is not None and Fraction(claim.epsilon) != policy.epsilon:
+        if policy is not None and fraction(claim.epsilon) != policy.epsilon:
             raise _BrokenError(n, f"reserves epsilon {claim.epsilon}, not the policy's")
         if name in self._reserved:
             raise _BrokenError(n, "reserves a window for the second time")
@@ -235,7 +237,7 @@ class _Reading:
         self._reached_ns[sensor] = claim.end_boot_ns
         self._reserved[name] = line
         self._found.reserved += 1
-        self._cost(Fraction(claim.epsilon))
+        self._cost(fraction(claim.epsilon))
 
     def _take_settled(self, n: int, line: Line, state: State) -> None:
         name = ledger.name_of(line)

@@ -22,9 +22,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
+
+from config.exact import fraction
 
 from ..clock import Stamp, State
 from ..record import utc_ns, utc_text
@@ -178,7 +179,7 @@ def _check(claim: Claim) -> None:
         raise ValueError("names a time that there is not")
     if not all(isinstance(each, str) for each in (claim.epsilon, *claim.directions)):
         raise TypeError("names what is no text")
-    if Fraction(claim.epsilon) <= 0:
+    if fraction(claim.epsilon) <= 0:
         raise ValueError(f"epsilon {claim.epsilon} is no price")
     if claim.clock.state not in get_args(State) or not isinstance(claim.expected, int):
         raise ValueError("does not say what its record must")

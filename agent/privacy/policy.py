@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from config.exact import fraction
+
 from .sampler import RandBelow, ci95, discrete_laplace, noise_sd
 
 DAY_LIMIT = Fraction(3, 8)
@@ -35,8 +37,8 @@ class Policy:
     def of_json(said: Mapping[str, Any]) -> Policy:
         """Return what `json` said. Raises KeyError, TypeError and ValueError on nonsense."""
         flow = said["flow"]
-        limit = Fraction(said["day_limit"])
-        return Policy(int(flow["window_s"]), Fraction(flow["epsilon"]), limit)
+        limit = fraction(said["day_limit"])
+        return Policy(int(flow["window_s"]), fraction(flow["epsilon"]), limit)
 
     @property
     def sha256(self) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Protocol
 
+from config.exact import fraction
 from drivers.base import Withheld
 
 from ..clock import Clock, Stamp
@@ -95,6 +95,6 @@ def burned_before(claim: Claim, clock: Clock, boot_id: str) -> Record:
     elif stamp.state == "estimated":
         stamp = Stamp("estimated", None)
     quality = {"flag": "missing", "n": 0, "expected": claim.expected, "reasons": ["burned"]}
-    values = dict.fromkeys(claim.directions) | accuracy(Fraction(claim.epsilon))
+    values = dict.fromkeys(claim.directions) | accuracy(fraction(claim.epsilon))
     boot_times = (claim.start_boot_ns, claim.end_boot_ns)
     return Record(claim.sensor, "people", *times, *boot_times, stamp, quality, values, claim)

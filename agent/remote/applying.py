@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from agent.applied import Entry
 from agent.applying import SIGNER, within_s_of
 from agent.plan import Plan, PlannedSensor
 from agent.trials import Trials, told
+from config.exact import fraction
 
 from .command import Command, RefusedError
 from .done import Reply
@@ -74,7 +74,7 @@ def _document(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(text, str) and document is None:
         try:
             return tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        except (ValueError, RecursionError) as exc:  # 5,000 digits are a plain one
             raise RefusedError("wrong_argument", f"toml: {exc}") from exc
     if isinstance(document, dict) and text is None:
         return document
@@ -135,8 +135,8 @@ def _is_as_wired(before: PlannedSensor, after: PlannedSensor | None) -> bool:
 
 _TIGHTER: dict[str, Callable[[Any, Any], bool]] = {
     "privacy.flow.window_s": lambda old, new: new >= old,
-    "privacy.flow.epsilon": lambda old, new: Fraction(new) <= Fraction(old),
-    "privacy.day_limit": lambda old, new: Fraction(new) <= Fraction(old),
+    "privacy.flow.epsilon": lambda old, new: fraction(new) <= fraction(old),
+    "privacy.day_limit": lambda old, new: fraction(new) <= fraction(old),
 }
 
 

@@ -32,9 +32,15 @@ Why = Literal[
 class RefusedError(Exception):
     """A command that is not done: a reason for programs and one for people."""
 
-    def __init__(self, why: Why, text: str) -> None:
+    def __init__(self, why: Why, text: str, *, again_in_s: int | None = None) -> None:
         super().__init__(text)
         self.why = why
+        self.again_in_s = again_in_s  # None: it is of no use to wait
+
+    def json(self) -> dict[str, Any]:
+        """Return it as a reply tells it."""
+        told: dict[str, Any] = {"code": self.why, "text": str(self)}
+        return told if self.again_in_s is None else {**told, "again_in_s": self.again_in_s}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,13 @@ from . import signing
 from .applying import Applying
 from .command import MOST_BYTES, Command, RefusedError, Why, is_id, parsed
 from .done import Done, Reply
+from .looks import Looks
 
 log = logger("remote")
 
 BURST = 10  # commands at once
 REFILL_S = 6.0  # then one more each
 WAITING = 8
-REMEMBERED = 32  # replies to what only looks: it may be asked again without harm
 REPLY_BYTES = 262_144
 REST_S = 30.0  # without a command, before the thread ends
 TALLY_S = 3600.0  # between two records that count what was answered and refused
@@ -83,7 +83,7 @@ class Desk:
         self._tally_at_s = around.boot_s()  # the first is told at once
         self._thread: threading.Thread | None = None
         self._is_stopping = False
-        self._replies: dict[tuple[Verb, str], Reply] = {}  # the worker's own
+        self._looks = Looks()  # the worker's own
         self.answered: Counter[str] = Counter()  # by verb
         self.refused: Counter[str] = Counter()  # by reason
 
@@ -165,19 +165,20 @@ class Desk:
             if command.signed is not None:
                 by = self._signer(command)
             if command.must_be_signed:
-                answer = self._change(command, by)
+                answer = self._payload(verb, id_, self._change(command, by))
             else:
                 answer = self._look(command, by)
         except RefusedError as exc:
             self._count(verb, exc.why)
-            answer = {"ok": False, "error": {"code": exc.why, "text": str(exc)}}
+            answer = self._payload(verb, id_, _refusal(exc))
             if by is not None:  # whoever may sign is told of by name
                 around.audit(_event(verb, id_, by, exc.why))
         except Exception as exc:  # noqa: BLE001  (a verb's bug ends the verb, not the gateway)
             log.error("bug in a command", verb=verb, error=place_of(exc))
             self._count(verb, "failed")
-            answer = {"ok": False, "error": {"code": "failed", "text": "this is a bug"}}
-        self._answer(verb, id_, answer)
+            bug = {"ok": False, "error": {"code": "failed", "text": "this is a bug"}}
+            answer = self._payload(verb, id_, bug)
+        around.reply(f"reply/{verb}/{id_}", answer)
 
     def _signer(self, command: Command) -> str:
         if self._allowed_signers is None or command.signed is None:
@@ -185,16 +186,16 @@ class Desk:
         now_ns = self._around.utc_ns()
         return signing.signer(command.signed, self._allowed_signers(), now_ns)
 
-    def _look(self, command: Command, by: str | None) -> Reply:
-        key = (command.verb, command.id)
-        reply = self._replies.get(key)
-        if reply is None:
-            reply = {"ok": True, "answer": self._verbs[command.verb](command.arguments, by)}
-            self._replies[key] = reply
-            while len(self._replies) > REMEMBERED:
-                del self._replies[next(iter(self._replies))]
-        self._count(command.verb, None)
-        return reply
+    def _look(self, command: Command, by: str | None) -> bytes:
+        verb, id_, looks = command.verb, command.id, self._looks
+        answer = looks.answered(verb, id_)
+        if answer is None:
+            looks.begin(verb, self._around.boot_s(), is_signed=by is not None)
+            found = self._verbs[verb](command.arguments, by)
+            answer = self._payload(verb, id_, {"ok": True, "answer": found})
+            looks.remember(verb, id_, answer)
+        self._count(verb, None)
+        return answer
 
     def _change(self, command: Command, by: str | None) -> Reply:
         now_ns = self._around.utc_ns()
@@ -213,7 +214,7 @@ class Desk:
         try:
             reply = {"ok": True, "answer": self._do(command, by)}
         except RefusedError as exc:
-            reply = {"ok": False, "error": {"code": exc.why, "text": str(exc)}}
+            reply = _refusal(exc)
             self._count(command.verb, exc.why)
         else:
             self._count(command.verb, None)
@@ -241,7 +242,7 @@ class Desk:
             return self._apply(command, by or "")
         return self._verbs[command.verb](command.arguments, by)
 
-    def _answer(self, verb: Verb, id_: str, reply: Reply) -> None:
+    def _payload(self, verb: Verb, id_: str, reply: Reply) -> bytes:
         document = {
             "schema": "yukimi.reply/1",
             "gateway": self._around.gateway,
@@ -255,7 +256,7 @@ class Desk:
             document = {**document, "ok": False, "error": error}
             document.pop("answer", None)
             payload = _packed(document)
-        self._around.reply(f"reply/{verb}/{id_}", payload)
+        return payload
 
     # What was answered and refused: told together, so that nobody can fill the spool with it
 
@@ -283,6 +284,10 @@ class Desk:
 def _packed(document: Document) -> bytes:
     # A file's name or a program's words may hold bytes that are no text: Python keeps them apart.
     return json.dumps(document, ensure_ascii=False).encode(errors="replace")
+
+
+def _refusal(exc: RefusedError) -> Reply:
+    return {"ok": False, "error": exc.json()}
 
 
 def _key(command: Command) -> str:

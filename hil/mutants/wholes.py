@@ -120,10 +120,10 @@ MUTANTS = (
         "people are told.",
         file="agent/plan.py",
         old="""\
-        if Fraction(value) > limit:
+        if fraction(value) > limit:
 """,
         new="""\
-        if Fraction(value) > 8 * limit:
+        if fraction(value) > 8 * limit:
 """,
         caught_by=(f"{PLAN}::test_one_real_people_sensor_ends_that_freedom",),
     ),

@@ -93,6 +93,20 @@ def test_a_will_that_comes_late_is_overwritten(desk: Desk) -> None:
     assert state(desk) == "online"
 
 
+@pytest.mark.parametrize("nonsense", ["[" * 100_000, '{"through": ' + "9" * 5000 + "}"],
+                         ids=["deep", "long"])  # fmt: skip
+@pytest.mark.parametrize("topic", ["status", "receipt/r/snow-1", "alarm/snow-1/x"])
+def test_a_payload_that_python_refuses_to_read_does_not_end_the_uplink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic: str, nonsense: str
+) -> None:
+    desk = Desk(tmp_path, monkeypatch, confirm="receipt")
+    desk.turn(1.0)
+    desk.world.says(topic, nonsense)
+    desk.turn(2.0)
+    assert state(desk) in ("online", None)
+    desk.spool.close(clean=True)
+
+
 @pytest.mark.parametrize(
     ("compression", "begins"), [("none", b"{"), ("backlog", b"{"), ("all", b"\x78")]
 )

@@ -260,3 +260,11 @@ def test_from_afar_the_connection_is_asked_for_though_it_was_down_just_then(
         Applying(trials)(Command("config-apply", "1", {"toml": text}, None), by)
     assert trials.trial is not None
     assert bool(trials.trial.before.missing(down, 5.0)) is (by is not None)
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "0x" + "f" * 5000], ids=["decimal", "hexadecimal"])
+def test_a_number_of_5000_digits_is_the_senders_mistake(applying: Applying, digits: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        applying(Command("config-apply", "1", {"toml": f"x = {digits}"}, None), "mika")
+    assert caught.value.why in ("wrong_argument", "failed")
+    assert "digits" in str(caught.value) or "64 bits" in str(caught.value)

@@ -17,7 +17,8 @@ from agent.remote import desk as desk_module
 from agent.remote.applying import Applying
 from agent.remote.command import MOST_BYTES, Command, RefusedError
 from agent.remote.desk import BURST, REFILL_S, Desk, Surroundings
-from agent.remote.done import NAME, Done
+from agent.remote.done import FOLDER, Done
+from agent.remote.looks import REMEMBERED, REMEMBERED_BYTES, SLOW_EACH_S
 from config.model import VERBS, Verb
 
 from .orders import GATEWAY, NOW, NOW_NS, Signer, text_of, utc
@@ -56,7 +57,7 @@ class Bench:
                 if arguments.get("says_bytes"):
                     return {"file": os.fsdecode(b"tty\xff")}
                 self.runs.append((verb, arguments, by))
-                return {"run": len(self.runs)}
+                return {"run": len(self.runs), "ballast": "x" * arguments.get("bytes", 0)}
 
             return do
 
@@ -65,7 +66,7 @@ class Bench:
                 GATEWAY, lambda: self.now_ns, lambda: self.boot_s, self._reply, self.audits.append
             ),
             {verb: does(verb) for verb in VERBS},
-            allowed=frozenset(("ping", "restart", "maintenance")),
+            allowed=frozenset(("ping", "doctor", "report", "restart", "maintenance")),
             allowed_signers=lambda: self.signers,
             done=Done(self.folder),
         )
@@ -102,11 +103,52 @@ def test_what_only_looks_is_answered_to_whoever_asks(bench: Bench) -> None:
     reply = bench.ask("ping/1")
     assert reply == {
         "schema": "yukimi.reply/1", "gateway": GATEWAY, "verb": "ping", "id": "1",
-        "ok": True, "answer": {"run": 1},
+        "ok": True, "answer": {"run": 1, "ballast": ""},
     }  # fmt: skip
     assert bench.ask("ping/1") == reply  # the same question has the same answer
-    assert bench.ask("ping/2", text_of("ping", "2").encode())["answer"] == {"run": 2}
+    assert bench.ask("ping/2", text_of("ping", "2").encode())["answer"]["run"] == 2
     assert [run[0] for run in bench.runs] == ["ping", "ping"]
+
+
+@pytest.mark.parametrize("verb", ["doctor", "report"])
+def test_what_takes_a_process_is_begun_once_in_a_while_and_says_when_again(
+    bench: Bench, people: Mapping[str, Signer], verb: Verb
+) -> None:
+    first = bench.ask(f"{verb}/1")
+    assert first["ok"]
+    began_s = bench.boot_s
+    for number in range(2, 20):  # a broker that was taken over
+        refused = bench.ask(f"{verb}/{number}")
+        assert refused["error"]["code"] == "too_many"
+        assert refused["error"]["again_in_s"] == SLOW_EACH_S - (bench.boot_s - began_s)
+    assert bench.ask(f"{verb}/1") == first  # what is known is told again
+    assert bench.ask("ping/1")["ok"]  # the control: what costs nothing has no such bound
+    signed = people["mika"].order(text_of(verb, "s1"))
+    assert bench.ask(f"{verb}/s1", signed)["ok"]  # nobody keeps her away
+    again = people["mika"].order(text_of(verb, "s2"))
+    assert bench.refusal(f"{verb}/s2", again) == "too_many"  # a copy of her command could
+    assert len(bench.runs) == 3
+    bench.boot_s += refused["error"]["again_in_s"]
+    assert bench.ask(f"{verb}/20")["ok"]
+
+
+def test_what_is_remembered_of_looks_is_bounded_by_bytes_and_the_newest_is_there(
+    bench: Bench,
+) -> None:
+    def ask(number: int, size: int) -> dict[str, Any]:
+        text = text_of("ping", str(number), arguments={"bytes": size})
+        return bench.ask(f"ping/{number}", text.encode())
+
+    looks = bench.desk._looks
+    for number in range(REMEMBERED):
+        ask(number, 100_000)
+        assert sum(map(len, looks._answers.values())) <= REMEMBERED_BYTES
+    runs = len(bench.runs)
+    assert ask(REMEMBERED - 1, 100_000)["answer"]["run"] == runs
+    assert ask(0, 100_000)["answer"]["run"] == runs + 1  # forgotten, and without harm
+    for number in range(100, 200):
+        ask(number, 1)
+    assert len(looks._answers) == REMEMBERED
 
 
 def test_what_changes_anything_is_done_once_for_a_signature(
@@ -198,16 +240,18 @@ def test_without_the_time_nothing_is_changed(bench: Bench, people: Mapping[str, 
 def test_what_was_done_is_remembered_or_nothing_is_done(
     bench: Bench, people: Mapping[str, Signer]
 ) -> None:
-    (bench.folder / NAME).write_text('{"schema": "half a')
+    damaged = bench.folder / FOLDER / "restart.z.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"schema": "half a')
     bench.desk = bench.new_desk()
     order = people["mika"].order(text_of("restart", "a"))
     assert bench.refusal("restart/a", order) == "failed"
-    (bench.folder / NAME).unlink()
-    (bench.folder / f"{NAME}.new").mkdir()  # it cannot be written
+    damaged.unlink()
+    damaged.with_name("restart.a.json.new").mkdir()  # it cannot be written
     bench.desk = bench.new_desk()
     assert bench.refusal("restart/a", order) == "failed"
     assert bench.runs == []
-    (bench.folder / f"{NAME}.new").rmdir()
+    damaged.with_name("restart.a.json.new").rmdir()
     assert bench.ask("restart/a", order)["ok"]
 
 
