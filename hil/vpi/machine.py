@@ -264,7 +264,7 @@ class VirtualPi:
                 str(os.cpu_count() or 1),
             ),
             *("-kernel", str(self._image.vmlinux), "-initrd", str(self._image.initramfs)),
-            *("-append", "console=ttyS0,115200 quiet net.ifnames=0 panic=-1"),
+            *("-append", "console=ttyS0,115200 quiet net.ifnames=0 oops=panic panic=-1"),
             *("-blockdev", json.dumps(disk)),
             *("-device", "virtio-blk-pci,drive=disk,write-cache=on"),
             *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,id=nic"),
