@@ -55,6 +55,7 @@ vpi: $(VENV)/.dev $(VENV)/.tools $(VENV)/.vpi ## a Debian guest with the kernel'
 	$(SUDO) $(BIN)/python -m hil vpi run
 	$(SUDO) $(BIN)/python -m hil vpi powercut --cuts 10
 	$(SUDO) $(BIN)/python -m hil vpi powercut --liar
+	$(SUDO) $(BIN)/python -m hil vpi field --cuts few
 
 fleet: $(VENV)/.dev $(VENV)/.tools ## 1,000 gateways lose their broker at once and come back: how spread, how fast, and is all there
 	$(BIN)/python -m hil fleet --gateways 1000 --minutes 10

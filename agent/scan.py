@@ -35,6 +35,7 @@ from drivers.base import (
     Options,
     SerialDriver,
     Spec,
+    SpeedError,
 )
 from drivers.buses import I2cBus, LinuxI2c, LinuxSerial, Openable, SerialPort
 
@@ -306,7 +307,10 @@ def _listen_at_each_speed(
             break
         longest_s = LISTEN_S if heard else LISTEN_FIRST_S
         port = machine.open_serial(path, line)
-        port.open()
+        try:
+            port.open()
+        except SpeedError:
+            continue  # nobody can be there at this one
         try:
             count, said = _listen(machine, port, listeners, longest_s, until_ns)
         finally:
@@ -371,7 +375,10 @@ def _ask_each(
         share_ns = now_ns + (until_ns - now_ns) * weight // weights
         weights -= weight
         port = machine.open_serial(path, line)
-        port.open()
+        try:
+            port.open()
+        except SpeedError:
+            continue
         try:
             for found in model.discover(port, machine.now_ns, share_ns):
                 options = _options(model, found.options)

@@ -76,6 +76,10 @@ class BusError(DriverError):
     """Nobody answered, or the bus is gone. The collector backs off and opens it again."""
 
 
+class SpeedError(BusError):
+    """The adapter cannot do the speed asked for; another one it may."""
+
+
 class IdentityError(BusError):
     """Somebody answers, and it is another device than the one configured. Named before use."""
 

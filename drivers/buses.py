@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from . import nodes
-from .base import BusError, LineSettings
+from .base import BusError, LineSettings, SpeedError
 
 if TYPE_CHECKING:
     import serial
@@ -231,7 +231,7 @@ class LinuxSerial:
         except _PORT_ERRORS as exc:
             raise _port_error(self._path, exc) from exc
         except ValueError as exc:  # pyserial's word for a speed that the adapter refuses
-            raise BusError(f"{self._path}: {exc}") from exc
+            raise SpeedError(f"{self._path}: {exc}") from exc
         try:
             self._check_baud(self._port, self._line.baud)
         except BusError:
@@ -283,7 +283,7 @@ class LinuxSerial:
         except _PORT_ERRORS as exc:
             raise _port_error(self._path, exc) from exc
         except ValueError as exc:
-            raise BusError(f"{self._path}: {exc}") from exc
+            raise SpeedError(f"{self._path}: {exc}") from exc
         self._check_baud(port, baud)
 
     def _opened(self) -> serial.Serial:
@@ -302,12 +302,12 @@ class LinuxSerial:
         port.flush()
 
     def _check_baud(self, port: serial.Serial, baud: int) -> None:
-        """Raise BusError where the adapter silently took another speed."""
+        """Raise SpeedError where the adapter silently took another speed."""
         with suppress(OSError, *_PORT_ERRORS):
             settings = fcntl.ioctl(port.fileno(), _TCGETS2, bytes(44))
             set_baud: int = struct.unpack("=4I20s2I", settings)[-1]
             if abs(set_baud - baud) > _BAUD_TOLERANCE * baud:
-                raise BusError(
+                raise SpeedError(
                     f"{self._path}: the adapter cannot do {baud} baud, only {set_baud}: "
                     "take another adapter, or set the device to another speed"
                 )

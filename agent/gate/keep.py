@@ -28,6 +28,7 @@ from .state import (
 UNITS = Path("/etc/systemd/system")
 UNIT = "yukimi-update-gate.service"
 WANTED = UNITS / "multi-user.target.wants" / UNIT
+FOR_PEOPLE = Path("/usr/share")
 SETTINGS = Path("/etc/default/yukimi")
 TRIAL_S = 600.0
 SETTLE_S = 30.0
@@ -147,7 +148,11 @@ def _lay_out(tree: Path) -> None:
     for script in _output("dpkg-query", "--control-path", PACKAGE).split():
         shutil.copy2(script, scripts / Path(script).suffix[1:])
     for name in _output("dpkg-query", "-L", PACKAGE).splitlines():
-        _copy(Path(name), tree / name.lstrip("/."))
+        source = Path(name)
+        # Lean systems have dpkg leave documentation out (path-exclude); it lists it all the same.
+        if source.is_relative_to(FOR_PEOPLE) and not source.exists():
+            continue
+        _copy(source, tree / name.lstrip("/."))
 
 
 def program() -> bytes:

@@ -9,8 +9,10 @@ import sys
 
 from agent.cli import OK, UNREACHABLE, WRONG
 
+from .field import FEW, STEPS, Extent, check_field
 from .hardware import check_hardware
-from .image import Image, image
+from .image import Image, fresh_image, image
+from .installed import KILLS
 from .layers import BuildError
 from .powercut import cut_power
 from .qmp import MachineError
@@ -27,6 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cut.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     cut.add_argument("--liar", action="store_true", help="the control: flushes are ignored")
     cut.add_argument("--json", action="store_true", help="print the account on stdout")
+    field = verbs.add_parser("field", help="the Debian package: install, hang, kill, update, cut")
+    field.add_argument("--only", action="append", choices=STEPS, help="this step (repeatable)")
+    field.add_argument("--kills", type=int, default=KILLS, help="how many (default: %(default)s)")
+    field.add_argument(
+        "--cuts",
+        type=_cuts,
+        default="all",
+        metavar="all|few|N",
+        help="moments to cut of each story",
+    )
+    field.add_argument("--json", action="store_true", help="print the findings on stdout")
     verbs.add_parser("shell", help="boot, and be root on its console; Ctrl-] ends it")
     verbs.add_parser("build", help="build what is not in the cache, and no more")
 
@@ -35,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; return the exit code."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
+        if arguments.name == "field":
+            return _field(arguments)
         made = image(_say)
         if arguments.name == "run":
             return _run(made, as_json=arguments.json)
@@ -60,6 +75,21 @@ def _run(made: Image, *, as_json: bool) -> int:
     return OK
 
 
+def _field(arguments: argparse.Namespace) -> int:
+    extent = Extent(
+        steps=arguments.only or STEPS,
+        kills=arguments.kills,
+        cuts=arguments.cuts,
+    )
+    found = check_field(fresh_image(_say), _say, extent)
+    if arguments.json:
+        print(json.dumps({"schema": "yukimi.vpi-field/1", "steps": found.steps, **found.evidence}))
+    else:
+        for name, value in found.evidence.items():
+            print(f"{name:<20} {json.dumps(value)}")
+    return OK
+
+
 def _powercut(made: Image, arguments: argparse.Namespace) -> int:
     account = cut_power(made, arguments.cuts, _say, liar=arguments.liar, seed=arguments.seed)
     if arguments.json:
@@ -68,6 +98,11 @@ def _powercut(made: Image, arguments: argparse.Namespace) -> int:
         for name, value in account.json().items():
             print(f"{name:<16} {value}")
     return OK if account.holds else WRONG
+
+
+def _cuts(text: str) -> int | None:
+    named = {"all": None, "few": FEW}
+    return named[text] if text in named else int(text)
 
 
 def _say(line: str) -> None:

@@ -11,7 +11,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..buses import I2cDevice
@@ -22,8 +21,8 @@ from ..devices.maxbotix import MaxBotixDevice
 from ..devices.mlx90614 import Mlx90614Device
 from .image import Image
 from .machine import VirtualPi
-from .qmp import MachineError
-from .site import STATE, Site
+from .site import STATE, Site, is_good, is_missing
+from .steps import Findings, must, take
 
 AIR_C, SUPPLY_V, ROAD_C, DEPTH_CM = -4.0, 12.6, -6.5, 67.0
 ADAPTER, STRANGER = "YK0001", "YK0002"  # serial numbers of USB adapters
@@ -97,14 +96,6 @@ TRUTH = {
 }
 
 
-@dataclass(slots=True)
-class Findings:
-    """What one run showed: each step, and how long it took."""
-
-    steps: dict[str, float] = field(default_factory=dict)
-    evidence: dict[str, Any] = field(default_factory=dict)
-
-
 def virtual_pi(image: Image) -> VirtualPi:
     """Put the machine of this run together."""
     i2c: dict[int, I2cDevice] = {
@@ -123,7 +114,7 @@ def check_hardware(image: Image, say: Callable[[str], None]) -> Findings:
     found = Findings()
     with virtual_pi(image) as pi, Site(pi) as site:
         run = _Run(pi, site, found)
-        for step in (
+        steps = (
             run.boots,
             run.the_shipped_unit_starts,
             run.every_sensor_measures_the_truth,
@@ -135,12 +126,8 @@ def check_hardware(image: Image, say: Callable[[str], None]) -> Findings:
             run.a_hung_daemon_is_started_again,
             run.passages_are_counted_by_the_kernels_clock,
             run.the_account_closes,
-        ):
-            began_s = time.monotonic()
-            step()
-            name = step.__name__.replace("_", " ")
-            found.steps[name] = round(time.monotonic() - began_s, 1)
-            say(f"{found.steps[name]:6.1f} s  {name}")
+        )
+        take(steps, found, say)
     return found
 
 
@@ -166,8 +153,8 @@ class _Run:
             )
         )
         # `enable --now` has waited for READY=1: the unit is of Type=notify.
-        shown = self._show("Type", "ActiveState", "StatusText", "User")
-        _must(shown["ActiveState"] == "active" and shown["Type"] == "notify", f"the unit: {shown}")
+        shown = self._pi.show("Type", "ActiveState", "StatusText", "User")
+        must(shown["ActiveState"] == "active" and shown["Type"] == "notify", f"the unit: {shown}")
         # From now on somebody holds the pins: in the simulation the resistor of whoever takes a pin
         # is stronger than what was there before.
         self._pi.drive((DOOR_PIN, 0), (BEAM_A, 1), (BEAM_B, 1))
@@ -182,7 +169,7 @@ class _Run:
             record = self._site.wait_record(stream, is_true, "a good record")
             mean = record["values"][quantity]["mean"]
             self._found.evidence[stream] = mean
-            _must(math.isclose(mean, truth, abs_tol=tolerance), f"{stream} says {mean}")
+            must(math.isclose(mean, truth, abs_tol=tolerance), f"{stream} says {mean}")
 
     def the_door_opens(self) -> None:
         for level, is_open in ((1, "yes"), (0, "no"), (1, "yes"), (0, "no")):
@@ -194,25 +181,25 @@ class _Run:
 
     def an_i2c_plug_comes_loose(self) -> None:
         heal = self._pi.i2c.bus.nack(0x76)
-        record = self._site.wait_record("air-1", _is_missing, "a missing record")
-        _must("bus_error" in record["quality"].get("reasons", []), f"a NACK is told as {record}")
+        record = self._site.wait_record("air-1", is_missing, "a missing record")
+        must("bus_error" in record["quality"].get("reasons", []), f"a NACK is told as {record}")
         # The others on the bus are none the worse.
-        self._site.wait_record("supply-1", _is_good, "a good record meanwhile")
+        self._site.wait_record("supply-1", is_good, "a good record meanwhile")
         heal()
-        self._site.wait_record("air-1", _is_good, "a good record again")
+        self._site.wait_record("air-1", is_good, "a good record again")
 
     def usb_comes_back_under_another_name(self) -> None:
         before = self._pi.run(f"readlink -f {BY_ID}").out.strip()
         self._pi.pull(ADAPTER)
-        self._site.wait_record("road-1", _is_missing, "a missing record")
+        self._site.wait_record("road-1", is_missing, "a missing record")
         # Another adapter takes the name that has become free.
         self._pi.plug(STRANGER, [])
         self._pi.wait(f"ls /dev/serial/by-id/*{STRANGER}*", "the other adapter never appeared")
         self._pi.put_back(ADAPTER)
-        self._site.wait_record("road-1", _is_good, "a good record again")
+        self._site.wait_record("road-1", is_good, "a good record again")
         after = self._pi.run(f"readlink -f {BY_ID}").out.strip()
         self._found.evidence["usb"] = [before, after]
-        _must(before != after, f"the adapter is {after} as before")
+        must(before != after, f"the adapter is {after} as before")
 
     def the_network_goes_and_comes(self) -> None:
         self._pi.link(up=False)
@@ -229,7 +216,7 @@ class _Run:
         status = json.loads(self._pi.run("yukimi status --json", check=False).out)
         states = {sensor["id"]: sensor["state"] for sensor in status["sensors"]}
         self._found.evidence["status"] = states
-        _must(set(states) == {*TRUTH, "door-1", "gate-1"}, f"status knows {states}")
+        must(set(states) == {*TRUTH, "door-1", "gate-1"}, f"status knows {states}")
         for _ in range(EXAMINATIONS):
             said = self._pi.run("yukimi doctor --json", check=False).out
             checks = json.loads(said)["checks"]
@@ -242,7 +229,7 @@ class _Run:
             if not any(each.startswith(("YK-BUS", "YK-SEN")) for each in accused):
                 break
         self._found.evidence["doctor"] = accused
-        _must(not any(each.startswith("YK-SEN") for each in accused), f"the doctor: {accused}")
+        must(not any(each.startswith("YK-SEN") for each in accused), f"the doctor: {accused}")
 
     def a_hung_daemon_is_started_again(self) -> None:
         # As shipped it takes two minutes; the same watchdog, sooner.
@@ -250,7 +237,7 @@ class _Run:
         self._pi.write(override, f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
         self._pi.run("systemctl daemon-reload && systemctl restart yukimi")
         self._pi.drive((DOOR_PIN, 0), (BEAM_A, 1), (BEAM_B, 1))
-        before = self._show("MainPID")["MainPID"]
+        before = self._pi.show("MainPID")["MainPID"]
         self._pi.run(f"kill -STOP {before}")
         self._pi.wait(
             f"[ $(systemctl show -P MainPID yukimi) -ne {before} ] && "
@@ -260,7 +247,7 @@ class _Run:
         )
         self._pi.run(f"rm {override} && systemctl daemon-reload && systemctl restart yukimi")
         self._pi.drive((DOOR_PIN, 0), (BEAM_A, 1), (BEAM_B, 1))
-        self._site.wait_record("air-1", _is_good, "a good record after the hang")
+        self._site.wait_record("air-1", is_good, "a good record after the hang")
 
     def passages_are_counted_by_the_kernels_clock(self) -> None:
         """Walk through the beams while the raw edges are recorded, and play them back."""
@@ -283,19 +270,15 @@ class _Run:
         replayed = self._pi.run(f"yukimi replay {file} --driver beam-pair --json").out
         summary = json.loads(replayed.splitlines()[-1])["summary"]
         self._found.evidence["passages"] = summary
-        _must((summary["towards"], summary["away"]) == (PASSAGES, 0), f"counted {summary}")
+        must((summary["towards"], summary["away"]) == (PASSAGES, 0), f"counted {summary}")
 
     def the_account_closes(self) -> None:
         self._pi.run("systemctl start yukimi")
-        self._site.wait_record("air-1", _is_good, "a good record")
+        self._site.wait_record("air-1", is_good, "a good record")
         report = self._site.close_account()
         self._found.evidence["account"] = report.lines()[-1]
-        _must(report.keeps_the_contract and report.lost == 0, "\n".join(report.lines()))
+        must(report.keeps_the_contract and report.lost == 0, "\n".join(report.lines()))
         self._pi.shut_down()
-
-    def _show(self, *names: str) -> dict[str, str]:
-        said = self._pi.run(f"systemctl show yukimi {' '.join(f'-p {name}' for name in names)}").out
-        return dict(line.partition("=")[::2] for line in said.splitlines())
 
 
 def _as_service(arguments: str) -> str:
@@ -305,19 +288,6 @@ def _as_service(arguments: str) -> str:
     )
 
 
-def _is_good(record: dict[str, Any]) -> bool:
-    return bool(record["quality"]["flag"] == "good")
-
-
-def _is_missing(record: dict[str, Any]) -> bool:
-    return bool(record["quality"]["flag"] == "missing")
-
-
 def _door(record: dict[str, Any]) -> object:
     value = record["values"].get("open")
     return value["mode"] if isinstance(value, dict) else value
-
-
-def _must(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise MachineError(otherwise)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import kernel, rootfs
+from . import kernel, packages, rootfs
 from .layers import BuildError, key_of, layer
 
 TOOLS = (  # the commands that it takes, and Debian's packages that have them
@@ -42,30 +42,67 @@ def missing() -> list[str]:
 
 def image(say: Callable[[str], None]) -> Image:
     """Build what is not in the cache. Raises BuildError."""
+    base = _base(say)
+    project = rootfs.PROJECT
+    dependencies_key = key_of(
+        base.debian_key, rootfs.LGPIO, project / "constraints.txt", *rootfs.dependencies()
+    )
+    dependencies = layer(
+        "dependencies",
+        dependencies_key,
+        lambda folder: rootfs.build_dependencies(folder, base.debian),
+        say=say,
+    )
+    product_key = key_of(
+        base.kernel_key, dependencies_key, project / "pyproject.toml", *_in_guest()
+    )
+    product = layer(
+        "product",
+        product_key,
+        lambda folder: rootfs.build_product(folder, dependencies, base.kernel),
+        say=say,
+    )
+    return base.image(product)
+
+
+def fresh_image(say: Callable[[str], None]) -> Image:
+    """Build, or take from the cache, a machine that never had a gateway. Raises BuildError."""
+    base = _base(say)
+    project = rootfs.PROJECT
+    inputs = [project / name for name in ("deb", "pyproject.toml", "uv.lock")]
+    made_of = key_of(Path(packages.__file__), *inputs, *_in_guest())
+    shipped = layer("packages", made_of, packages.build_packages, say=say)
+    fresh = layer(
+        "fresh",
+        key_of(base.kernel_key, base.debian_key, made_of),
+        lambda folder: rootfs.build_fresh(folder, base.debian, base.kernel, shipped),
+        say=say,
+    )
+    return base.image(fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What every machine is made of."""
+
+    kernel: Path
+    kernel_key: str
+    debian: Path
+    debian_key: str
+
+    def image(self, grown: Path) -> Image:
+        """Return what boots the disk of a layer."""
+        return Image(self.kernel / "vmlinux", self.kernel / "initramfs.gz", grown / "disk")
+
+
+def _base(say: Callable[[str], None]) -> _Base:
     if absent := missing():
         raise BuildError(f"apt-get install --no-install-recommends {' '.join(absent)}")
     kernel_key = key_of(Path(kernel.__file__))
     made_kernel = layer("kernel", kernel_key, kernel.build, say=say)
     debian_key = key_of(rootfs.SUITE, rootfs.PACKAGES, rootfs.VENV, *rootfs.NOT_NEEDED)
     debian = layer("debian", debian_key, rootfs.build_debian, say=say)
-    project = rootfs.PROJECT
-    dependencies_key = key_of(
-        debian_key, rootfs.LGPIO, project / "constraints.txt", *rootfs.dependencies()
-    )
-    dependencies = layer(
-        "dependencies",
-        dependencies_key,
-        lambda folder: rootfs.build_dependencies(folder, debian),
-        say=say,
-    )
-    product_key = key_of(kernel_key, dependencies_key, project / "pyproject.toml", *_in_guest())
-    product = layer(
-        "product",
-        product_key,
-        lambda folder: rootfs.build_product(folder, dependencies, made_kernel),
-        say=say,
-    )
-    return Image(made_kernel / "vmlinux", made_kernel / "initramfs.gz", product / "disk")
+    return _Base(made_kernel, kernel_key, debian, debian_key)
 
 
 def _in_guest() -> list[Path]:

@@ -37,6 +37,20 @@ CHANGES = (
         "\tkfree(reqs);\n\treturn count;",
         "\tkfree(reqs);\n\treturn count < num ? -EREMOTEIO : count;",
     ),
+    # It gives requests back to the kernel's memory as soon as one fails or its caller is killed,
+    # while the other end still writes into them: then anything in the kernel falls over.
+    (
+        "i2c-virtio.c",
+        """\
+\t\tif (!failed) {
+\t\t\tif (wait_for_completion_interruptible(&req->completion))
+\t\t\t\tfailed = true;
+\t\t\telse if (req->in_hdr""",
+        """\
+\t\twait_for_completion(&req->completion);
+\t\tif (!failed) {
+\t\t\tif (req->in_hdr""",
+    ),
 )
 MAKEFILE = """\
 obj-m := gpio-sim.o i2c-virtio.o

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -32,6 +33,7 @@ HOST_FOR_GUEST = "10.0.2.2"  # the guest's name for this machine's 127.0.0.1
 WAIT_S = 600.0  # for anything that must happen; no promise about how fast it does
 POLL_S = 0.3
 CONSOLE_SHOWN = 4000
+_KERNEL_OPTIONS = "console=ttyS0,115200 quiet net.ifnames=0 oops=panic panic=-1"
 WITNESS_PORT = "vpi.witness"
 
 
@@ -92,8 +94,8 @@ class VirtualPi:
         """Where the guest's second port, /dev/virtio-ports/vpi.witness, listens."""
         return self.folder / "witness"
 
-    def start(self) -> None:
-        """Switch it on. Raises MachineError."""
+    def start(self, *, options: str = "") -> None:
+        """Switch it on, with more options for its kernel and systemd. Raises MachineError."""
         if self._process is not None:
             raise MachineError("it is on")
         self.boots += 1
@@ -101,7 +103,7 @@ class VirtualPi:
             (self.folder / name).unlink(missing_ok=True)
         with (self.folder / "qemu.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command(options), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._wait((self.folder / "console").exists, "qemu does not start")
         self._wait((self.folder / "qmp").exists, "qemu does not start")
@@ -128,6 +130,22 @@ class VirtualPi:
                 each.close()
         self._qmp = self._agent = None
         return lost
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold it still, as a whole: nothing in it goes on, nothing leaves it."""
+        if self._process is None:
+            raise MachineError("it is off")
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def check_on(self, what: str) -> None:
+        """Raise MachineError if it went off by itself: its kernel fell over."""
+        if self._process is not None and self._process.poll() is not None:
+            raise MachineError(f"it went off, waiting for {what}:\n{self._tail()}")
 
     def shut_down(self) -> None:
         """Let it shut down in order; return when it is off. Raises MachineError."""
@@ -166,6 +184,11 @@ class VirtualPi:
             time.sleep(POLL_S)
             ran = self.run(command, check=False)
         return ran
+
+    def show(self, *names: str, unit: str = "yukimi") -> dict[str, str]:
+        """Return what systemd says of a unit. Raises MachineError."""
+        said = self.run(f"systemctl show {unit} {' '.join(f'-p {name}' for name in names)}").out
+        return dict(line.partition("=")[::2] for line in said.splitlines())
 
     # Around it
 
@@ -243,7 +266,7 @@ class VirtualPi:
         log = (self.folder / "qemu.log").read_text(errors="replace")
         return f"{log}{self.console[-CONSOLE_SHOWN:]}"
 
-    def _command(self) -> list[str]:
+    def _command(self, options: str) -> list[str]:
         disk = {
             "driver": "nbd",
             "node-name": "disk",
@@ -264,7 +287,7 @@ class VirtualPi:
                 str(os.cpu_count() or 1),
             ),
             *("-kernel", str(self._image.vmlinux), "-initrd", str(self._image.initramfs)),
-            *("-append", "console=ttyS0,115200 quiet net.ifnames=0 panic=-1"),
+            *("-append", f"{_KERNEL_OPTIONS} {options}"),
             *("-blockdev", json.dumps(disk)),
             *("-device", "virtio-blk-pci,drive=disk,write-cache=on"),
             *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,id=nic"),

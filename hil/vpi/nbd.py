@@ -12,7 +12,9 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -29,6 +31,14 @@ _FLAGS = _HAS_FLAGS | _SEND_FLUSH | _SEND_FUA
 _READ, _WRITE, _DISCONNECT, _FLUSH = 0, 1, 2, 3
 _FUA = 1
 _EINVAL = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was on a disk at one moment, and what only was in its cache."""
+
+    durable: Mapping[int, bytes]
+    cache: Mapping[int, bytes]
 
 
 class VolatileDisk:
@@ -95,6 +105,16 @@ class VolatileDisk:
             self._durable |= kept
             self._cache.clear()
             return lost
+
+    def moment(self) -> Moment:
+        """Return how it is now."""
+        with self._lock:
+            return Moment(dict(self._durable), dict(self._cache))
+
+    def return_to(self, moment: Moment) -> None:
+        """Be as it was at that moment; the machine must be off, or it is confused."""
+        with self._lock:
+            self._durable, self._cache = dict(moment.durable), dict(moment.cache)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -104,8 +104,21 @@ def build_product(folder: Path, dependencies: Path, kernel_layer: Path) -> None:
     (wheel,) = wheels.iterdir()
     _pip_inside(tree, "--no-deps", f"/wheels/{wheel.name}")
     shutil.rmtree(wheels)
-    shutil.copytree(kernel_layer / "lib/modules", tree / "usr/lib/modules", dirs_exist_ok=True)
     _install_gateway(tree)
+    _write_disk(folder, tree, kernel_layer)
+
+
+def build_fresh(folder: Path, debian: Path, kernel_layer: Path, packages: Path) -> None:
+    """Write `folder`/disk: no gateway, and its packages in /packages. Raises BuildError."""
+    tree = _grown_from(debian, folder)
+    shutil.rmtree(tree / VENV)
+    shutil.copytree(packages, tree / "packages")
+    _write_disk(folder, tree, kernel_layer)
+
+
+def _write_disk(folder: Path, tree: Path, kernel_layer: Path) -> None:
+    """Add what makes a tree this machine's; write `folder`/disk, and remove the tree."""
+    shutil.copytree(kernel_layer / "lib/modules", tree / "usr/lib/modules", dirs_exist_ok=True)
     _install_bench(tree)
     disk = folder / "disk"
     with disk.open("wb") as file:

@@ -20,6 +20,7 @@ from .qmp import MachineError
 CONFIG = "/etc/yukimi/gateway.toml"
 STATE = "/var/lib/yukimi"
 PYTHON = "/opt/yukimi/bin/python"
+QUIET_S = 0.2
 STOPS = 5  # at most, until one of them could send all that was left
 
 # What the spool's file says was produced, per run, read without the daemon's help.
@@ -64,11 +65,13 @@ class Site:
         self.produced: dict[str, dict[str, int]] = {}  # by run, as the spool said at last
         self._changed = threading.Condition()
         self._stack = ExitStack()
-        self.city = City(self.broker.host, self.broker.port, on_message=self._hear)
+        self._messages: list[tuple[str, bytes]] = []
+        self.city = self._listener()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.broker)
-        self._stack.enter_context(self.city)
+        self._stack.callback(self._close_city)
+        self.city.start()
         self.city.wait_subscribed()
         return self
 
@@ -79,6 +82,38 @@ class Site:
     def broker_url(self) -> str:
         """The broker, as the guest sees it."""
         return f"mqtt://{HOST_FOR_GUEST}:{self.broker.port}"
+
+    # Time
+
+    def quiet(self) -> int:
+        """Wait until what is on its way has come; return how many messages came so far."""
+        count = -1
+        while count != len(self._messages):
+            count = len(self._messages)
+            time.sleep(QUIET_S)
+        return count
+
+    def return_to(self, count: int) -> None:
+        """Have heard only the first so many messages, as befits a disk of that moment."""
+        self.city.close()
+        before = self._messages[:count]
+        self._messages, self.heard, self.produced = [], [], {}
+        self.city = self._listener()
+        with self.city.locked() as account:
+            for topic, payload in before:
+                self._hear(topic, payload, account.take(topic, payload))
+        self.city.start()
+        self.city.wait_subscribed()
+
+    def runs(self) -> set[str]:
+        """Return the lives of the gateway that the city has heard of."""
+        return {message.run for message in list(self.heard) if message.records}
+
+    def _close_city(self) -> None:
+        self.city.close()  # of several the one that listens now
+
+    def _listener(self) -> City:
+        return City(self.broker.host, self.broker.port, on_message=self._hear)
 
     # Acting
 
@@ -112,6 +147,7 @@ class Site:
                 left_s = until_s - time.monotonic()
                 if left_s <= 0:
                     raise MachineError(f"{what} never came\n{self.log()}")
+                self.pi.check_on(what)
                 self._changed.wait(min(left_s, 1.0))
 
     def log(self) -> str:
@@ -169,6 +205,7 @@ class Site:
                 account.tell_produced(self.gateway, run, produced, is_final=True)
 
     def _hear(self, topic: str, payload: bytes, records: list[dict[str, Any]]) -> None:
+        self._messages.append((topic, payload))
         if not payload:
             return
         document: Mapping[str, Any] = unpack(payload)
@@ -177,3 +214,13 @@ class Site:
             self.heard.append(Heard(topic, run, dict(document), tuple(records)))
             self._on_records(records)
             self._changed.notify_all()
+
+
+def is_good(record: dict[str, Any]) -> bool:
+    """Whether a record is good."""
+    return bool(record["quality"]["flag"] == "good")
+
+
+def is_missing(record: dict[str, Any]) -> bool:
+    """Whether it says that its sensor was silent."""
+    return bool(record["quality"]["flag"] == "missing")

@@ -19,7 +19,7 @@ from agent.plan import plan_of
 from agent.propose import proposal
 from agent.scan import Candidate, Machine, Place, Report, scan
 from drivers import nodes
-from drivers.base import BusError, LineSettings, Options
+from drivers.base import BusError, LineSettings, Options, SpeedError
 from drivers.buses import LinuxSerial
 from drivers.gpio import boot_ns
 from hil import emulation
@@ -105,6 +105,29 @@ def test_devices_that_must_be_asked_are_asked(clock: Clock) -> None:
     place = look(clock, irs31pro(), shm31())
     assert {each.driver for each in place.found} == {"lufft-umb"}
     assert len(place.found) == 2
+
+
+@pytest.mark.parametrize("device", [snow, irs31pro], ids=["talks", "is asked"])
+def test_speeds_that_the_adapter_cannot_do_are_left_out(
+    clock: Clock, device: Callable[[], Any]
+) -> None:
+    refused = set()
+
+    class Refusing(SimulatedSerial):
+        def open(self) -> None:
+            raise SpeedError("/dev/ttyX: the adapter cannot do it")
+
+    def open_serial(path: str, line: LineSettings) -> Any:
+        is_possible = line.baud in (9600, 19200)
+        if not is_possible:
+            refused.add(line.baud)
+        kind = SimulatedSerial if is_possible else Refusing
+        return kind([device()], clock.s, wait_s=clock.advance, path=path, baud=line.baud)
+
+    machine = Machine(Path("/nonexistent"), open_serial=open_serial, now_ns=clock.ns)
+    (place,) = scan(machine, Configured(), seconds=30.0, only=["/dev/ttyX"]).places
+    assert refused
+    assert place.state == "found"
 
 
 def test_a_drivers_bug_is_told_by_its_place_not_by_what_it_saw(

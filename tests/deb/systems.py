@@ -118,24 +118,6 @@ class System:
         return self.run(show, code=None).strip()
 
 
-def variant(package: Path, out: Path, version: str, edit: Callable[[Path], None]) -> Path:
-    """Make another version of a package; `edit` changes its files."""
-    tree = out / f"tree-{version}"
-    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
-    control = tree / "DEBIAN/control"
-    lines = control.read_text().splitlines(keepends=True)
-    control.write_text(
-        "".join(f"Version: {version}\n" if line.startswith("Version:") else line for line in lines)
-    )
-    edit(tree)
-    file = out / f"yukimi_{version}.deb"
-    subprocess.run(
-        ["dpkg-deb", "-Zgzip", "-z1", "--build", tree, file], check=True, stdout=subprocess.DEVNULL
-    )
-    shutil.rmtree(tree)
-    return file
-
-
 def wait(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
     until_s = time.monotonic() + WAIT_S

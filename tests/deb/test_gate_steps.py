@@ -150,6 +150,8 @@ def machine(system: Callable[[str], System], tmp_path: Path) -> Machine:
         (tree / "opt/yukimi").mkdir(parents=True)
         for number in range(FILES):
             (tree / f"opt/yukimi/{number}").write_text(version)
+        (tree / "usr/share/doc/yukimi").mkdir(parents=True)
+        (tree / "usr/share/doc/yukimi/copyright").touch()
         build = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, root / f"{name}.deb"]
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     for name in ("agent/__init__.py", "agent/asking.py", "config/places.py", "config/text.py"):
@@ -176,6 +178,22 @@ def test_a_power_cut_while_the_old_version_keeps_itself_changes_nothing(machine:
             assert machine.state.exists()  # that time it came to its end
             machine.boot()
     assert cuts > 15
+
+
+def test_without_the_documentation_that_dpkg_leaves_out_it_keeps_itself_too(
+    machine: Machine,
+) -> None:
+    shutil.rmtree(machine.root / "usr/share/doc/yukimi", ignore_errors=True)
+    lean = machine.root / "etc/dpkg/dpkg.cfg.d/lean"
+    lean.write_text("path-exclude=/usr/share/doc/*\n")
+    machine.start_over()
+    assert not (machine.root / "usr/share/doc/yukimi").exists()
+    with delivering(machine):
+        machine.run(*ARM)
+    assert machine.state.exists()
+    machine.run("dpkg", "-i", "/new.deb")
+    machine.boot()
+    assert machine.ends_with("1")
 
 
 def test_a_power_cut_during_dpkg_ends_with_the_old_version_whole(machine: Machine) -> None:

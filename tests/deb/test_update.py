@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.vpi.packages import variant
 from tests.deb.conftest import Build, fresh_system
-from tests.deb.systems import System, variant, wait
+from tests.deb.systems import System, wait
 
 INIT = "yukimi init --yes --id trial --broker mqtt://127.0.0.1 --sensors simulated --clock system"
 NOBODY_LISTENS = (

@@ -100,3 +100,18 @@ def test_qemus_client_finds_what_it_flushed_and_not_what_it_did_not(
         server.cut()
         assert client("read -P 0x61 0 8k", "read -P 0x63 16k 4k") == 0
         assert client("read -P 0x62 4k 4k") != 0
+
+
+def test_it_returns_to_a_moment_with_what_was_flushed_then_and_what_was_not(
+    disk: VolatileDisk,
+) -> None:
+    disk.write(0, b"a" * BLOCK_BYTES)
+    disk.flush()
+    disk.write(BLOCK_BYTES, b"b" * BLOCK_BYTES)
+    moment = disk.moment()
+    disk.write(0, b"c" * 2 * BLOCK_BYTES)
+    disk.flush()
+    disk.return_to(moment)
+    assert disk.read(BLOCK_BYTES - 1, 2) == b"ab"
+    disk.cut()
+    assert disk.read(BLOCK_BYTES - 1, 2) == b"ai"

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import pytest
 
 from hil.vpi.hardware import TRUTH, check_hardware
 from hil.vpi.image import Image
 from hil.vpi.powercut import cut_power
-from hil.vpi.qmp import MachineError
+from hil.vpi.steps import without_panic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-T = TypeVar("T")
-
 CUTS = 10
-PANICS = 2  # of the guest's kernel under emulation, which are nobody's fault here
-
-
-def without_panic(play: Callable[[], T]) -> T:
-    """Play it, and anew where the guest's own kernel fell over in the middle of it."""
-    for _ in range(PANICS):
-        try:
-            return play()
-        except MachineError as exc:
-            if "Kernel panic" not in str(exc):
-                raise
-    return play()
 
 
 def test_sensors_measure_the_truth_through_the_kernel_and_what_breaks_recovers(
