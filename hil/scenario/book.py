@@ -22,6 +22,7 @@ from .truths import Crossing
 S = 1e9
 QUARTER_S = 900
 LINES_KEPT = 400
+BUGS_KEPT = 10
 _ROW = struct.Struct("<5dB")
 _MEASURE = struct.Struct("<9d")
 FLAGS = ("good", "suspect", "bad", "missing", "not_evaluated")
@@ -94,6 +95,7 @@ class Book:
         self.alerts: list[AlertHeard] = []
         self.lines: list[Line] = []
         self.line_counts: Counter[str] = Counter()
+        self.bugs: list[str] = []  # the first lines that tell of one, however late they come
         self.clock_states: Counter[str] = Counter()
         self.flags: Counter[str] = Counter()
         self.crowds: dict[str, Crowd] = {}
@@ -202,6 +204,8 @@ class Book:
     def said(self, at_s: float, level: str, text: str) -> None:
         """Take a line of the gateway's log."""
         self.line_counts[level] += 1
+        if text.startswith("bug in") and len(self.bugs) < BUGS_KEPT:
+            self.bugs.append(text)
         if len(self.lines) < LINES_KEPT and level != "debug":
             self.lines.append(Line(at_s, level, text))
 

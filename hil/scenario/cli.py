@@ -7,8 +7,10 @@ something does not; 2: it cannot be played here, and why.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from config.load import ConfigError
@@ -28,10 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", help="a name from --list, or a file")
     parser.add_argument("--list", action="store_true", help="list the scenarios of the bench")
     parser.add_argument("--on", choices=("process", "vpi"), default="process", help="the stage")
-    parser.add_argument("--speed", type=float, help="at most so many times real time")
+    parser.add_argument("--speed", type=_speed, metavar="N", help="at most so many times real time")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's own")
     parser.add_argument("--lasts", help="end earlier, or later, than the scenario says: 6h")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write the report here")
+
+
+def _speed(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (speed := float(text)) < math.inf:
+            return speed
+    raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,11 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
         loaded = load(path_of(arguments.scenario), seed=arguments.seed, on=arguments.on)
         if arguments.lasts is not None:
             loaded = loaded.lasting(seconds(arguments.lasts))
+        if arguments.report is not None:
+            arguments.report.open("a").close()  # nobody waits for a report that cannot be written
     except (ConfigError, ValueError) as exc:
         print(exc, file=sys.stderr)
         return CANNOT
     except UnavailableError as exc:
         print(f"{arguments.scenario} is skipped: {exc}", file=sys.stderr)
+        return CANNOT
+    except OSError as exc:
+        print(f"{arguments.report}: {exc.strerror}", file=sys.stderr)
         return CANNOT
     if not Path(MOSQUITTO).exists():
         print(f"there is no Mosquitto at {MOSQUITTO}: apt install mosquitto", file=sys.stderr)

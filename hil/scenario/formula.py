@@ -43,6 +43,8 @@ def compiled(text: str) -> Callable[[float, float], float]:
         raise ValueError(NOT_ONE.filled(text=text, why=exc.msg)) from exc
     for node in ast.walk(tree):
         _check(node, text)
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            node.value = float(node.value)  # 9 ** 9 ** 9 of whole numbers would never end
     code = compile(tree, "formula", "eval")
 
     def value(t_h: float, hour_at_start: float) -> float:

@@ -90,8 +90,8 @@ def _account(expect: Expect, ran: Ran, book: Book) -> Iterator[Verdict]:
     wanted = f"{expect.lives_min} to {expect.lives_max or 'any'}"
     if expect.lives_min > 1 or expect.lives_max is not None:
         yield Verdict("lives of the gateway", wanted, str(ran.lives), holds)
-    bugs = [line.text for line in book.lines if "bug in" in line.text]
-    yield Verdict("bugs told in the log", "none", bugs[0] if bugs else "none", not bugs)
+    told = book.bugs[0] if book.bugs else "none"
+    yield Verdict("bugs told in the log", "none", told, not book.bugs)
 
 
 def _accuracy(

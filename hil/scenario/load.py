@@ -6,9 +6,11 @@ the device at that sensor can be made to measure. All problems are found at once
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,13 +21,14 @@ from pydantic import ValidationError
 
 from agent.plan import Plan, plan_of
 from config.explain import Where, explain, nearest
-from config.load import NO_FILE, NOT_TOML, UNREADABLE, ConfigError, Problem, toml_path
-from config.text import Text
+from config.load import NOT_TOML, UNREADABLE, ConfigError, Problem, toml_path
+from config.text import Text, text_of
 
 from .model import Scenario
-from .series import Setting, Truth, UnavailableError
+from .series import Series, Setting, Truth
+from .spans import said
 from .timeline import Episode, episodes
-from .truths import CROWDS, QUANTITIES
+from .truths import CLASSES, CROWDS, QUANTITIES
 from .verbs import VERBS
 from .verbs.base import OF_A_SENSOR, Fault, StageName
 
@@ -60,6 +63,14 @@ NOT_HERE = Text(
     "{verb} cannot act in this process: it needs a machine of its own; run with --on {others}",
     "{verb} はこのプロセス内では実行できません。専用の環境が必要です（--on {others}）",
 )
+NO_FAULTS = Text(
+    "must be a list: each fault has a [[faults]] of its own, in double brackets",
+    "リストでなければなりません。障害ごとに、二重の角括弧で [[faults]] と書いてください",
+)
+TOO_LATE = Text(
+    "begins at {at}, and the scenario lasts {lasts}: it would never happen",
+    "開始（{at}）がシナリオの長さ（{lasts}）以降のため、この障害は起きません",
+)
 OWN_BROKER = Text(
     "the stage brings its own broker: leave `brokers` out",
     "中継サーバーは実行環境が用意します。brokers は書かないでください",
@@ -67,6 +78,22 @@ OWN_BROKER = Text(
 NO_ZONE = Text(
     "needs a time zone, as in 2027-01-15T00:00:00Z", "時間帯が必要です。例: 2027-01-15T00:00:00Z"
 )
+NO_YEAR = Text("must be between 1970 and 2200", "1970年から2200年の間でなければなりません")
+YEARS = range(1970, 2200)
+NO_VALUE = Text(
+    "{why}, at {at}: it must give a value for the whole length",
+    "開始から {at} の時点: {why}。シナリオ全体で値が必要です",
+)
+NO_NUMBER = Text("{shown} is no number", "{shown} は数値ではありません")
+NO_CLASS = Text('no class "{shown}"{meant}', "「{shown}」という値はありません{meant}")
+NOWHERE = Text(
+    'no such file{meant}; "python -m hil run --list" lists those of the bench',
+    "ファイルがありません{meant}。付属のシナリオは python -m hil run --list で確認できます",
+)
+TRUTH_LOOKS = 1000  # into a truth, before it is played
+
+
+Numbered = tuple[int, Fault]  # its place in the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +154,7 @@ def path_of(name: str) -> Path:
 def load(path: Path, *, seed: int | None = None, on: StageName = "process") -> Loaded:
     """Read a scenario. Raises ConfigError with every problem, UnavailableError."""
     document = _read(path)
-    config = document.pop("config", None)
-    faults = document.pop("faults", [])
+    config, faults = document.pop("config", None), document.pop("faults", [])
     problems: list[Problem] = []
 
     def problem(where: Where, what: str) -> None:
@@ -146,14 +172,20 @@ def load(path: Path, *, seed: int | None = None, on: StageName = "process") -> L
     else:
         problem(("config",), NO_CONFIG)
     verbs = list(_faults(faults, plan, on, problem))
+    if scenario is not None:
+        _check_times(scenario, verbs, problem)
     if scenario is not None and plan is not None:
         _check_sensors(scenario, plan, problem)
-    if scenario is not None and scenario.start.tzinfo is None:
-        problem(("start",), NO_ZONE)
     if problems or scenario is None or plan is None:
         raise ConfigError(problems)
     loaded = Loaded(
-        path.stem, path, scenario, config, plan, tuple(verbs), _setting(path, scenario, plan, seed)
+        path.stem,
+        path,
+        scenario,
+        config,
+        plan,
+        tuple(each for _, each in verbs),
+        _setting(path, scenario, plan, seed),
     )
     _try_truths(loaded, problem)
     if problems:
@@ -165,8 +197,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
-        meant = nearest(path.name.removesuffix(".toml"), names())
-        raise ConfigError([Problem(str(path), "", NO_FILE + meant)]) from exc
+        what = NOWHERE.filled(meant=nearest(path.name.removesuffix(".toml"), names()))
+        raise ConfigError([Problem(str(path), "", what)]) from exc
     except OSError as exc:
         problem = Problem(str(path), "", UNREADABLE.filled(why=exc.strerror))
         raise ConfigError([problem]) from exc
@@ -181,7 +213,9 @@ def _plan(config: dict[str, Any], path: Path, problem: Any) -> Plan | None:
         if "brokers" in uplink:
             problem(("config", "uplink", "brokers"), OWN_BROKER)
         uplink["brokers"] = [PLACE_HOLDER]
-    config.setdefault("gateway", {}).setdefault("id", "scenario")
+    gateway = config.setdefault("gateway", {})
+    if isinstance(gateway, dict):
+        gateway.setdefault("id", "scenario")
     try:
         return plan_of(config, path, {})
     except ConfigError as exc:
@@ -190,8 +224,11 @@ def _plan(config: dict[str, Any], path: Path, problem: Any) -> Plan | None:
     return None
 
 
-def _faults(faults: Any, plan: Plan | None, on: StageName, problem: Any) -> Iterator[Fault]:
-    for number, table in enumerate(faults if isinstance(faults, list) else []):
+def _faults(faults: Any, plan: Plan | None, on: StageName, problem: Any) -> Iterator[Numbered]:
+    if not isinstance(faults, list):
+        problem(("faults",), NO_FAULTS)
+        return
+    for number, table in enumerate(faults):
         here = ("faults", number)
         name = table.get("verb") if isinstance(table, dict) else None
         kind = VERBS.get(str(name))
@@ -209,7 +246,19 @@ def _faults(faults: Any, plan: Plan | None, on: StageName, problem: Any) -> Iter
             problem((*here, "verb"), NOT_HERE.filled(verb=name, others=others))
         if plan is not None:
             _check_target(fault, plan, here, problem)
-        yield fault
+        yield number, fault
+
+
+def _check_times(scenario: Scenario, faults: list[Numbered], problem: Any) -> None:
+    """What would never happen is no test of anything."""
+    if scenario.start.tzinfo is None:
+        problem(("start",), NO_ZONE)
+    if scenario.start.year not in YEARS:
+        problem(("start",), NO_YEAR)
+    for number, fault in faults:
+        if (fault.at or 0.0) >= scenario.lasts:
+            at, lasts = said(fault.at or 0.0), said(scenario.lasts)
+            problem(("faults", number, "at"), TOO_LATE.filled(at=at, lasts=lasts))
 
 
 def _check_target(fault: Fault, plan: Plan, here: Where, problem: Any) -> None:
@@ -292,16 +341,44 @@ def _setting(path: Path, scenario: Scenario, plan: Plan, seed: int | None) -> Se
 
 
 def _try_truths(loaded: Loaded, problem: Any) -> None:
+    """Look into every series all along: what fails in the middle is found before it is played."""
     scenario, setting = loaded.scenario, loaded.setting
+    drivers = {each.table.id: each.table.driver for each in loaded.plan.sensors}
     for sensor, quantities in scenario.truth.items():
         for name, series in quantities.items():
-            try:
-                series.truth(setting, name)(0.0)
-            except UnavailableError:
-                raise
-            except OSError as exc:
-                what = UNREADABLE.filled(why=exc.strerror)
-                problem(("truth", sensor, name), what)
-            except (ValueError, ArithmeticError) as exc:
-                problem(("truth", sensor, name), str(exc))
-    loaded.crowds()
+            known = CLASSES.get((drivers[sensor], name))
+            _try_one(("truth", sensor, name), series, name, known, setting, problem)
+    for sensor, crowd in scenario.crowd.items():
+        where = ("crowd", sensor)
+        _try_one(where, crowd.persons_per_minute, "persons_per_minute", None, setting, problem)
+
+
+def _try_one(
+    where: Where,
+    series: Series,
+    name: str,
+    classes: Collection[Any] | None,
+    setting: Setting,
+    problem: Any,
+) -> None:
+    at_s = 0.0
+    try:
+        truth = series.truth(setting, name)
+        for step in range(TRUTH_LOOKS + 1):
+            at_s = setting.lasts_s * step / TRUTH_LOOKS
+            _check_value(truth(at_s), classes)
+    except OSError as exc:
+        problem(where, UNREADABLE.filled(why=exc.strerror))
+    except (ValueError, ArithmeticError, TypeError) as exc:
+        why = text_of(exc)
+        problem(where, NO_VALUE.filled(why=why, at=said(at_s)) if at_s else why)
+
+
+def _check_value(value: Any, classes: Collection[Any] | None) -> None:
+    """Raise ValueError where a device cannot be told this."""
+    if classes is not None:
+        if value not in classes:
+            names = [each for each in classes if isinstance(each, str)]
+            raise ValueError(NO_CLASS.filled(shown=value, meant=nearest(str(value), names)))
+    elif isinstance(value, str | bool) or not math.isfinite(value):
+        raise ValueError(NO_NUMBER.filled(shown=json.dumps(value, ensure_ascii=False)))

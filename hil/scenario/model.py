@@ -10,9 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from config.model import Table
+from config.text import Text
 
 from .series import Series
 from .spans import Size, Span
@@ -27,6 +28,12 @@ def _crowd(value: object) -> object:
     return {"persons_per_minute": value} if isinstance(value, int | float) else value
 
 
+UNJUDGED = Text(
+    "judges nothing so: a number by rms_max, error_max, valid_share_min or valid_share_max,"
+    ' a class by statistic = "mode" and agreement_min',
+    "このままでは何も判定されません。数値は rms_max、error_max、valid_share_min、valid_share_max"
+    'で、分類は statistic = "mode" と agreement_min で判定します',
+)
 SeriesOrConstant = Annotated[Series, BeforeValidator(_series)]
 
 
@@ -63,6 +70,16 @@ class Accuracy(Table):
     agreement_min: float | None = Field(default=None, ge=0, le=1)  # of classes
     from_: Span = Field(default=0.0, alias="from")
     until: Span | None = None
+
+    @model_validator(mode="after")
+    def _is_judged(self) -> Accuracy:
+        bounds = (self.rms_max, self.error_max, self.valid_share_min, self.valid_share_max)
+        is_class = self.statistic == "mode"
+        # A class is right or wrong, so it needs no bound of its own.
+        of_numbers, of_classes = any(each is not None for each in bounds), self.agreement_min
+        if of_numbers if is_class else (of_classes is not None or not of_numbers):
+            raise ValueError(UNJUDGED)
+        return self
 
 
 class CrowdAccuracy(Table):

@@ -40,6 +40,11 @@ NO_FRAMES = Text(
 )
 NO_COLUMN = Text('{file}: no column "{name}"{meant}', "{file}: 列「{name}」がありません{meant}")
 
+NO_ROWS = Text(
+    '{file}: the column "{name}" needs values, with times that rise',
+    "{file}: 列「{name}」には、時刻順に並んだ値が必要です",
+)
+
 
 class UnavailableError(Exception):
     """The scenario needs something that is not here; the message says what."""
@@ -146,11 +151,13 @@ def _of_csv(file: Path, column: str, skip_s: float) -> Truth:
         raise ValueError(NO_COLUMN.filled(file=file.name, name=column, meant=meant))
     at_s, values = [], []
     for row in rows:
-        if row[column].strip():
+        if (row[column] or "").strip():
             time = row[names[0]].strip()
             since_s = float(time) if _is_number(time) else seconds(time)
             at_s.append(since_s - skip_s)
             values.append(float(row[column]) if _is_number(row[column]) else row[column])
+    if not at_s or sorted(at_s) != at_s:
+        raise ValueError(NO_ROWS.filled(file=file.name, name=column))
     return _Line(at_s, values)
 
 

@@ -11,6 +11,7 @@ from config.text import Text
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|min|s|m|h|d)")
+LONGEST_S = 100 * 366 * 86_400.0
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)\s*\Z")
 _FACTORS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9} | {
     "KiB": 2**10,
@@ -30,14 +31,15 @@ NO_SIZE = Text(
 
 def seconds(value: object) -> float:
     """Return a span in seconds; a bare number is seconds. Raises ValueError."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    if isinstance(value, str):
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if 0 <= value <= LONGEST_S:
+            return float(value)
+    elif isinstance(value, str):
         at, total_s = 0, 0.0
         while match := _PART.match(value, at):
             total_s += float(match[1]) * _UNITS_S[match[2]]
             at = match.end()
-        if at and not value[at:].strip():
+        if at and not value[at:].strip() and total_s <= LONGEST_S:
             return total_s
     raise ValueError(NO_SPAN.filled(shown=repr(value)))
 

@@ -103,6 +103,15 @@ QUANTITIES: Mapping[str, Mapping[str, Put]] = {
     "vaisala-md30": {"surface_temperature_c": _attribute("surface_c")},
 }
 
+_YES_OR_NO = ("yes", "no", True, False)
+# Of a quantity that is a class: what a device can be told.
+CLASSES: Mapping[tuple[str, str], tuple[str | bool, ...]] = {
+    ("contact", "open"): _YES_OR_NO,
+    ("contact", "power_ok"): _YES_OR_NO,
+    ("lufft-umb", "condition"): tuple(ROAD_CODES),
+    ("pi-health", "throttled"): ("no", "under_voltage"),
+}
+
 
 def put(
     driver: str, device: Any, options: Any, quantity: str, truth: Callable[[float], Any]

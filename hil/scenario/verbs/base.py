@@ -6,6 +6,7 @@ which says what there is; where the same verb can act on several stages it has o
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
@@ -28,8 +29,8 @@ WHEN = Text(
     "at か、繰り返す場合は every が必要です",
 )
 ENDLESS = Text(
-    "`for` must be shorter than `every`: it would still be there when it comes again",
-    "for は every より短くなければなりません",
+    "`for` must be given, and shorter than `every`: it would still be there when it comes again",
+    "every を使う場合は、それより短い for が必要です",
 )
 
 
@@ -52,7 +53,8 @@ class Fault(Table):
     def _when(self) -> Fault:
         if self.at is None and self.every is None:
             raise ValueError(WHEN)
-        if self.every is not None and self.for_ >= self.every:
+        is_longer = self.for_ >= (self.every or math.inf) or not (self.for_ or self.is_moment)
+        if self.every is not None and is_longer:
             raise ValueError(ENDLESS)
         return self
 

@@ -19,7 +19,7 @@ class ClockStep(_Clock):
     """Somebody sets the system clock wrong, and nobody vouches for it; healed, it is right."""
 
     verb: Literal["clock_step"]
-    by_s: float
+    by_s: float = Field(ge=-1e9, le=1e9)  # thirty years
 
     def _begin(self, stage: Stage) -> Heal:
         return every(stage.clock.step(self.by_s), stage.clock.lose_sync())

@@ -14,7 +14,9 @@ from hil.scenario.spans import said, seconds, size_bytes
 from hil.scenario.timeline import episodes
 from hil.scenario.verbs import VERBS
 
-from .texts import LINE, SURFACE, fault, loaded, text
+from .texts import GATE, LINE, SURFACE, fault, loaded, text
+
+ACCURACY = '[[expect.accuracy]]\nsensor = "snow-1"\nquantity = "depth_cm"\n'
 
 
 def told(folder: Path, *parts: str) -> str:
@@ -39,7 +41,7 @@ def test_a_whole_scenario_loads_as_it_is_written(tmp_path: Path) -> None:
         (LINE.replace("lufft-umb", "lufft-ubm"), "config.sensors[0].driver"),
         (LINE + "[expect]\nspeed_min = -1\n", "expect.speed_min: must be more than 0"),
         (
-            LINE + '[[expect.accuracy]]\nsensor = "snow-2"\nquantity = "depth_cm"\n',
+            LINE + ACCURACY.replace("snow-1", "snow-2") + "rms_max = 0.1\n",
             'expect.accuracy[0].sensor: no sensor "snow-2" in config; did you mean "snow-1"?',
         ),
         (
@@ -58,6 +60,16 @@ def test_a_whole_scenario_loads_as_it_is_written(tmp_path: Path) -> None:
             LINE.replace('["1h", 36.0]', '["0h", 36.0], ["-1h", 2.0]'),
             "truth.snow-1.depth_cm: must be a length of time",
         ),
+        (LINE + ACCURACY, "expect.accuracy[0]: judges nothing so"),
+        (LINE + ACCURACY + "agreement_min = 0.9\n", "expect.accuracy[0]: judges nothing so"),
+        (LINE + ACCURACY + 'statistic = "mode"\nrms_max = 0.1\n', "expect.accuracy[0]: judges"),
+        ("[config]\ngateway = 5\n" + LINE, "config.gateway: must be a table, not 5"),
+        (LINE.replace("30.0", '"high"'), 'truth.snow-1.depth_cm: "high" is no number'),
+        (
+            LINE.replace("{ keyframes", '{ formula = "1 / (t_h - 0.25)" } # { keyframes'),
+            "truth.snow-1.depth_cm: float division by zero, at 15 min: it must give a value",
+        ),
+        (GATE.replace('open = "no"', 'open = "ajar"'), 'truth.gate.open: no class "ajar"'),
         ("", "config.sensors"),
     ],
 )
@@ -87,8 +99,15 @@ def test_each_mistake_is_named_with_its_place(tmp_path: Path, part: str, complai
         ('[[faults]]\nverb = "network_cut"\n', "faults[0]: needs `at`"),
         (
             fault("network_cut", "1m", "2h", every="1h"),
-            "faults[0]: `for` must be shorter than `every`",
+            "faults[0]: `for` must be given, and shorter than `every`",
         ),
+        (fault("network_cut", "1m", every="1h"), "faults[0]: `for` must be given, and shorter"),
+        (
+            '[faults]\nverb = "network_cut"\nat = "1m"\n',
+            "faults: must be a list: each fault has a [[faults]] of its own",
+        ),
+        (fault("network_cut", "20m"), "faults[0].at: begins at 20 min, and the scenario lasts"),
+        (fault("clock_step", "1m", by_s=1e300), "faults[0].by_s: must be at most"),
         (
             fault("cpu_contention", "1m", "2m", processes=4),
             "faults[0].verb: cpu_contention cannot act in this process: it needs a machine of its"
@@ -100,6 +119,21 @@ def test_each_wrong_fault_is_named_with_its_place(
     tmp_path: Path, wrong: str, complaint: str
 ) -> None:
     assert complaint in told(tmp_path, LINE, SURFACE, wrong)
+
+
+@pytest.mark.parametrize("year", ["0001", "9999"])
+def test_a_start_that_no_clock_shows_is_refused(tmp_path: Path, year: str) -> None:
+    path = tmp_path / "far.toml"
+    path.write_text(text(LINE).replace("2027-01-15", f"{year}-12-31"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="start: must be between 1970 and 2200"):
+        load(path)
+
+
+@pytest.mark.parametrize("rows", ["", "600,20\n0,10\n", "0,\n", "0\n"])
+def test_a_column_without_a_course_is_refused(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "depth.csv").write_text("t_s,depth_cm\n" + rows)
+    part = LINE.replace('{ keyframes = [["0h", 30.0], ["1h", 36.0]] }', '{ csv = "depth.csv" }')
+    assert "truth.snow-1.depth_cm: depth.csv: " in told(tmp_path, part)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -156,7 +190,9 @@ def test_what_comes_again_is_drawn_from_the_seed(tmp_path: Path) -> None:
     assert all(0.0 <= at_s - (60.0 + 300.0 * n) <= 90.0 for n, at_s in enumerate(begins[0]))
 
 
-@pytest.mark.parametrize("formula", ["import os", "hours", "().__class__", "sin(", "open('x')"])
+@pytest.mark.parametrize(
+    "formula", ["import os", "hours", "().__class__", "sin(", "open('x')", "9**9**9**9"]
+)
 def test_a_formula_is_arithmetic_and_nothing_else(formula: str) -> None:
     with pytest.raises(ValueError, match="is no formula"):
         compiled(formula)
@@ -166,7 +202,7 @@ def test_spans_and_sizes_are_read_as_people_write_them() -> None:
     assert [seconds(each) for each in ("90s", "1h 30m", "2d", 7)] == [90.0, 5400.0, 172800.0, 7.0]
     assert [said(each) for each in (90, 5400, 93600)] == ["90 s", "1 h 30 min", "1 d 2 h"]
     assert size_bytes("64KiB") == 65536
-    for wrong in ("", "6 parsecs", -1, True):
+    for wrong in ("", "6 parsecs", -1, True, 1e18, "99999999999d"):
         with pytest.raises(ValueError, match="length of time"):
             seconds(wrong)
 

@@ -115,6 +115,23 @@ def test_bounds_that_are_kept_hold(plain: Played) -> None:
     assert plain.fails({**kept, "alerts": ALLOWED}) == []
 
 
+def test_a_bug_that_is_told_late_in_a_long_log_is_not_overlooked(
+    plain: Played, tmp_path: Path
+) -> None:
+    book = Book(tmp_path, 0)
+    for at_s in range(1000):
+        book.said(at_s, "warning", "sensor silent")
+    assert verdict_of_the_log(plain, book).holds
+    book.said(1000.0, "error", "bug in a driver sensor=snow-1")
+    assert not verdict_of_the_log(plain, book).holds
+    book.close()
+
+
+def verdict_of_the_log(plain: Played, book: Book) -> Verdict:
+    verdicts = judge(Expect(), plain.ran, book, {})
+    return next(each for each in verdicts if each.what == "bugs told in the log")
+
+
 def test_a_record_that_is_lost_fails_the_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +184,7 @@ def test_the_command_line_says_what_holds_and_writes_a_report_that_needs_nothing
     assert bench(["run", str(file)]) == FAILS
     assert "FAIL  records delivered" in capsys.readouterr().out
     assert bench(["run", "no-such-scenario"]) == CANNOT
+    assert bench(["run", "storm-day", "--lasts", "1m", "--report", "/no/such/folder"]) == CANNOT
 
 
 def test_the_list_names_each_scenario_with_its_length(capsys: pytest.CaptureFixture[str]) -> None:
