@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.logs import logger
-from agent.relocate import sync_folder
-from agent.replacing import replace_file
+from agent.replacing import replace_file, sync_folder
 
 from .command import AHEAD_NS, LONGEST_NS, RefusedError
 
