@@ -7,7 +7,6 @@ drivers, collectors, pipeline, spool, uplink.
 from __future__ import annotations
 
 import hashlib
-import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,13 +25,14 @@ from .applying import SIGNER, changes
 from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
 from .clock import BUILT_NS, Clock, rtc_witness
-from .collector import Collected, Collector, Station
+from .collector import Collector, Station
 from .control import Control
 from .departures import Departures
 from .ear import Ear
 from .fresh import Fresh
 from .health import Health
 from .history import History
+from .inbox import Inbox
 from .lamp import Lamp
 from .latest import Latest
 from .logs import logger
@@ -141,7 +141,7 @@ class Gateway:
             self._clock.hear(witness)
             self._clock.accept(look)
         collectors_stopping = threading.Event()
-        inbox: queue.Queue[Collected | None] = queue.Queue(QUEUE_POLLS)
+        inbox = Inbox(QUEUE_POLLS)
         self._drivers: dict[str, tuple[PlannedSensor, Driver]] = {}
         self._ears: dict[str, Ear] = {}  # of sensors whose bytes tell of nobody
         self.collectors = [
@@ -497,9 +497,7 @@ class Gateway:
         else:
             log.info("the last run ended without a good-bye: spool checked", sound=sound)
 
-    def _collector(
-        self, planned: PlannedBus, inbox: queue.Queue[Collected | None], stopping: threading.Event
-    ) -> Collector:
+    def _collector(self, planned: PlannedBus, inbox: Inbox, stopping: threading.Event) -> Collector:
         sensors = [sensor for sensor in self._plan.sensors if sensor.bus is planned]
         bus, wire_for = self._open_bus(planned, sensors)
         stations = []

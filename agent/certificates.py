@@ -7,7 +7,6 @@ megabytes for one date, and where it is gone, a file's end is unknown and nothin
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +58,8 @@ def about_to_end(
 
 def _end_ns(file: Path) -> int | None:
     """Return the end of the first certificate in a PEM file."""
+    import ssl
+
     decode = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
     if decode is None:
         return None
@@ -69,4 +70,6 @@ def _end_ns(file: Path) -> int | None:
 
 
 def _ns(text: str) -> int:
+    import ssl  # only where there is a certificate
+
     return ssl.cert_time_to_seconds(text) * 10**9

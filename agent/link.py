@@ -8,7 +8,6 @@ put on a queue: they run under paho's lock, on its thread.
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,15 +17,19 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from config.model import UplinkTable
 
+from .lean import without_extras
 from .route import Protocol
-from .trust import Dates, dates_of, password, tls_context
+from .trust import Dates, password
+
+# `yukimi run` comes here before anything else can import it.
+with without_extras():
+    from paho.mqtt import client as mqtt
 
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
@@ -102,8 +105,16 @@ class _BoundedClient(mqtt.Client):
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > PACKET_BYTES:
             raise ConnectionError(f"the broker sends a packet of more than {PACKET_BYTES} bytes")
+        sock = self.socket()
+        if _is_plain(sock):  # nothing of TLS can happen, and paho would load it to see that
+            return cast("socket.socket", sock).recv(bufsize)
         received: bytes = super()._sock_recv(bufsize)
         return received
+
+
+def _is_plain(sock: object) -> bool:
+    """Whether a client's socket is one without TLS."""
+    return type(sock) is socket.socket
 
 
 class Link:
@@ -149,6 +160,8 @@ class Link:
                 self._settings.username, password(self._settings, self._find_file)
             )
         if urlsplit(url).scheme == "mqtts":
+            from .tls import tls_context
+
             context = tls_context(self._settings.tls, self._find_file, floor_ns=floor_ns)
             client.tls_set_context(context)
         properties = None
@@ -201,14 +214,19 @@ def peer_of(client: mqtt.Client, url: str) -> tuple[str, Mapping[str, Any] | Non
     sock = client.socket() if parts.scheme == "mqtts" else None
     certificate = None
     with suppress(OSError, ValueError):  # gone again in this very moment
-        certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+        show = getattr(sock, "getpeercert", None)
+        certificate = None if show is None else show()
     return parts.hostname or url, certificate
 
 
 def chain_of(client: mqtt.Client) -> Dates:
     """Return when the certificates of the broker's chain begin and end; () without TLS."""
     sock = client.socket()
-    return dates_of(sock) if isinstance(sock, ssl.SSLSocket) else ()
+    if sock is None or _is_plain(sock):
+        return ()
+    from .tls import dates_of
+
+    return dates_of(sock)
 
 
 def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:
@@ -258,8 +276,8 @@ def answers(url: str) -> bool:
 
 def reason(exc: Exception) -> str:
     """Say in words why a connection could not be made."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"certificate not accepted: {exc.verify_message}"
+    if why := getattr(exc, "verify_message", None):  # an ssl.SSLCertVerificationError
+        return f"certificate not accepted: {why}"
     return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
 
 

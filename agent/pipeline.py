@@ -159,7 +159,7 @@ class Pipeline:
 
     def finish(self) -> None:
         """Take what is left, close every window and commit."""
-        self._take_all()
+        self._take_all(self._look())
         now_ns = self._clock.utc_ns(self._look().boot_ns)
         closed: list[Record | Sealed] = []
         for channel in self._channels.values():
@@ -316,6 +316,7 @@ class Pipeline:
                 self._burn_unsettled()
             elif self._owes_burning or self._writer.damages > damages:
                 self._burn_unsettled()  # the ledger says at once that its file was damaged
+        self._take_all(look)
         now_ns = self._clock.utc_ns(look.boot_ns)
         if now_ns >= self._close_at_ns:
             self._close(now_ns)
@@ -439,11 +440,12 @@ class Pipeline:
             records += self._book.tick(now_ns, clock)
         return [record for record in records if record is not None]
 
-    def _take_all(self) -> None:
-        while not self._inbox.empty():
+    def _take_all(self, look: Look) -> None:
+        """Take what has come by now."""
+        for _ in range(self._inbox.qsize()):
             collected = self._inbox.get_nowait()
             if collected is not None:
-                self._take(collected, self._look())
+                self._take(collected, look)
 
     def _tend_clock(self, look: Look) -> None:
         change = self._clock.judge(look)
@@ -467,7 +469,7 @@ class Pipeline:
 
     def _close_before(self, change: Change, look: Look) -> None:
         """Close every window by the old time, with all that was measured under it."""
-        self._take_all()
+        self._take_all(look)
         if change.event == "synced":
             self._hold = True  # what was measured until now can be put right at once
         now_ns = self._clock.utc_ns(look.boot_ns)

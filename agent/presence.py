@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-
-from paho.mqtt import client as mqtt
+from typing import TYPE_CHECKING
 
 from . import record
 from .health import UplinkHealth
 from .logs import logger
 from .session import Session
 from .spool import Spool
+
+if TYPE_CHECKING:
+    from paho.mqtt import client as mqtt
 
 log = logger("uplink")
 

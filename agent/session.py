@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from paho.mqtt import client as mqtt
+from typing import TYPE_CHECKING
 
 from .link import publish_properties
 from .route import Protocol
+
+if TYPE_CHECKING:
+    from paho.mqtt import client as mqtt
 
 
 @dataclass(slots=True)

@@ -1,26 +1,15 @@
-"""Whom the uplink believes: TLS contexts, secrets and their modes, and dates without a clock.
+"""What a connection to a broker rests on: files, their modes, a chain that was believed for now.
 
-A certificate is judged by the time of day. Where that is not known yet (no battery-backed clock, a
-blocked time server) the system's clock may say 1970, and a gateway that went by it would be locked
-out for ever. Then the rule is: authority and name are verified as always; each certificate of the
-chain must end after the last instant that has certainly passed (the newest time that was known to
-this gateway, and never before the program was made); its beginning is not looked at. Once the time
-is known the same chain is held against it, and the connection is dropped where it does not hold.
+Dates of certificates without a clock: see `tls`.
 """
 
 from __future__ import annotations
 
-import ssl
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from config.model import TlsTable, UplinkTable
-
-# X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h: everything is verified but the dates.
-_NO_CHECK_TIME = 0x200000
-_CERT_HAS_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED, which paho and `reason` know how to say
+from config.model import UplinkTable
 
 OPEN_TO_OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
 
@@ -49,57 +38,6 @@ def password(settings: UplinkTable, find_file: Callable[[str], Path]) -> str | N
     """Return the password of the configuration. Raises OSError, ValueError."""
     name = settings.password_file
     return None if name is None else secret_file(name, find_file).read_text("utf-8").strip()
-
-
-def tls_context(
-    tls: TlsTable, find_file: Callable[[str], Path], *, floor_ns: int | None = None
-) -> ssl.SSLContext:
-    """Build what the handshake with a broker goes by. Raises OSError, ValueError.
-
-    `floor_ns` is given where the time of day is not known: UTC that has certainly passed.
-    """
-    context = ssl.create_default_context(
-        cafile=None if tls.ca_file is None else str(find_file(tls.ca_file))
-    )
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.cert_file is not None and tls.key_file is not None:
-        context.load_cert_chain(find_file(tls.cert_file), secret_file(tls.key_file, find_file))
-    if floor_ns is not None:
-        context.verify_flags |= _NO_CHECK_TIME
-        context.sslsocket_class = type("_Since", (_DatedSocket,), {"floor_ns": floor_ns})
-    return context
-
-
-class _DatedSocket(ssl.SSLSocket):
-    """A connection whose handshake fails where a certificate ended before `floor_ns`."""
-
-    floor_ns: int
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Shake hands. Raises ssl.SSLCertVerificationError before a byte of ours is sent."""
-        super().do_handshake(block)
-        ends_ns = [end_ns for _, end_ns in dates_of(self)]
-        if not ends_ns or min(ends_ns) < self.floor_ns:
-            error = ssl.SSLCertVerificationError("certificate has expired")
-            error.verify_code = _CERT_HAS_EXPIRED
-            error.verify_message = (
-                "certificate has expired: it ended before the last time that was known"
-            )
-            raise error
-
-
-def dates_of(sock: ssl.SSLSocket) -> Dates:
-    """Return when each certificate of the verified chain begins and ends; () where none was shown.
-
-    The standard library tells the chain in public from 3.13 on, and only as bytes: what it has
-    inside since 3.10 tells its dates.
-    """
-    inside: Any = getattr(sock, "_sslobj", None)
-    if inside is None:  # the connection is over
-        return ()
-    chain: Iterable[Any] = inside.get_verified_chain() or ()
-    told = [each.get_info() for each in chain]
-    return tuple((_ns(each["notBefore"]), _ns(each["notAfter"])) for each in told)
 
 
 class Standing:
@@ -139,6 +77,8 @@ class Standing:
         stamps = self._stamps()
         if stamps == self._files:
             return False
+        from .tls import tls_context
+
         try:
             tls_context(self._settings.tls, self._find_file)
             password(self._settings, self._find_file)
@@ -158,7 +98,3 @@ def _stamp(file: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return told.st_dev, told.st_ino, told.st_mtime_ns, told.st_size
-
-
-def _ns(text: str) -> int:
-    return ssl.cert_time_to_seconds(text) * 10**9

@@ -15,9 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from paho.mqtt import client as mqtt
+from typing import TYPE_CHECKING, Any
 
 from config.model import UplinkTable
 
@@ -50,6 +48,9 @@ from .route import Dialect, Route
 from .session import Session
 from .spool import Spool, SpoolError
 from .trust import Standing
+
+if TYPE_CHECKING:
+    from paho.mqtt import client as mqtt
 
 log = logger("uplink")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.trust import tls_context
+from agent.tls import tls_context
 from config.model import TlsTable
 
 PAGE = Path(__file__).parents[1] / "docs" / "tls.md"

@@ -86,7 +86,8 @@ def _client(site: Site, url: str, protocol: str) -> Client:
     from paho.mqtt import client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
 
-    from agent.trust import password, tls_context
+    from agent.tls import tls_context
+    from agent.trust import password
 
     assert site.plan is not None  # noqa: S101  (seen before)
     loaded = site.plan.loaded

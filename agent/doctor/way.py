@@ -160,7 +160,7 @@ def handshake(site: Site, url: str) -> Handshake:
 
 
 def _handshake(site: Site, url: str) -> Handshake:
-    from agent.trust import tls_context
+    from agent.tls import tls_context
 
     plan, to = site.plan, target(url)
     if plan is None:

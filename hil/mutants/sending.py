@@ -225,7 +225,7 @@ self._gateway_id, parcel.run, parcel.kind, parcel.config_id, [
         name="any-certificate",
         story="Whoever stands between the gateway and the city can show a certificate of his own "
         "and take the records.",
-        file="agent/trust.py",
+        file="agent/tls.py",
         old="    context.minimum_version = ssl.TLSVersion.TLSv1_2\n",
         new="""\
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -238,7 +238,7 @@ self._gateway_id, parcel.run, parcel.kind, parcel.config_id, [
         name="any-host",
         story="Every holder of a certificate of the city's authority, each of its gateways, can "
         "pass for the broker.",
-        file="agent/trust.py",
+        file="agent/tls.py",
         old="    context.minimum_version = ssl.TLSVersion.TLSv1_2\n",
         new="""\
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -250,7 +250,7 @@ self._gateway_id, parcel.run, parcel.kind, parcel.config_id, [
         name="any-date",
         story="A gateway without a clock believes a certificate that ended years ago, and whose "
         "key may long be in other hands.",
-        file="agent/trust.py",
+        file="agent/tls.py",
         old="if not ends_ns or min(ends_ns) < self.floor_ns:",
         new="if not ends_ns:",
         caught_by=(

@@ -39,7 +39,7 @@ MUTANTS = (
         story="What was measured before a step of the clock, and still waits in the queue, is "
         "dated by the new time.",
         file="agent/pipeline.py",
-        old='with all that was measured under it."""\n        self._take_all()\n',
+        old='with all that was measured under it."""\n        self._take_all(look)\n',
         new='with all that was measured under it."""\n',
         caught_by=(
             f"{PIPELINE}"

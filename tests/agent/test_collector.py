@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -12,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.collector import (
+    HAND_ON_S,
     IGNORE_AFTER_FAILURES,
     REOPEN_AFTER_FRAME_ERRORS,
     RETRY_CAP_S,
@@ -21,6 +21,7 @@ from agent.collector import (
     Station,
 )
 from agent.health import Health, SensorHealth
+from agent.inbox import Inbox
 from drivers import grideye
 from drivers.base import (
     Alive,
@@ -104,12 +105,13 @@ class Device:
         self.identity = ""
         self.is_open = False
         self.openings = 0
+        self.told: Mapping[str, Quantity] = {}
         self.asked: list[float] = []
         self.answers = answers or (lambda at_s: [Reading("depth_cm", 42.0, round(at_s * 1e9))])
 
     @property
     def quantities(self) -> Mapping[str, Quantity]:
-        return {}
+        return self.told
 
     def open(self) -> None:
         self._need_the_bus()
@@ -141,7 +143,7 @@ class Bench:
         self.world = World(lasts_s)
         self.bus = Bus(self.world)
         self.health = Health()
-        self.queue: queue.Queue[Collected | None] = queue.Queue(room)
+        self.queue = Inbox(room)
         self.stations: list[Station] = []
 
     def device(
@@ -539,6 +541,70 @@ def test_a_second_jam_is_told_again() -> None:
     device.answers = emptied
     logs = bench.run()
     assert [line["log_level"] for line in logs].count("error") == 2
+
+
+# How often others are woken
+
+
+class Listened(Inbox):
+    """An inbox that notes when it is rung for, and for how much that is new."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(100_000)
+        self._world = world
+        self.rings: list[tuple[float, int]] = []
+        self._told = 0
+
+    def ring(self) -> None:
+        super().ring()
+        self.rings.append((round(self._world.now_s - BEGIN_S, 3), self.qsize() - self._told))
+        self._told = self.qsize()
+
+
+def test_sensors_of_one_interval_are_asked_together_and_told_of_once() -> None:
+    bench = Bench(lasts_s=10.0)
+    inbox = bench.queue = Listened(bench.world)
+
+    def takes(takes_s: float) -> Callable[[float], Sequence[Observation]]:
+        def answers(at_s: float) -> Sequence[Observation]:
+            # At first it says who it is, and that takes longer.
+            bench.world.now_s += takes_s + (0.08 if at_s < BEGIN_S + 0.9 else 0.0)
+            return [Reading("depth_cm", 42.0, round(at_s * 1e9))]
+
+        return answers
+
+    devices = [bench.device(f"snow-{n}", answers=takes(0.02)) for n in range(4)]
+    bench.run()
+    assert [len(device.asked) for device in devices] == [10] * 4
+    assert inbox.rings == [(0.4, 4), *((n + 0.08, 4) for n in range(1, 10))]
+    for device in devices:
+        assert min(distances(device.asked)) >= 0.5
+        assert set(distances(device.asked[1:])) == {1.0}
+
+
+def test_a_bus_that_is_never_done_rings_all_the_same() -> None:
+    bench = Bench(lasts_s=20.0)
+    inbox = bench.queue = Listened(bench.world)
+
+    def slowly(at_s: float) -> Sequence[Observation]:
+        bench.world.now_s += 0.2
+        return [Reading("depth_cm", 42.0, round(at_s * 1e9))]
+
+    for n in range(8):
+        bench.device(f"snow-{n}", answers=slowly)
+    bench.run()
+    assert max(distances([at_s for at_s, _ in inbox.rings])) <= HAND_ON_S + 2 * 0.2
+
+
+def test_what_an_alert_may_hang_on_is_rung_for_at_once() -> None:
+    bench = Bench(lasts_s=1.0)
+    inbox = bench.queue = Listened(bench.world)
+    door = bench.device("door-1")
+    door.told = {"open": Quantity("open", "1", "the door is open", classes=("yes", "no"))}
+    bench.device("snow-1")
+    bench.device("snow-2")
+    bench.run()
+    assert [new for _, new in inbox.rings] == [1, 2]
 
 
 # A bug in a driver

@@ -24,7 +24,7 @@ def look():
 threading.Thread(target=look, name="onlooker", daemon=True).start()
 code = main(["run", "--config", "gateway.toml"])
 # Whatever is lazy and was not used is not there.
-loaded = [name for name, each in sys.modules.items() if each is not None and "." in name]
+loaded = [name for name, each in sys.modules.items() if each is not None]
 with open("loaded.json", "w") as file:  # a daemon prints nothing
     json.dump({{"code": code, "loaded": loaded}}, file)
 """
@@ -46,8 +46,8 @@ bus = "system"
 """
 
 
-def _packages(folder: Path, before: str = "") -> set[str]:
-    (folder / "gateway.toml").write_text(CONFIG, encoding="utf-8")
+def _loaded(folder: Path, *, before: str = "", config: str = CONFIG) -> set[str]:
+    (folder / "gateway.toml").write_text(config, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", RUN.format(before=before)],
         cwd=folder,
@@ -59,13 +59,35 @@ def _packages(folder: Path, before: str = "") -> set[str]:
     )
     told = json.loads((folder / "loaded.json").read_text(encoding="utf-8"))
     assert told["code"] == 0, done.stderr
-    return {name.partition(".")[0] for name in told["loaded"]}
+    return set(told["loaded"])
+
+
+def _packages(folder: Path, before: str = "") -> set[str]:
+    return {name.partition(".")[0] for name in _loaded(folder, before=before)}
 
 
 def test_a_running_daemon_has_loaded_neither_rich_nor_asyncio(tmp_path: Path) -> None:
     packages = _packages(tmp_path)
     assert {"agent", "structlog", "paho"} <= packages
     assert not packages & {"rich", "asyncio", "pygments", "markdown_it"}
+
+
+def test_nor_has_one_whose_broker_speaks_plain_text_loaded_what_it_does_not_use(
+    tmp_path: Path,
+) -> None:
+    loaded = _loaded(tmp_path)
+    assert "paho.mqtt.client" in loaded
+    assert not loaded & {"ssl", "_ssl", "urllib.request", "http.client"}
+    packages = {name.partition(".")[0] for name in loaded}
+    assert not packages & {"numpy", "gpiozero", "lgpio", "smbus2", "serial", "hil"}
+
+
+def test_without_that_paho_would_bring_tls(tmp_path: Path) -> None:
+    assert {"ssl", "urllib.request"} <= _loaded(tmp_path, before="import paho.mqtt.client")
+
+
+def test_with_a_broker_that_asks_for_it_tls_is_there(tmp_path: Path) -> None:
+    assert "ssl" in _loaded(tmp_path, config=CONFIG.replace("mqtt://", "mqtts://"))
 
 
 def test_without_that_structlog_would_bring_both(tmp_path: Path) -> None:

@@ -160,6 +160,16 @@ def test_a_stop_closes_every_window_as_partial_and_commits(station: Station) -> 
     assert "partial" in people["quality"]["reasons"]
 
 
+def test_what_lies_in_the_queue_when_a_window_closes_is_in_it(station: Station) -> None:
+    for _ in range(62):
+        station.inbox.put_nowait(Collected("snow-1", [Reading("depth_cm", 42.0, station.boot_ns)]))
+        station.boot_ns += S
+    station.boot_ns = station.at(62.5)  # it has slept until then
+    station.pipeline.step()
+    (record,) = station.records("snow-1")
+    assert record["quality"] == {"flag": "good", "n": 60, "expected": 60}
+
+
 def test_what_still_waits_in_the_queue_at_a_stop_is_taken(station: Station) -> None:
     for second in range(5):
         seen = Reading("depth_cm", 42.0, station.boot_ns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.collector import Collected, Collector, Station
+from agent.collector import Collector, Station
 from agent.health import Health
+from agent.inbox import Inbox
 from drivers.buses import LinuxSerial
 from drivers.gpio import boot_ns
 from drivers.lufft_umb import LufftUmb, LufftUmbOptions
@@ -49,7 +49,7 @@ class Site:
             "rs485",
             bus,
             stations,
-            queue.Queue[Collected | None](100_000),
+            Inbox(100_000),
             health=self.health,
             boot_ns=boot_ns,
             stopping=self._stopping,

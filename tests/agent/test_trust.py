@@ -25,13 +25,12 @@ from cryptography.x509.oid import NameOID
 
 from agent.certificates import DAY_NS
 from agent.link import reason
+from agent.tls import dates_of, tls_context
 from agent.trust import (
     SecretError,
     Standing,
-    dates_of,
     password,
     secret_file,
-    tls_context,
 )
 from config.model import TlsTable, UplinkTable
 
