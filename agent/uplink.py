@@ -42,6 +42,7 @@ from .link import (
     peer_of,
     publish_properties,
     reason,
+    together,
 )
 from .logs import logger
 from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
@@ -55,6 +56,7 @@ log = logger("uplink")
 
 CONNACK_TIMEOUT_S = 5.0
 HEALTH_INTERVAL_S = 60.0  # within which renewed certificates are taken, too
+HEALTH_LEEWAY_S = 0.2  # it goes along with records, which the thread wakes for first
 CERTIFICATES_S = 6 * 3600.0
 SPOOL_RETRY_S = 5.0
 SUBSCRIBE_RETRY_S = 30.0
@@ -294,7 +296,7 @@ class Uplink:
             self._alert("id_clash", None)
         if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and self._client:
             self._subscribe(self._client)
-        if now_s >= self._health_at_s:
+        if self._is_minute_over(now_s):
             self._look_at_standing(now_s)
         if self._route.may_return(now_s) and answers(self._route.first):
             log.info("the first broker answers again: going back to it", broker=self._route.first)
@@ -567,9 +569,13 @@ class Uplink:
         client = self._client
         if client is None or not self._online:
             return
+        with together(client):
+            self._send_what_is_due(client)
+
+    def _send_what_is_due(self, client: mqtt.Client) -> None:
         now_s = self._boot_s()
-        if now_s >= self._health_at_s:
-            self._health_at_s = now_s + HEALTH_INTERVAL_S
+        if self._is_minute_over(now_s):
+            self._health_at_s = self._next_minute_s(now_s)
             self._write_health(client)
             if lost := self._link.heard.tell_lost():
                 log.warning("others write more to us than we take: let go", messages=lost)
@@ -585,6 +591,17 @@ class Uplink:
             if send is None:
                 return
             self._publish(client, send)
+
+    def _is_minute_over(self, now_s: float) -> bool:
+        return now_s >= self._health_at_s - HEALTH_LEEWAY_S
+
+    def _next_minute_s(self, now_s: float) -> float:
+        """Return when health is due: in one breath with the records of a minute."""
+        into_s = (self._utc_ns() / 1e9 - self._fresh.offset_s) % HEALTH_INTERVAL_S
+        left_s = HEALTH_INTERVAL_S - into_s
+        if left_s < HEALTH_INTERVAL_S / 4:
+            left_s += HEALTH_INTERVAL_S
+        return now_s + left_s + HEALTH_LEEWAY_S / 2
 
     def _fill(self) -> None:
         while (request := self._outbox.wants_page(self._boot_s())) is not None:
