@@ -416,11 +416,16 @@ class Spool(Storage):
     def oldest_end_ns(self) -> int | None:
         """Return the end of the oldest entry whose time is known. Raises SpoolError."""
         with self._lock, self._errors():
-            row: tuple[int] | None = self._db.execute(
-                "SELECT end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
-                " ORDER BY id LIMIT 1"
-            ).fetchone()
-            return None if row is None else row[0]
+            return self._oldest_end_ns()
+
+    def _oldest_end_ns(self) -> int | None:
+        # What is acknowledged is there until the next commit, and waits no more.
+        cursor = self._db.execute(
+            "SELECT id, end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
+            " ORDER BY id"
+        )
+        with closing(cursor):
+            return next((end_ns for row_id, end_ns in cursor if row_id not in self._acked), None)
 
     def figures(self, patience_s: float) -> Figures | None:
         """Return what there is to say at once; None if the lock is not free within `patience_s`.
@@ -431,13 +436,9 @@ class Spool(Storage):
             return None
         try:
             with self._errors():
-                oldest = self._db.execute(
-                    "SELECT end_ns FROM record WHERE boot_end_ns IS NULL AND end_ns IS NOT NULL"
-                    " ORDER BY id LIMIT 1"
-                ).fetchone()
                 return Figures(
                     self._shelf.waiting_by_run(self._acked),
-                    None if oldest is None else oldest[0],
+                    self._oldest_end_ns(),
                     self._shelf.used_bytes(),
                     MEMORY_BYTES if self.is_volatile else self._room_bytes,
                 )

@@ -37,6 +37,7 @@ from .link import (
     hang_up,
     peer_of,
     reason,
+    together,
 )
 from .logs import logger
 from .outbox import Lane, Outbox, Send
@@ -56,6 +57,7 @@ log = logger("uplink")
 
 CONNACK_TIMEOUT_S = 5.0
 HEALTH_INTERVAL_S = 60.0  # within which renewed certificates are taken, too
+HEALTH_LEEWAY_S = 0.2  # it goes along with records, which the thread wakes for first
 CERTIFICATES_S = 6 * 3600.0
 SUBSCRIBE_RETRY_S = 30.0
 FAREWELL_S = 1.0
@@ -138,6 +140,7 @@ class Uplink:
         self._dialects = {url: Dialect(settings.protocol) for url in settings.brokers}
         self._link = Link(settings, gateway_id, find_file, self._put)
         root = f"{settings.topic_root}/{gateway_id}"
+        self._offset_s = fresh.offset_s
         self._session = Session(root, self._route.broker, settings.protocol)
         self._sizes = PacketSizes()
         self._delivery = Delivery(
@@ -268,7 +271,7 @@ class Uplink:
         client = self._session.client
         if self._subscribe_at_s is not None and now_s >= self._subscribe_at_s and client:
             self._subscribe(client)
-        if now_s >= self._health_at_s:
+        if self._is_minute_over(now_s):
             self._look_at_standing(now_s)
         if self._route.may_return(now_s) and answers(self._route.first):
             log.info("the first broker answers again: going back to it", broker=self._route.first)
@@ -513,16 +516,32 @@ class Uplink:
     # What is written and heard
 
     def _pump(self) -> None:
-        if not self._session.is_online:
+        client = self._session.client
+        if client is None or not self._session.is_online:
             return
+        with together(client):
+            self._send_what_is_due()
+
+    def _send_what_is_due(self) -> None:
         now_s = self._boot_s()
-        if now_s >= self._health_at_s:
-            self._health_at_s = now_s + HEALTH_INTERVAL_S
+        if self._is_minute_over(now_s):
+            self._health_at_s = self._next_minute_s(now_s)
             self._presence.say_health()
             if lost := self._link.heard.tell_lost():
                 log.warning("others write more to us than we take: let go", messages=lost)
             self._presence.pay()
         self._delivery.pump(now_s)
+
+    def _is_minute_over(self, now_s: float) -> bool:
+        return now_s >= self._health_at_s - HEALTH_LEEWAY_S
+
+    def _next_minute_s(self, now_s: float) -> float:
+        """Return when health is due: in one breath with the records of a minute."""
+        into_s = (self._utc_ns() / 1e9 - self._offset_s) % HEALTH_INTERVAL_S
+        left_s = HEALTH_INTERVAL_S - into_s
+        if left_s < HEALTH_INTERVAL_S / 4:
+            left_s += HEALTH_INTERVAL_S
+        return now_s + left_s + HEALTH_LEEWAY_S / 2
 
     def _on_acked(self, mid: int, code: int) -> None:
         if self._never_acks:

@@ -21,6 +21,7 @@ class Packet:
     kind: int  # the high half of its first byte
     topic: str = ""
     payload: bytes = b""
+    size_bytes: int = 0  # of all of it
 
     @property
     def lane(self) -> str:
@@ -53,14 +54,14 @@ class Splitter:
         at = 0
         while (bounds := _bounds(self._rest, at)) is not None:
             begin, end = bounds
-            yield self._packet(self._rest[at], bytes(self._rest[begin:end]))
+            yield self._packet(self._rest[at], bytes(self._rest[begin:end]), end - at)
             at = end
         del self._rest[:at]
 
-    def _packet(self, first: int, body: bytes) -> Packet:
+    def _packet(self, first: int, body: bytes, size_bytes: int) -> Packet:
         kind = first & 0xF0
         if kind != PUBLISH:
-            return Packet(kind)
+            return Packet(kind, size_bytes=size_bytes)
         size = int.from_bytes(body[:2], "big")
         topic, at = body[2 : 2 + size].decode(), 2 + size
         if first & 0x06:
@@ -68,7 +69,7 @@ class Splitter:
         if self._version == MQTT_5:
             length, at = _length(body, at) or (0, at)
             at += length
-        return Packet(kind, topic, body[at:])
+        return Packet(kind, topic, body[at:], size_bytes)
 
 
 def _bounds(stream: bytearray, at: int) -> tuple[int, int] | None:

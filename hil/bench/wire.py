@@ -101,8 +101,10 @@ def weigh(segments: Iterable[Segment], lane: str) -> Traffic:
             continue
         carries = [packet for packet in found if _carries(packet, lane)]
         last[segment.up] = bool(carries)
-        if carries:
-            record_bytes += sum(waiting)
+        if carries:  # the headers are theirs, too, of what travels with them
+            beside = sum(packet.size_bytes for packet in found if packet not in carries)
+            record_bytes += sum(waiting) - beside
+            other_bytes += beside
         else:
             other_bytes += sum(waiting)
         waiting.clear()

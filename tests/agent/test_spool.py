@@ -147,6 +147,18 @@ def test_lost_records_take_their_numbers_as_a_gap(spool: Spool) -> None:
     assert (gap["first"], gap["seq"], gap["gap"]) == (2, 8, "disk_failed")
 
 
+def test_what_is_acknowledged_is_not_the_oldest_that_waits(spool: Spool) -> None:
+    first, second = spool.append([record(1), record(2)], CONFIG)
+    assert spool.oldest_end_ns() == first.end_ns
+    spool.acknowledge([first.id])
+    figures = spool.figures(1.0)
+    assert figures is not None
+    assert spool.oldest_end_ns() == figures.oldest_end_ns == second.end_ns
+    spool.acknowledge([second.id])
+    assert spool.oldest_end_ns() is None
+    assert spool.figures(1.0) == replace(figures, waiting_by_run={}, oldest_end_ns=None)
+
+
 def test_a_page_goes_on_where_the_last_one_ended(spool: Spool) -> None:
     entries = spool.append([record(minute) for minute in range(10)], CONFIG)
     found: list[Entry] = []

@@ -11,7 +11,7 @@ import pytest
 from agent.record import Entry
 from hil.city.payloads import unpack
 from hil.ledger import waiting
-from tests.agent.desks import Desk, Listening
+from tests.agent.desks import OFFSET_S, Desk, Listening
 from tests.agent.spools import CONFIG, record
 
 
@@ -105,6 +105,20 @@ def test_a_payload_that_python_refuses_to_read_does_not_end_the_uplink(
     desk.turn(2.0)
     assert state(desk) in ("online", None)
     desk.spool.close(clean=True)
+
+
+def test_health_leaves_once_a_minute_and_in_one_breath_with_the_records(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_s: list[float] = []
+    monkeypatch.setattr(desk.uplink._presence, "say_health", lambda: told_s.append(desk.now_s))
+    step = 0
+    while desk.now_s < 1400.0:
+        step += 1
+        desk.turn(min(step * 0.5, desk.now_s - 1000.0 + desk.uplink.wait_s() + 0.001))
+    shared_s = [1000.0 + OFFSET_S + 60 * minute for minute in range(1, 7)]
+    assert told_s[0] < 1010.0  # soon after it connected
+    assert told_s[1:] == pytest.approx(shared_s, abs=0.2)
 
 
 @pytest.mark.parametrize(

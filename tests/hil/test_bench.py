@@ -88,6 +88,13 @@ def test_records_and_their_acknowledgements_are_told_from_the_rest() -> None:
     assert traffic.b_per_record == traffic.record_bytes / STREAMS
 
 
+def test_health_that_leaves_with_records_is_no_record() -> None:
+    message, health = publish("live/snow", BATCH), publish("health", b"{}")
+    traffic = weigh([Segment(True, message + health)], "live")
+    assert traffic.other_bytes == len(health)
+    assert traffic.record_bytes == wire_bytes(len(message) + len(health)) - len(health)
+
+
 def test_another_lane_is_not_counted() -> None:
     traffic = weigh([Segment(True, publish("live/gateway", BATCH))], "backlog")
     assert (traffic.records, traffic.record_bytes) == (0, 0)
