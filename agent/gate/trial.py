@@ -42,6 +42,7 @@ from .state import (
 )
 
 LOOK_S = 5.0
+KNOCK_S = 60.0  # between two questions to the broker
 REMOVED = ("c", "n", "")  # what dpkg says of a package that is not there
 REFUSED = Path("/etc/apt/preferences.d/yukimi-refused.pref")
 
@@ -95,10 +96,26 @@ def run() -> int:
     return go_back(state) if state.missing else disarm("kept", state)
 
 
+class Broker:
+    """The broker that the old version had, asked seldom: who knocks too often may be shut out."""
+
+    def __init__(self, state: State, now_s: Clock) -> None:
+        self._state, self._now_s = state, now_s
+        self._was_there, self._again_s = True, now_s()
+
+    def is_there(self) -> bool:
+        """Whether it answers, as far as known."""
+        if self._now_s() >= self._again_s:
+            self._was_there = is_there(self._state.broker, speaks=self._state.speaks)
+            self._again_s = self._now_s() + KNOCK_S
+        return self._was_there
+
+
 def on_trial(state: State, now_s: Clock = time.monotonic, sleep: Sleep = time.sleep) -> State:
     """Watch the new version; return the state with what is `missing`: nothing, and it stays."""
     noted, counted_s = state, now_s()
     life, well_since_s = "", counted_s
+    broker = Broker(state, now_s)
     can: frozenset[str] = frozenset()  # a sensor that was read may die: that is not the version
     while True:
         sleep(min(LOOK_S, state.settle_s / 3))
@@ -114,7 +131,7 @@ def on_trial(state: State, now_s: Clock = time.monotonic, sleep: Sleep = time.sl
         elapsed_s, counted_s = now_s() - counted_s, now_s()
         if is_dpkg_running() or (RUNS in missing and is_stopped_by_hand()):
             continue  # yet another version comes; or nothing, until somebody starts it
-        if _is_outside(state, sight, missing):
+        if _is_outside(broker, sight, missing):
             state = replace(state, outside_s=state.outside_s + elapsed_s)
             if state.outside_s >= state.outside_limit_s:
                 say("others are in the way for too long: it stays", missing=sorted(missing))
@@ -150,12 +167,12 @@ def _wanted(state: State, sight: Sight) -> list[str]:
     return state.wanted
 
 
-def _is_outside(state: State, sight: Sight, missing: frozenset[str]) -> bool:
+def _is_outside(broker: Broker, sight: Sight, missing: frozenset[str]) -> bool:
     """Tell whether what is missing is certainly others' fault."""
     if not missing or not missing <= {CONNECTS, DELIVERS}:
         return False
     if CONNECTS in missing:
-        return not is_there(state.broker, speaks=state.speaks)
+        return not broker.is_there()
     return sight.nobody_listens
 
 

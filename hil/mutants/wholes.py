@@ -215,4 +215,43 @@ MUTANTS = (
             "tests/agent/test_control.py::test_owner_and_group_may_connect_and_nobody_else",
         ),
     ),
+    Mutant(
+        name="older-and-looser",
+        story="A damaged file lets an older configuration run, which publishes with less noise.",
+        file="agent/fallback.py",
+        old="    if policy == own:\n",
+        new="    if policy:\n",
+        caught_by=(
+            "tests/agent/test_fallback.py::test_an_older_one_runs_under_the_policy_that_was_last",
+        ),
+    ),
+    Mutant(
+        name="password-for-anybody",
+        story="With a signer's key and any public certificate one is sent the broker's password.",
+        file="agent/remote/applying.py",
+        old="    if added and not _has_own_authority(running):\n",
+        new="    if added and not running:\n",
+        caught_by=(
+            "tests/agent/remote/test_applying.py"
+            "::test_a_broker_for_whom_anybody_may_vouch_is_not_named_from_afar",
+        ),
+    ),
+    Mutant(
+        name="trial-for-ever",
+        story="What watches a trial fails, and no configuration can be applied until a restart.",
+        file="agent/trials.py",
+        old=', "bad"\n        if not is_over',
+        new=', "tried"\n        if not is_over',
+        caught_by=(
+            "tests/agent/test_trials.py::test_a_trial_whose_watcher_dies_returns_and_bars_no_other",
+        ),
+    ),
+    Mutant(
+        name="city-away-update-blamed",
+        story="The city's subscriber is away for a night, and every updated gateway goes back.",
+        file="agent/gate/trial.py",
+        old="    return sight.nobody_listens\n",
+        new="    return False\n",
+        caught_by=("tests/deb/test_gate.py::test_nor_does_a_city_that_does_not_listen",),
+    ),
 )

@@ -18,7 +18,7 @@ from typing import Self
 
 import pytest
 
-WAIT_S = 240.0  # for anything that must happen, on a loaded machine
+WAIT_S = 480.0  # for anything that must happen, on a loaded machine
 NSPAWN = ("systemd-nspawn", "-q", "--register=no", "--keep-unit", "--private-network")
 numbers = itertools.count(1)
 
