@@ -43,6 +43,19 @@ HUNG_UP = frozenset(("Unspecified error", "Normal disconnection"))
 CLOSED = "the connection was closed"
 
 
+def _pipe() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair()
+    for end in pair:
+        end.setblocking(False)
+    return pair
+
+
+# Paho wakes its thread by a TCP connection to itself, for which it listens on a port of 127.0.0.1 a
+# moment: the service's walls forbid that (SocketBindDeny, IPAddressAllow), and anybody on the
+# machine may be the one who connects.
+mqtt._socketpair_compat = _pipe
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What happened to a client, or what another thread says."""
@@ -96,8 +109,15 @@ class Heard:
             self._bytes -= len(payload)
 
 
-class _BoundedClient(mqtt.Client):
-    """Takes no packet that is larger than it says: paho would gather up to 256 MiB of one."""
+class BoundedClient(mqtt.Client):
+    """Takes no packet that is larger than it says: paho would gather up to 256 MiB of one.
+
+    And binds to no address: paho would, to "any", which the service's walls forbid.
+    """
+
+    def _create_socket_connection(self) -> socket.socket:
+        address = (self._host, self._port)
+        return socket.create_connection(address, timeout=self._connect_timeout)
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > PACKET_BYTES:
@@ -135,7 +155,7 @@ class Link:
         `floor_ns` is given where the time of day is not known: UTC that has certainly passed.
         Raises OSError or ValueError where a file of the configuration cannot be used.
         """
-        client = _BoundedClient(
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=None if protocol == "5" else True,
