@@ -24,7 +24,7 @@ from .applied import Entry
 from .applying import SIGNER, changes
 from .blink import Vitals
 from .channels import Channel, MeasuredChannel, PeopleChannel
-from .clock import BUILT_NS, Clock, rtc_witness
+from .clock import SYSTEM_AGREES_S, Clock, floor_ns, rtc_witness
 from .collector import Collector, Station
 from .control import Control
 from .departures import Departures
@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 log = logger("gateway")
 
 ERROR_CHARACTERS = 200  # of a problem in an alert: its text is in two languages
-SYSTEM_AGREES_S = 60.0  # certificates are no finer
 QUEUE_POLLS = 1000  # between all collectors and the pipeline: seconds of the busiest gateway
 
 
@@ -592,7 +591,7 @@ class Gateway:
 
     def _floor_ns(self) -> int | None:
         """Return UTC that has certainly passed, while the time of day is not known."""
-        return None if self._clock.known else max(self.spool.known_ns or 0, BUILT_NS)
+        return None if self._clock.known else floor_ns(self.spool.known_ns)
 
     def _system_errs(self) -> bool:
         """Tell whether the system's clock is not what is known: a receiver does not set it."""

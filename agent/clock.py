@@ -35,6 +35,7 @@ STEP_S = 0.5
 DRIFT = 100e-6
 
 RTC_RESOLUTION_S = 1.0
+SYSTEM_AGREES_S = 60.0  # with what a receiver says; certificates are no finer
 RTC_AGREES_S = 2.0  # with the system clock, which was set from it at boot
 RTC_FUTURE_NS = 10 * 366 * 86_400 * 1_000_000_000  # a longer sleep is a broken clock
 
@@ -225,13 +226,18 @@ def rtc_witness(rtc_s: int | None, look: Look, *, known_ns: int | None) -> Witne
     """
     if rtc_s is None:
         return None
-    floor_ns = max(known_ns or 0, BUILT_NS)
+    passed_ns = floor_ns(known_ns)
     apart_s = abs(look.utc_ns / 1e9 - rtc_s)
-    age_ns = rtc_s * 1_000_000_000 - floor_ns
+    age_ns = rtc_s * 1_000_000_000 - passed_ns
     if apart_s > RTC_AGREES_S or not -RTC_RESOLUTION_S * 1e9 <= age_ns <= RTC_FUTURE_NS:
         return None
     error_s = RTC_RESOLUTION_S + apart_s + DRIFT * max(0, age_ns) / 1e9
     return Witness("rtc", look.boot_ns, look.utc_ns, error_s)
+
+
+def floor_ns(known_ns: int | None) -> int:
+    """Return UTC that has certainly passed; `known_ns` is the last that this gateway knew."""
+    return max(known_ns or 0, BUILT_NS)
 
 
 class GnssTime:

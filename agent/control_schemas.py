@@ -114,6 +114,9 @@ class ClockPart(ClockStamp):
     """What is known of the time."""
 
     source: Literal["kernel", "system", "rtc", "gnss"] | None = Field(description="who vouches")
+    floor: UtcTime | None = Field(
+        description="while the time is not known: the last instant that has certainly passed"
+    )
     last_step: ClockStep | None
     trouble: str | None = Field(description="why it is not to be trusted")
 

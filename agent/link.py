@@ -50,6 +50,19 @@ HUNG_UP = frozenset(("Unspecified error", "Normal disconnection"))
 CLOSED = "the connection was closed"
 
 
+def _pipe() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair()
+    for end in pair:
+        end.setblocking(False)
+    return pair
+
+
+# Paho wakes its thread by a TCP connection to itself, for which it listens on a port of 127.0.0.1 a
+# moment: the service's walls forbid that (SocketBindDeny, IPAddressAllow), and anybody on the
+# machine may be the one who connects.
+mqtt._socketpair_compat = _pipe
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What happened to a client, or what another thread says."""
@@ -103,11 +116,12 @@ class Heard:
             self._bytes -= len(payload)
 
 
-class _BoundedClient(mqtt.Client):
+class BoundedClient(mqtt.Client):
     """Takes no packet that is larger than it says, and lets go as one what is said at one time.
 
     Paho would gather up to 256 MiB of one packet, and write each message for itself: 52 bytes of
-    headers each, and as many again for what acknowledges it.
+    headers each, and as many again for what acknowledges it. And paho binds to "any" address, which
+    the service's walls forbid.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -135,6 +149,10 @@ class _BoundedClient(mqtt.Client):
                 # Paho means to, and never comes there: it would ping whatever else is said.
                 self._last_msg_out = time.monotonic()
             return code
+
+    def _create_socket_connection(self) -> socket.socket:
+        address = (self._host, self._port)
+        return socket.create_connection(address, timeout=self._connect_timeout)
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > PACKET_BYTES:
@@ -185,7 +203,7 @@ class Link:
         `floor_ns` is given where the time of day is not known: UTC that has certainly passed.
         Raises OSError or ValueError where a file of the configuration cannot be used.
         """
-        client = _BoundedClient(
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=None if protocol == "5" else True,
@@ -287,7 +305,7 @@ def connect(client: mqtt.Client, url: str, protocol: Protocol) -> None:
 
 def together(client: mqtt.Client) -> AbstractContextManager[None]:
     """Let what is published meanwhile leave as one; one of Link's clients, and it is not left."""
-    return cast("_BoundedClient", client).together()
+    return cast("BoundedClient", client).together()
 
 
 def hang_up(client: mqtt.Client) -> None:

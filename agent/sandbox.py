@@ -53,7 +53,8 @@ def drop_in(walls: Walls, config_id: str) -> str:
     if walls.addresses is None:
         lines.append("# A broker is a name, and its address may change: the network stays open.")
     else:
-        lines += ["IPAddressDeny=any", *(f"IPAddressAllow={each}" for each in walls.addresses)]
+        lines += ["IPAddressDeny=any", "IPAddressAllow="]
+        lines += [f"IPAddressAllow={each}" for each in walls.addresses]
     return "\n".join([*lines, ""])
 
 

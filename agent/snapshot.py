@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, kernel
+from .clock import Clock, floor_ns
 from .health import Health, SensorHealth
 from .history import History
 from .latest import Latest
@@ -23,7 +24,6 @@ from .record import utc_text
 from .spool import Figures, Spool, SpoolError
 
 if TYPE_CHECKING:
-    from .clock import Clock
     from .pipeline import Pipeline
     from .supervisor import Supervisor
     from .uplink import Uplink
@@ -238,6 +238,7 @@ class Snapshot:
         return {
             **clock.stamp().json(),
             "source": clock.source,
+            "floor": None if clock.known else utc_text(floor_ns(self._parts.spool.known_ns)),
             "last_step": None
             if step is None
             else {

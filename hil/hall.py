@@ -110,7 +110,7 @@ class Hall:
         )  # fmt: skip
         world = _Listened(self._hear_message, self._hear_other)
         self._world = world
-        client = mock.patch("agent.link._BoundedClient", lambda *_, **__: world.new_client())
+        client = mock.patch("agent.link.BoundedClient", lambda *_, **__: world.new_client())
         self._exit.enter_context(client)
         spool = Spool(
             self._folder / "spool.db",

@@ -47,6 +47,8 @@ def memory(site: Site, _: None) -> Finding:
         "use the unit that came with yukimi, or switch swap off",
         "付属のユニットを使うか、スワップを止めてください",
     )
+    if on_disk and site.unit_silence is not None:
+        return skipped(site.unit_silence, site.unit_silence.ja)
     if on_disk and site.unit.get("MemorySwapMax", "infinity") != "0":
         return warned(
             Text(

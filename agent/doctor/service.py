@@ -6,7 +6,7 @@ from config.text import Text
 
 from . import told
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
-from .site import Site
+from .site import Site, SlowProgramError
 
 MANY_RESTARTS = 5
 _NO_SYSTEMD = ("systemd does not run here", "systemdが動作していません")
@@ -54,6 +54,14 @@ def allowed(site: Site, _: None) -> Finding:
     """Ask systemd for the unit's file."""
     if not site.has_systemd:
         return skipped(*_NO_SYSTEMD)
+    if site.unit_silence is not None:
+        return warned(
+            site.unit_silence,
+            Text(
+                "`systemctl status yukimi` and `uptime`: is the machine overloaded?",
+                "`systemctl status yukimi` と `uptime` で過負荷を確認してください",
+            ),
+        )
     unit = site.unit
     load, file = unit.get("LoadState", ""), unit.get("UnitFileState", "")
     enable = Text(
@@ -111,8 +119,10 @@ def allowed(site: Site, _: None) -> Finding:
 )
 def running(site: Site, _: None) -> Finding:
     """Ask systemd for the unit's state."""
-    if not site.has_systemd or not site.unit:
+    if not site.has_systemd:
         return skipped(*_NO_SYSTEMD)
+    if site.unit_silence is not None:
+        return skipped(site.unit_silence, site.unit_silence.ja)
     unit = site.unit
     if unit.get("LoadState") == "not-found":
         return skipped("not installed as a service", "サービスとして登録されていません")
@@ -235,7 +245,10 @@ def watchdog(site: Site, _: None) -> Finding:
         return skipped(*_NO_SYSTEMD)
     if not any(name.startswith("watchdog") for name in site.names("/dev")):
         return skipped("this board has none", "この基板にはありません")
-    said = site.run_program(["systemctl", "show", "--property=RuntimeWatchdogUSec"]) or ""
+    try:
+        said = site.run_program(["systemctl", "show", "--property=RuntimeWatchdogUSec"]) or ""
+    except SlowProgramError as exc:
+        return skipped(exc.text, exc.text.ja)
     value = said.strip().partition("=")[2]
     if value in ("", "0", "infinity"):
         return warned(

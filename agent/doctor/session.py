@@ -86,13 +86,16 @@ def _client(site: Site, url: str, protocol: str) -> Client:
     from paho.mqtt import client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
 
+    from agent.link import BoundedClient
     from agent.tls import tls_context
     from agent.trust import password
+
+    from .trusted import floor_ns
 
     assert site.plan is not None  # noqa: S101  (seen before)
     loaded = site.plan.loaded
     uplink = loaded.config.uplink
-    client = mqtt.Client(
+    client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=f"{loaded.config.gateway.id}-doctor",
         clean_session=None if protocol == "5" else True,
@@ -103,7 +106,7 @@ def _client(site: Site, url: str, protocol: str) -> Client:
     if uplink.username is not None:
         client.username_pw_set(uplink.username, password(uplink, loaded.file))
     if way.target(url).is_tls:
-        client.tls_set_context(tls_context(uplink.tls, loaded.file))
+        client.tls_set_context(tls_context(uplink.tls, loaded.file, floor_ns=floor_ns(site)))
     return client
 
 

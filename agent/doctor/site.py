@@ -51,13 +51,26 @@ class Budget:
     search_s: float = 4.5  # for who does not answer, at other speeds and addresses
 
 
+class SlowProgramError(Exception):
+    """A program is there, and did not answer in time: on a machine that has too much to do."""
+
+    def __init__(self, name: str, within_s: float) -> None:
+        self.text = Text(
+            f"{name} did not answer within {within_s:g} s",
+            f"{name} が{within_s:g}秒以内に応答しません",
+        )
+        super().__init__(self.text)
+
+
 def _run_program(command: Sequence[str]) -> str | None:
-    """Return what a program printed, None where it is not there or says nothing in time."""
+    """Return what a program printed, None where it is not there. Raises SlowProgramError."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PROGRAM_S, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired as exc:
+        raise SlowProgramError(command[0], PROGRAM_S) from exc
+    except OSError:
         return None
     return done.stdout
 
@@ -254,14 +267,26 @@ class Site:
     @property
     def unit(self) -> Mapping[str, str]:
         """What systemd says of the service; empty where it says nothing."""
-        return self.once("unit", lambda: self.service_facts(SERVICE, UNIT_FACTS))
+        return self._unit[0]
 
-    def service_facts(self, unit: str, names: str) -> Mapping[str, str]:
-        """Ask systemd for properties of a unit."""
+    @property
+    def unit_silence(self) -> Text | None:
+        """Why systemd, which runs here, says nothing of the service; None where it does."""
+        return self._unit[1]
+
+    @property
+    def _unit(self) -> tuple[Mapping[str, str], Text | None]:
+        return self.once("unit", self._ask_systemd)
+
+    def _ask_systemd(self) -> tuple[Mapping[str, str], Text | None]:
         if not self.has_systemd:
-            return {}
-        said = self.run_program(["systemctl", "show", unit, f"--property={names}"]) or ""
-        return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+            return {}, None
+        try:
+            said = self.run_program(["systemctl", "show", SERVICE, f"--property={UNIT_FACTS}"])
+        except SlowProgramError as exc:
+            return {}, exc.text
+        found = dict(line.split("=", 1) for line in (said or "").splitlines() if "=" in line)
+        return found, None if found else Text("systemctl says nothing", "systemctlの応答が空です")
 
     def processes(self) -> list[tuple[int, str, str]]:
         """List (process id, name, command line) of what runs."""

@@ -162,11 +162,14 @@ def handshake(site: Site, url: str) -> Handshake:
 def _handshake(site: Site, url: str) -> Handshake:
     from agent.tls import tls_context
 
+    from .trusted import floor_ns
+
     plan, to = site.plan, target(url)
     if plan is None:
         return Handshake("speech", "nothing is configured")
     try:
-        context = tls_context(plan.loaded.config.uplink.tls, plan.loaded.file)
+        tls = plan.loaded.config.uplink.tls
+        context = tls_context(tls, plan.loaded.file, floor_ns=floor_ns(site))
     except (OSError, ValueError) as exc:
         return Handshake("client", _words(exc))
     try:

@@ -84,7 +84,7 @@ class Desk:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **uplink: str) -> None:
         self.world = Street("yukimi/v1/g1")
-        monkeypatch.setattr("agent.link._BoundedClient", lambda *_, **__: self.world.new_client())
+        monkeypatch.setattr("agent.link.BoundedClient", lambda *_, **__: self.world.new_client())
         self.world.inflight, self.world.auto = 16, True
         self.sent: list[str] = []
         self.world.on_send = lambda flight: self.sent.append(flight.topic)

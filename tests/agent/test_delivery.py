@@ -250,7 +250,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             patch("agent.uplink.SPOOL_RETRY_S", 0.0),
             patch("agent.delivery.SPOOL_RETRY_S", 0.0),
             patch("agent.uplink.random.SystemRandom", lambda: random.Random(1)),
-            patch("agent.link._BoundedClient", lambda *_, **__: self.world.new_client()),
+            patch("agent.link.BoundedClient", lambda *_, **__: self.world.new_client()),
             patch("agent.uplink.answers", self.world.answers),
             patch("agent.spoolfile.connect", self.disk.connect),
             patch("agent.shelf.PACK_LOOK", 50),

@@ -14,7 +14,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import link
-from agent.link import hang_up
+from agent.link import Event, Link, connect, hang_up
 from config.model import UplinkTable
 from hil.broker import Mosquitto
 from tests.e2e.conftest import need_mosquitto
@@ -29,6 +29,26 @@ def client() -> Iterator[mqtt.Client]:
         client.connect(broker.host, broker.port)
         client.loop_start()
         yield client
+
+
+def test_a_connection_needs_nobody_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the service's walls that is forbidden."""
+    need_mosquitto()
+    events: queue.Queue[Event] = queue.Queue()
+    settings = UplinkTable.model_validate({"brokers": ["mqtt://127.0.0.1:1"]})
+    with Mosquitto() as broker:
+        url = f"mqtt://{broker.host}:{broker.port}"
+
+        def forbid(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        for act in ("bind", "listen"):
+            monkeypatch.setattr(socket.socket, act, forbid)
+        client = Link(settings, "g1", Path, events.put).client(url, "5", ("t", "gone"))
+        connect(client, url, "5")
+        client.loop_start()
+        assert events.get(timeout=60.0).name == "connected"
+        hang_up(client)
 
 
 def threads_of_paho() -> list[threading.Thread]:

@@ -85,6 +85,8 @@ def test_the_network_is_shut_where_all_brokers_are_addresses(
     assert walls.addresses == addresses
     text = drop_in(walls, "abc")
     assert ("IPAddressDeny=any" in text) == (addresses is not None)
+    if addresses is not None:  # the unit allows more: that goes first
+        assert text.index("IPAddressAllow=\n") < text.index(f"IPAddressAllow={addresses[0]}\n")
     assert text.index("DeviceAllow=\n") < text.index("DeviceAllow=char-ttyS rw\n")
 
 

@@ -25,8 +25,9 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 UNIT = PROJECT / "systemd" / "yukimi.service"
-PACKAGES = ("systemd", "systemd-sysv", "udev", "python3")
-SUITE = "bookworm"
+# libbpf1 comes with iproute2 everywhere; with it systemd of Debian 13 enforces SocketBindDeny.
+PACKAGES = ("systemd", "systemd-sysv", "udev", "python3", "libbpf1")
+SUITE = os.environ.get("YUKIMI_SUITE", "bookworm")
 PROGRAMS = ("systemd-nspawn", "mmdebstrap", "nsenter")
 ENVIRONMENT = (
     "PYTHONPATH=/opt/patch:/opt/checkout",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from agent.doctor.order import BY_ID
+from agent.doctor.site import Site
 from tests.agent.doctor.board import Board
 
 THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -56,6 +59,37 @@ def test_a_service_is_judged_by_what_systemd_says(
     board.file("/run/systemd/system/.keep")
     board.programs["show yukimi"] = facts
     assert board.look(check).status == status
+
+
+@pytest.fixture
+def starved(board: Board, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A machine that runs systemd, has swap, and lets systemctl wait."""
+    slow = board.folder / "bin" / "systemctl"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("agent.doctor.site.PROGRAM_S", 0.2)
+    board.file("/run/systemd/system/.keep")
+    board.file("/dev/watchdog0")
+    board.file("/proc/swaps", "Filename Type\n/swapfile file\n")
+    return Site(board.config_file, roots=board.roots)
+
+
+@pytest.mark.parametrize(("check", "status"), [
+    ("YK-SVC-01", "WARN"), ("YK-SVC-02", "SKIP"), ("YK-SVC-04", "SKIP"), ("YK-PRV-01", "SKIP"),
+])  # fmt: skip
+def test_a_starved_machine_is_not_one_without_systemd(
+    starved: Site, check: str, status: str
+) -> None:
+    found = BY_ID[check].look(starved, None)
+    assert found.status == status
+    assert "systemctl did not answer within 0.2 s" in found.evidence
+
+
+def test_a_systemd_that_says_nothing_of_the_service_is_no_good_sign(board: Board) -> None:
+    board.file("/run/systemd/system/.keep")
+    assert board.look("YK-SVC-01").status == "WARN"
 
 
 @pytest.mark.parametrize(("value", "status"), [("15s", "PASS"), ("0", "WARN"), ("", "WARN")])
