@@ -44,8 +44,7 @@ class Story:
 
 
 def check_version(field: Installed, allowed: Sequence[str]) -> str:
-    """Wait until the update is decided; one of these versions must be there, whole."""
-    field.pi.wait(f"test ! -e {GATE}/state.json", "the update is never decided")
+    """One of these versions must be there, whole, and nothing left of the trial."""
     version = field.version()
     must(version in [f"ii {each}" for each in allowed], f"{version!r} is installed")
     # Documentation is left out on this machine.
@@ -137,14 +136,13 @@ def record(field: Installed, story: Story, *, until: str | None = None) -> list[
     write_configurations(field)
     field.plant(limits=[TELLING], tell=story.tellers)
     field.pi.run("chmod 666 $(readlink -f /dev/virtio-ports/vpi.witness)")
-    field.pi.run("systemctl restart yukimi")
-    field.wait_delivers(new_run=True)
+    field.restart()
     with Recorder(field.pi, field.site, until=until) as recorder:
         field.pi.run(f"systemd-run -q sh -c '{story.command}'")
         if until is not None:
             must(recorder.reached.wait(WAIT_S), f"{until} was never told")
             return recorder.cuts
-        field.pi.wait(story.is_over, f"{story.name}: it never ends")
+        field.pi.wait(f"{story.is_over} && test ! -e {GATE}/state.json", "it never ends")
         story.check(field)
         field.wait_delivers()
     must(bool(recorder.cuts), "no step was told")
@@ -154,12 +152,11 @@ def record(field: Installed, story: Story, *, until: str | None = None) -> list[
 def boots_after(field: Installed, story: Story, cut: Cut, survives: float) -> str:
     """Let the machine boot as after a cut at that moment; return what runs. Raises MachineError."""
     return_to(field.pi, field.site, cut, survives)
+    before = field.site.runs()
     field.pi.start()
     try:
-        # What is there at boot may be the one to go: what delivers is looked for after the verdict.
-        if story.name.endswith("update"):
-            story.check(field)
-        field.wait_delivers(new_run=True)
+        field.pi.wait(f"test ! -e {GATE}/state.json", "the update is never decided")
+        field.wait_delivers(beyond=before)
         runs = story.check(field)
         must(field.config_hash() == field.config, "the configuration file is another")
         field.closes()
@@ -186,8 +183,7 @@ def control_config(field: Installed) -> None:
     field.returns()
     write_configurations(field)
     field.plant(unmarked=True)
-    field.pi.run("systemctl restart yukimi")
-    field.wait_delivers(new_run=True)
+    field.restart()
     field.pi.run(f"systemd-run -q yukimi config apply {WRONG} --within 600")
     begun = "test $(journalctl -b -u yukimi | grep -c event=started) -ge 3"
     field.pi.wait(begun, "the trial never began")

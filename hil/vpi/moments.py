@@ -113,7 +113,7 @@ class Recorder:
 
     def _take(self, step: str) -> None:
         with self._pi.frozen():
-            heard = self._site.quiet()
+            heard = self._site.heard_all()
             self.cuts.append(Cut(step, self._pi.disk.moment(), heard))
 
 
