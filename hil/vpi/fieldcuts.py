@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from .installed import APT, GATE, Installed
+from .installed import APT, GATE, SLOW_S, Installed
 from .machine import WAIT_S
 from .moments import Cut, Recorder, return_to, spread
 from .packages import BAD, GOOD
@@ -142,7 +142,9 @@ def record(field: Installed, story: Story, *, until: str | None = None) -> list[
         if until is not None:
             must(recorder.reached.wait(WAIT_S), f"{until} was never told")
             return recorder.cuts
-        field.pi.wait(f"{story.is_over} && test ! -e {GATE}/state.json", "it never ends")
+        field.pi.wait(
+            f"{story.is_over} && test ! -e {GATE}/state.json", "it never ends", poll_s=SLOW_S
+        )
         story.check(field)
         field.wait_delivers()
     must(bool(recorder.cuts), "no step was told")
@@ -155,7 +157,7 @@ def boots_after(field: Installed, story: Story, cut: Cut, survives: float) -> st
     before = field.site.runs()
     field.pi.start()
     try:
-        field.pi.wait(f"test ! -e {GATE}/state.json", "the update is never decided")
+        field.pi.wait(f"test ! -e {GATE}/state.json", "undecided", poll_s=SLOW_S)
         field.wait_delivers(beyond=before)
         runs = story.check(field)
         must(field.config_hash() == field.config, "the configuration file is another")
@@ -170,7 +172,9 @@ def control_update(field: Installed) -> None:
     field.returns()
     field.trial(600.0, SETTLE_S)
     field.pi.run(f"{APT} /packages/bad.deb")
-    field.pi.wait("journalctl -b -u yukimi-update-gate | grep -q 'on trial'", "no trial")
+    field.pi.wait(
+        "journalctl -b -u yukimi-update-gate | grep -q 'on trial'", "no trial", poll_s=SLOW_S
+    )
     runs = field.site.runs()
     field.pi.cut()
     field.pi.start(options="systemd.mask=yukimi-update-gate.service")
@@ -186,7 +190,7 @@ def control_config(field: Installed) -> None:
     field.restart()
     field.pi.run(f"systemd-run -q yukimi config apply {WRONG} --within 600")
     begun = "test $(journalctl -b -u yukimi | grep -c event=started) -ge 3"
-    field.pi.wait(begun, "the trial never began")
+    field.pi.wait(begun, "no trial", poll_s=SLOW_S)
     runs = field.site.runs()
     field.pi.cut()
     field.pi.start()
@@ -196,7 +200,7 @@ def control_config(field: Installed) -> None:
 def must_not_deliver(field: Installed, before: set[str]) -> None:
     """Wait for a while after its service was started; nothing may have come of it."""
     began = "journalctl -b -u yukimi | grep -q 'Starting yukimi'"
-    field.pi.wait(began, "it was never started")
+    field.pi.wait(began, "it was never started", poll_s=SLOW_S)
     time.sleep(DOOMED_S)
     must(field.site.runs() <= before, "it delivers, and should not: nothing is shown by this")
 

@@ -36,6 +36,7 @@ KILLS = 100
 WITHIN_S = 6.0  # of a life's begin it is killed; every other one only when it has delivered
 WATCHDOG_S = 30  # as shipped it takes two minutes
 GRACE_S = 30.0  # for systemd, on a machine that has little time
+SLOW_S = 2.0  # looking costs the machine something too
 PYTHONS = "/etc/python3.11/sitecustomize.py"
 PLANT = "/run/vpi-plant.json"
 DROP_IN = "/run/systemd/system/yukimi.service.d/bench.conf"
@@ -155,7 +156,8 @@ class Installed:
         self.plant(limits=[f"WatchdogSec={WATCHDOG_S}"], hang=threads, tell=[])
         self.pi.run("systemctl restart yukimi", check=False)
         count = len(threads)
-        self.pi.wait(f"[ $(systemctl show -P NRestarts yukimi) -ge {count} ]", "it hangs on")
+        restarts = f"[ $(systemctl show -P NRestarts yukimi) -ge {count} ]"
+        self.pi.wait(restarts, "it hangs on", poll_s=SLOW_S)
         self.wait_delivers(beyond=before)
         lives = self._journal(since).split("Watchdog timeout")
         must(len(lives) == count + 1, f"the watchdog bit {len(lives) - 1} times")
@@ -210,9 +212,9 @@ class Installed:
     def _kill(self) -> None:
         """Kill the daemon, and return when it has another process."""
         self.pi.run(
-            "before=$(systemctl show -P MainPID yukimi); kill -9 $before; "
-            "while [ $(systemctl show -P MainPID yukimi) -eq $before ] || "
-            "[ $(systemctl show -P MainPID yukimi) -eq 0 ]; do sleep 0.1; done"
+            "before=$(systemctl show -P MainPID yukimi); kill -9 $before; now=$before; "
+            "until [ $now -ne $before ] && [ $now -ne 0 ]; do "
+            "sleep 0.3; now=$(systemctl show -P MainPID yukimi); done"
         )
 
     def versions(self) -> None:
@@ -234,9 +236,8 @@ class Installed:
 
     def _replace(self, package: str, version: str, option: str) -> None:
         self.pi.run(f"rm -f {GATE}/outcome.json; {APT} {option}/packages/{package}.deb")
-        self.pi.wait(
-            f"grep -q 'outcome.: .kept' {GATE}/outcome.json", "the update is never decided"
-        )
+        decided = f"grep -q 'outcome.: .kept' {GATE}/outcome.json"
+        self.pi.wait(decided, "the update is never decided", poll_s=SLOW_S)
         must(self.version() == f"ii {version}", f"{version}: {self.version()}")
         self.wait_delivers()
         self.say(f"{version} runs")
