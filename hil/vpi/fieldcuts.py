@@ -28,6 +28,7 @@ WITHIN_S = 20  # for a configuration
 DOOMED_S = 30  # for so long one that is lost delivers nothing
 SURVIVING = (0.0, 0.5)  # chances of what was not flushed, in turn
 NEW, WRONG = "/root/new.toml", "/root/wrong.toml"
+BY_HAND = ", after dpkg --configure -a"
 NOWHERE = "mqtt://10.0.2.2:1"
 TELLING = "DevicePolicy=auto\nDeviceAllow="  # the witness's port is no device of a gateway's
 
@@ -45,14 +46,17 @@ class Story:
 
 def check_version(field: Installed, allowed: Sequence[str]) -> str:
     """One of these versions must be there, whole, and nothing left of the trial."""
-    version = field.version()
+    version, goes_on = field.version(), ""
+    if version.startswith("iF "):  # dpkg was interrupted before the gate was armed
+        field.pi.run("dpkg --configure -a")
+        version, goes_on = field.version(), BY_HAND
     must(version in [f"ii {each}" for each in allowed], f"{version!r} is installed")
     # Documentation is left out on this machine.
     changed = field.pi.run("dpkg --verify yukimi | grep -v ' /usr/share/'", check=False).out
     must(not changed, f"not as in the package:\n{changed}")
     left = field.pi.run("find /etc/systemd -name '*update-gate*'").out
-    must(not left, f"the gate is not gone: {left}")
-    return version.removeprefix("ii ")
+    must(bool(goes_on) or not left, f"the gate is not gone: {left}")
+    return version.removeprefix("ii ") + goes_on
 
 
 def check_config(field: Installed, allowed: Sequence[str]) -> str:
@@ -160,6 +164,7 @@ def boots_after(field: Installed, story: Story, cut: Cut, survives: float) -> st
         field.pi.wait(f"test ! -e {GATE}/state.json", "undecided", poll_s=SLOW_S)
         field.wait_delivers(beyond=before)
         runs = story.check(field)
+        must(BY_HAND not in runs or cut.step.startswith("keep: "), f"{runs}: the gate's to do")
         must(field.config_hash() == field.config, "the configuration file is another")
         field.closes()
     except MachineError as exc:
