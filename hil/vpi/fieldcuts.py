@@ -71,10 +71,11 @@ def check_config(field: Installed, allowed: Sequence[str]) -> str:
 
 def running_owner(field: Installed) -> str:
     """Return who owns the gateway by the configuration that runs, as its birth says."""
+    status = f"yukimi/v1/{field.site.gateway}/status"
     births = [
         message.document
         for message in list(field.site.heard)
-        if message.topic.endswith("/status") and message.document["state"] == "online"
+        if message.topic == status and message.document["state"] == "online"
     ]
     return str(births[-1].get("owner"))
 
