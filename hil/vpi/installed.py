@@ -3,7 +3,7 @@
 The machine never had a gateway. The package that is shipped is installed in it without a network,
 `yukimi init` finds its sensors, and the unit sends records to a broker outside. Then each thread
 hangs in turn, the daemon is killed again and again, and it is replaced by another version and back
-while the machine is busy. After each of these the account must close.
+while the machine is busy. At the end the account must close.
 """
 
 from __future__ import annotations
@@ -167,9 +167,6 @@ class Installed:
         self.evidence["hangs"] = told
         self.plant()
         self.pi.run("rm -f /run/yukimi/hung-*")
-        self.restart()
-        self.evidence["hangs account"] = self.closes()
-        self.pi.run("systemctl start yukimi")
 
     def _named(self, thread: str, said: str, after: str) -> float:
         """Return after how many seconds the watchdog bit; its thread must be the one named."""
@@ -206,8 +203,6 @@ class Installed:
         lives = len(self.site.runs() - before)
         self.evidence["kills"] = {"kills": count, "lives that delivered": lives}
         self.plant()
-        self.evidence["kills account"] = self.closes()
-        self.pi.run("systemctl start yukimi")
 
     def _kill(self) -> None:
         """Kill the daemon, and return when it has another process."""
@@ -228,11 +223,7 @@ class Installed:
         self._replace("old", self.old, "--allow-downgrades ")
         self.pi.run("systemctl stop load; rm /var/tmp/load")
         must(self.config_hash() == self.config, "the configuration is another")
-        self.evidence["versions"] = {
-            "lives": len(self.site.runs() - before),
-            "account": self.closes(),
-        }
-        self.pi.run("systemctl start yukimi")
+        self.evidence["versions"] = {"lives": len(self.site.runs() - before)}
 
     def _replace(self, package: str, version: str, option: str) -> None:
         self.pi.run(f"rm -f {GATE}/outcome.json; {APT} {option}/packages/{package}.deb")
