@@ -39,6 +39,9 @@ def check_field(image: Image, say: Callable[[str], None], extent: Extent) -> Fin
         def kills() -> None:
             field.kills(extent.kills)
 
+        def the_account_closes() -> None:
+            field.evidence["account"] = field.closes()
+
         def update() -> None:
             _cut(field, "update", extent)
 
@@ -55,7 +58,8 @@ def check_field(image: Image, say: Callable[[str], None], extent: Extent) -> Fin
         take([field.install], found, say)
         if wanted & inside.keys():
             field.returns()
-            take([step for name, step in inside.items() if name in wanted], found, say)
+            chosen = [step for name, step in inside.items() if name in wanted]
+            take([*chosen, the_account_closes], found, say)
         take([step for name, step in cut.items() if name in wanted], found, say)
     return found
 

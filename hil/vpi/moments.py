@@ -37,6 +37,23 @@ class Cut:
         return ", and " not in self.step
 
 
+class Steps:
+    """Tells steps from mere repetitions: a trial's clock is written down again and again."""
+
+    def __init__(self) -> None:
+        self._all: set[str] = set()
+        self._lately: set[str] = set()  # since one was told that never was before
+
+    def is_new(self, step: str) -> bool:
+        """Note a step; tell whether it was not taken since the last one that never was before."""
+        if step not in self._all:
+            self._lately.clear()
+        is_new = step not in self._lately
+        self._all.add(step)
+        self._lately.add(step)
+        return is_new
+
+
 class Recorder:
     """Takes moments from the first step that is told until it is left; a context.
 
@@ -51,8 +68,7 @@ class Recorder:
         self.reached = threading.Event()  # that last one
         self._stopping = threading.Event()
         self._failure: MachineError | OSError | None = None
-        self._seen: set[str] = set()
-        self._since_new: set[str] = set()  # since one was told that never was before
+        self._steps = Steps()
         self._thread = threading.Thread(target=self._run, name="moments", daemon=True)
 
     def __enter__(self) -> Self:
@@ -75,7 +91,7 @@ class Recorder:
             while not self._stopping.is_set():
                 step = self._next()
                 if step is not None:
-                    is_new = self._is_new(step)
+                    is_new = self._steps.is_new(step)
                     last, looks = step if is_new else "", 0
                     if is_new:
                         self._take(step)
@@ -91,15 +107,6 @@ class Recorder:
             self._failure = exc
             self.reached.set()
 
-    def _is_new(self, step: str) -> bool:
-        """Whether it is no mere repetition: a trial's clock is written down again and again."""
-        if step not in self._seen:
-            self._since_new.clear()
-        is_new = step not in self._since_new
-        self._seen.add(step)
-        self._since_new.add(step)
-        return is_new
-
     def _next(self) -> str | None:
         """Return the step that is told next; None if none is for a while."""
         said = b""
@@ -113,7 +120,7 @@ class Recorder:
 
     def _take(self, step: str) -> None:
         with self._pi.frozen():
-            heard = self._site.quiet()
+            heard = self._site.heard_all()
             self.cuts.append(Cut(step, self._pi.disk.moment(), heard))
 
 

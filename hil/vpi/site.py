@@ -10,6 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
 from ..broker import Mosquitto
 from ..city.account import Report
 from ..city.payloads import unpack
@@ -20,7 +23,9 @@ from .qmp import MachineError
 CONFIG = "/etc/yukimi/gateway.toml"
 STATE = "/var/lib/yukimi"
 PYTHON = "/opt/yukimi/bin/python"
-QUIET_S = 0.2
+MARK = "yukimi/v1/bench/status"  # what comes there is nobody's record
+MARKS_BACK = 1000
+MARK_S = 60.0
 STOPS = 5  # at most, until one of them could send all that was left
 
 # What the spool's file says was produced, per run, read without the daemon's help.
@@ -66,6 +71,7 @@ class Site:
         self._changed = threading.Condition()
         self._stack = ExitStack()
         self._messages: list[tuple[str, bytes]] = []
+        self._marks = 0
         self.city = self._listener()
 
     def __enter__(self) -> Self:
@@ -85,13 +91,19 @@ class Site:
 
     # Time
 
-    def quiet(self) -> int:
-        """Wait until what is on its way has come; return how many messages came so far."""
-        count = -1
-        while count != len(self._messages):
-            count = len(self._messages)
-            time.sleep(QUIET_S)
-        return count
+    def heard_all(self) -> int:
+        """Return how many messages came, once all are here that the broker has acknowledged."""
+        self._marks += 1
+        mark = json.dumps({"mark": self._marks})
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.connect(self.broker.host, self.broker.port)
+        client.loop_start()
+        client.publish(MARK, mark, qos=1).wait_for_publish(MARK_S)
+        client.disconnect()
+        client.loop_stop()
+        is_here = (MARK, mark.encode())
+        self.wait_until(lambda: is_here in self._messages[-MARKS_BACK:], "the bench's own mark")
+        return len(self._messages)
 
     def return_to(self, count: int) -> None:
         """Have heard only the first so many messages, as befits a disk of that moment."""
