@@ -160,7 +160,7 @@ def _settle_streams() -> None:
     if None in (sys.stdin, sys.stdout, sys.stderr):
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
             if getattr(sys, name) is None:
-                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _discard_output() -> None:
