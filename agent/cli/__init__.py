@@ -117,10 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return OK
     except OSError as exc:
-        if not is_of_output(exc) or arguments[:1] == ["run"]:
-            raise  # what befalls a verb's files it tells itself; the daemon prints nothing
-        _discard_output()
-        complain(NO_OUTPUT.filled(why=exc.strerror))
+        if arguments[:1] == ["run"]:  # it prints nothing
+            raise
+        if is_of_output(exc):
+            _discard_output()
+            complain(NO_OUTPUT.filled(why=exc.strerror))
+        elif exc.filename is not None:
+            complain(f"{exc.filename}: {exc.strerror}")
+        else:
+            raise
         return IO_ERROR
     return code
 

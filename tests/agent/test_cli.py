@@ -560,3 +560,11 @@ def test_a_reader_of_the_privacy_notice_may_stop_reading() -> None:
     said = shell(f"{asked} > >(exec 0<&-; sleep 5)")
     assert "Broken pipe" not in said.stderr
     assert said.returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["record snow-2", "diag report", "spool export"])
+def test_a_file_that_the_system_refuses_is_an_io_error_and_no_bug(verb: str) -> None:
+    name = "x" * 300
+    said = shell(f"{sys.executable} -m agent {verb} --config {EXAMPLE} -o /tmp/{name}")
+    assert said.stderr.splitlines()[-1].endswith(f"/tmp/{name}: File name too long")
+    assert said.returncode == 74
