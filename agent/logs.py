@@ -16,8 +16,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from config.text import Text, text_of
 
@@ -86,6 +87,21 @@ def _loud_enough(
     return line
 
 
+class _Unfailing:
+    """A stream behind which the disk may be full: the line is lost, and no thread dies of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure(level: str = "info") -> None:
     """Send log lines from `level` upwards to stderr."""
     set_level(level)
@@ -101,7 +117,7 @@ def configure(level: str = "info") -> None:
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 

@@ -23,7 +23,7 @@ from typing import Literal, Self
 from .connection import Connection, Meddler
 from .connection import Ear as Ear
 from .faults.network import Link
-from .faults.ongoing import Heal, every
+from .faults.ongoing import Heal, Ongoing, every
 from .faults.portal import Answerer
 
 HOST = "127.0.0.1"
@@ -75,6 +75,8 @@ class Relay:
         self.bytes_to_target = 0
         self.bytes_from_target = 0
         self._state: State = "cut"
+        self._outages = Ongoing[State]()
+        self._portals = Ongoing[None]()
         self._listener: socket.socket | None = None
         self._lines: set[Connection] = set()
         self._ghosts: set[Connection] = set()  # open at both ends, and dead between them
@@ -97,17 +99,18 @@ class Relay:
         """What the network is doing."""
         return self._state
 
-    def cut(self) -> None:
+    def cut(self) -> Heal:
         """End all connections and refuse new ones."""
-        self._order(self._cut)
+        return self._outage("cut")
 
-    def stall(self) -> None:
-        """Keep the connections, and let new ones begin, but move no byte."""
-        self._order(self._stall)
+    def stall(self) -> Heal:
+        """Keep the connections, and let new ones begin, but move no byte; while cut, stay so."""
+        return self._outage("stalled")
 
     def resume(self) -> None:
-        """Accept and carry again."""
-        self._order(self._resume)
+        """Accept and carry again, whatever is ongoing."""
+        self._outages.heal()
+        self._order(self._obey_outages)
 
     def reset(self) -> None:
         """Answer every connection with a TCP reset; new ones are accepted as before."""
@@ -124,8 +127,9 @@ class Relay:
 
     def portal(self) -> Heal:
         """End all connections, and answer new ones with a web page; healed, carry again."""
-        self._order(self._raise_portal)
-        return lambda: self._order(self._raze_portal)
+        heal = every(self._portals.begin(None), lambda: self._order(self._obey_portals))
+        self._order(self._obey_portals)
+        return heal
 
     def delay(self, by_s: float) -> Heal:
         """Let everything arrive later by this, each way."""
@@ -143,8 +147,9 @@ class Relay:
         """Undo every fault."""
         self._link.heal()
         self._order(self._exorcise)
-        self._order(self._raze_portal)
-        self._order(self._resume)
+        self._portals.heal()
+        self._order(self._obey_portals)
+        self.resume()
 
     def close(self) -> None:
         """End everything and give the port back."""
@@ -155,6 +160,11 @@ class Relay:
         for end in (self._bell, self._ear, self._holder):
             end.close()
         self._selector.close()
+
+    def _outage(self, state: State) -> Heal:
+        heal = every(self._outages.begin(state), lambda: self._order(self._obey_outages))
+        self._order(self._obey_outages)
+        return heal
 
     def _worn(self, heal: Heal) -> Heal:
         """Return what heals, and lets go what was held back."""
@@ -192,6 +202,16 @@ class Relay:
         act()
         done.set()
 
+    def _obey_outages(self) -> None:
+        """Be in the state that the worst outage wants."""
+        outages = set(self._outages)
+        if "cut" in outages:
+            self._cut()
+        elif outages:
+            self._stall()
+        else:
+            self._resume()
+
     def _cut(self) -> None:
         self._state = "cut"
         self._stop_listening()
@@ -221,9 +241,12 @@ class Relay:
             self._drop(line)
         self._ghosts.clear()
 
-    def _raise_portal(self) -> None:
-        self._portal = self._portal or Answerer()
-        self._drop_all()
+    def _obey_portals(self) -> None:
+        if not self._portals:
+            self._raze_portal()
+        elif self._portal is None:
+            self._portal = Answerer()
+            self._drop_all()
 
     def _raze_portal(self) -> None:
         if self._portal is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -96,6 +97,8 @@ EXIT_CODES = Text(
     "終了コード: 0 正常終了、1 終了したが異常あり、2 使い方の誤り、69 接続不可、"
     "74 入出力エラー、78 設定の修正が必要。",
 )
+NO_OUTPUT = Text("the output cannot be written: {why}", "出力を書き込めません: {why}")
+OUTPUT_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE))
 EXAMPLES: Sequence[Example] = (
     (
         "yukimi config check --config config/examples/simulated.toml",
@@ -115,6 +118,35 @@ UNSURE = Text(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _settle_streams()
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has enough
+        _discard_output()
+        return OK
+    except OSError as exc:
+        if arguments[:1] == ["run"]:  # it prints nothing
+            raise
+        if is_of_output(exc):
+            _discard_output()
+            complain(NO_OUTPUT.filled(why=exc.strerror))
+        elif exc.filename is not None:
+            complain(f"{exc.filename}: {exc.strerror}")
+        else:
+            raise
+        return IO_ERROR
+    return code
+
+
+def is_of_output(error: OSError) -> bool:
+    """Tell whether it came of printing: an error of a file that was opened has a name."""
+    return error.filename is None and error.errno in OUTPUT_ERRORS
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser = parser_for(next((word for word in arguments if word in VERBS), None))
     parsed = parser.parse_args(arguments)
     if parsed.version:
@@ -135,14 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return USAGE
     _settle_output(for_machines=getattr(parsed, "json", False))
-    try:
-        with _as_the_service(parsed):
-            code: int = parsed.run(parsed)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    with _as_the_service(parsed):
+        code: int = parsed.run(parsed)
     return code
 
 
@@ -164,6 +190,19 @@ def _ask_id(config_file: Path | None) -> str | None:
         if hidden is not None:
             complain(said(UNSURE, file=hidden))
         return None
+
+
+def _settle_streams() -> None:
+    """Let no file that is opened later take the place of a stream that the shell has closed."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _discard_output() -> None:
+    """Let the end of the program write nowhere what is still to be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settle_output(*, for_machines: bool) -> None:

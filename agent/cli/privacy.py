@@ -12,7 +12,18 @@ from zoneinfo import ZoneInfo
 
 from config.places import default_path
 
-from . import BAD_CONFIG, IO_ERROR, OK, UNREACHABLE, USAGE, WRONG, add_config, add_json, complain
+from . import (
+    BAD_CONFIG,
+    IO_ERROR,
+    OK,
+    UNREACHABLE,
+    USAGE,
+    WRONG,
+    add_config,
+    add_json,
+    complain,
+    is_of_output,
+)
 from .display import line_cells, wrap
 from .language import Language, Text, said
 
@@ -133,7 +144,11 @@ def run(arguments: argparse.Namespace) -> int:
     except (ChangedError, RestlessError) as exc:
         complain(exc)
         return UNREACHABLE
-    except (SpoolError, OSError) as exc:
+    except SpoolError as exc:
+        complain(exc)
+    except OSError as exc:
+        if is_of_output(exc):
+            raise
         complain(exc)
     return IO_ERROR
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from . import IO_ERROR, OK, USAGE, WRONG, add_json, complain
+from . import IO_ERROR, OK, USAGE, WRONG, add_json, complain, is_of_output
 from .language import Text, said, text_of
 from .parsing import Example
 
@@ -78,10 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
                 previous_s = played.t_s
                 for line in played.lines():
                     print(json.dumps(line) if arguments.json else _shown(line), flush=True)
-    except BrokenPipeError:
-        raise
-    except (OSError, UnicodeDecodeError) as exc:
-        complain(f"{arguments.file}: {getattr(exc, 'strerror', None) or exc}")
+    except OSError as exc:
+        if is_of_output(exc):
+            raise
+        complain(f"{arguments.file}: {exc.strerror}")
+        return IO_ERROR
+    except UnicodeDecodeError as exc:
+        complain(f"{arguments.file}: {exc}")
         return IO_ERROR
     except RecordingError as exc:
         complain(f"{arguments.file}: " + text_of(exc))

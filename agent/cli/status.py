@@ -101,7 +101,7 @@ def _configured(config_file: Path) -> dict[str, Any]:
         try:
             part = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as exc:
-            complain(f"{file}: {exc}")
+            complain(f"{file}: {getattr(exc, 'strerror', None) or exc}")
             continue
         match part:
             case {"gateway": {"id": str(name)}}:

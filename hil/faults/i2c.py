@@ -46,8 +46,7 @@ class I2cFaults:
 
     def __init__(self, dice: Random) -> None:
         self.dice = dice
-        self._is_stuck = False
-        self._stuck_clocks: int | None = None  # left until it lets go
+        self._stuck = Ongoing[list[int]]()  # the clocks left until it lets go; []: never
         self._transfers = 0
         self._reads = 0
         self._nacked = Ongoing[int]()
@@ -102,28 +101,21 @@ class I2cFaults:
 
         It lets go after so many clocks, 9 at most, or never.
         """
-        self._is_stuck = True
-        self._stuck_clocks = clocks
-        return self._let_go
+        return self._stuck.begin([] if clocks is None else [clocks])
 
     def clock(self, times: int) -> None:
         """Pulse SCL from outside."""
-        if self._stuck_clocks is not None:
-            self._stuck_clocks -= times
-            self._is_stuck = self._stuck_clocks > 0
+        for left in self._stuck:
+            left[:] = [each - times for each in left]
 
     def heal(self) -> None:
         """Undo every fault."""
-        self._let_go()
+        self._stuck.heal()
         for kind in (self._nacked, self._stretched, self._blank, self._spoiled, self._nack_at):
             kind.heal()
         self._refused.heal()
         self._clashing.heal()
         self._flip_at.heal()
-
-    def _let_go(self) -> None:
-        self._is_stuck = False
-        self._stuck_clocks = None
 
     # What the bus asks
 
@@ -135,7 +127,8 @@ class I2cFaults:
         return by_chance or self._transfers in self._nack_at or address in self._nacked
 
     def _is_held(self, address: int) -> bool:
-        return self._is_stuck or address in self._stretched
+        is_stuck = any(not left or left[0] > 0 for left in self._stuck)
+        return is_stuck or address in self._stretched
 
     def _answering(self, address: int, own: I2cDevice | None) -> I2cDevice | None:
         """Return who answers at `address`, where `own` is on the bus."""

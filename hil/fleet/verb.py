@@ -14,6 +14,7 @@ then 1. `--speed 5` lets the fleet's clock, by which all is decided, run five ti
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,8 +30,9 @@ from .figures import FIGURES, SHARE_MOST, measured
 from .picture import document, html
 from .trial import Plan, live
 
-OK, WRONG, UNREACHABLE = 0, 1, 69
+OK, WRONG, USAGE, UNREACHABLE = 0, 1, 2, 69
 OUTAGE_SHARE = 0.2  # of the time
+LEAST_S = 30.0  # of the time, in all
 START_S = 10.0  # within which all connect first, at most
 SHORTER_S = 60.0  # each part of the control, at most
 
@@ -56,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Let it live; print the table; 1 where a target is missed."""
+    wrong = _wrong(arguments)
+    if wrong is not None:
+        print(f"fleet: {wrong}", file=sys.stderr)
+        return USAGE
     if not Path(MOSQUITTO).exists():
         print(f"fleet: no {MOSQUITTO}: apt install mosquitto", file=sys.stderr)
         return UNREACHABLE
@@ -64,6 +70,29 @@ def run(arguments: argparse.Namespace) -> int:
     except (TooFewDescriptorsError, BrokerError, BenchError) as exc:
         print(f"fleet: {exc}", file=sys.stderr)
         return UNREACHABLE
+
+
+def _wrong(arguments: argparse.Namespace) -> str | None:
+    """Say what cannot be lived through, before ten minutes have passed."""
+    whole_s = 60 * arguments.minutes
+    if arguments.gateways < 1:
+        return "--gateways must be at least 1"
+    if not 1 <= arguments.processes <= arguments.gateways:
+        return f"--processes must be 1 to {arguments.gateways}: each has a gateway at least"
+    if not 0 < arguments.speed < math.inf:
+        return "--speed must be more than 0"
+    if arguments.window < 1:
+        return "--window must be at least 1 s"
+    if not LEAST_S <= whole_s < math.inf:
+        return f"--minutes must be at least {LEAST_S / 60:g}"
+    if arguments.outage is not None and not 0 < arguments.outage < whole_s - LEAST_S / 2:
+        return f"--outage must leave {LEAST_S / 2:g} s of the time before and after it"
+    for file in filter(None, (arguments.json, arguments.html)):
+        try:
+            file.open("a").close()
+        except OSError as exc:
+            return f"{file}: {exc.strerror}"
+    return None
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:

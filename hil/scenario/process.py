@@ -291,16 +291,12 @@ class ProcessStage(Properties):
         self._looks.look(life, self.time.now_ns)
         self._tell_produced(life)
         mount = self._place.cut_power()
-        state = relay.state
-        relay.cut()  # its sockets are gone, and nobody says good-bye
+        plug_in = relay.cut()  # its sockets are gone, and nobody says good-bye
         self._await_loss(life)
         life.end()
         self._life = None
         mount()
-        if state == "open":
-            relay.resume()
-        elif state == "stalled":
-            relay.stall()
+        plug_in()
 
     def restore_power(self) -> None:
         """Let it boot."""

@@ -14,20 +14,16 @@ from ..faults.ongoing import Heal
 class Network(Protocol):
     """The way from the gateway to the broker."""
 
-    def cut(self) -> None:
+    def cut(self) -> Heal:
         """End all connections and refuse new ones."""
         ...
 
-    def stall(self) -> None:
+    def stall(self) -> Heal:
         """Move no byte."""
         ...
 
     def reset(self) -> None:
         """Answer every connection with a reset."""
-        ...
-
-    def resume(self) -> None:
-        """Carry again."""
         ...
 
     def vanish(self) -> Heal:

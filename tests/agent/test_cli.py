@@ -520,3 +520,51 @@ def test_a_reader_that_has_enough_is_no_error(recording: Recording) -> None:
     assert said.stderr == ""
     assert said.returncode == 0
     assert len(said.stdout.splitlines()) == 1
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLE.parents[2],
+    )
+
+
+@pytest.mark.parametrize("verb", ["drivers", "config schema", "drivers bme280 --json"])
+def test_output_for_which_there_is_no_room_is_an_io_error_and_no_bug(verb: str) -> None:
+    said = shell(f"{sys.executable} -m agent {verb} > /dev/full")
+    assert said.stderr.splitlines() == [
+        "yukimi: the output cannot be written: No space left on device"
+    ]
+    assert said.returncode == 74
+
+
+@pytest.mark.parametrize("verb", ["drivers", f"config check --config {EXAMPLE}"])
+def test_a_closed_output_is_no_bug(verb: str) -> None:
+    said = shell(f"{sys.executable} -m agent {verb} >&-")
+    assert "Traceback" not in said.stderr
+    assert said.returncode == 0
+
+
+def test_a_recording_is_not_blamed_for_a_full_disk_behind_the_output(recording: Recording) -> None:
+    path = recording("serial", "maxbotix-hrxl", [rx(each / 10, b"R1234\r") for each in range(20)])
+    said = shell(f"{sys.executable} -m agent replay {path} --json > /dev/full")
+    assert said.stderr == "yukimi: the output cannot be written: No space left on device\n"
+    assert said.returncode == 74
+
+
+def test_a_reader_of_the_privacy_notice_may_stop_reading() -> None:
+    asked = f"{sys.executable} -m agent privacy report --config {EXAMPLE}"
+    said = shell(f"{asked} > >(exec 0<&-; sleep 5)")
+    assert "Broken pipe" not in said.stderr
+    assert said.returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["record snow-2", "diag report", "spool export"])
+def test_a_file_that_the_system_refuses_is_an_io_error_and_no_bug(verb: str) -> None:
+    name = "x" * 300
+    said = shell(f"{sys.executable} -m agent {verb} --config {EXAMPLE} -o /tmp/{name}")
+    assert said.stderr.splitlines()[-1].endswith(f"/tmp/{name}: File name too long")
+    assert said.returncode == 74

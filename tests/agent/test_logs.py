@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +130,20 @@ def test_the_level_may_change_while_it_runs(paper: io.StringIO) -> None:
         "bad level_now=debug",
         "bad level_now=warning",
     ]
+
+
+def test_no_thread_dies_of_a_log_for_which_there_is_no_room() -> None:
+    script = (
+        "from agent.logs import configure, logger; configure(); log = logger('test')\n"
+        "for number in range(2000): log.warning('a line', file=str(number))\n"
+        "print('alive')"
+    )
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=True,
+        )
+    assert said.stdout == "alive\n"

@@ -123,6 +123,16 @@ def test_faults_on_one_bus_add_up_and_each_heals_by_itself() -> None:
     assert bus.read(0x40, b"\x00", 2) == b"\x00\x00"
 
 
+def test_a_bus_that_is_held_twice_is_free_when_both_have_let_go() -> None:
+    bus = wire(x40=Says(b"\x00\x00"))
+    heal_first, heal_second = bus.stick(), bus.stick()
+    heal_second()
+    with pytest.raises(BusError):
+        bus.read(0x40, b"\x00", 2)
+    heal_first()
+    assert bus.read(0x40, b"\x00", 2) == b"\x00\x00"
+
+
 @pytest.mark.parametrize(
     ("driver", "verb", "address"),
     [

@@ -161,6 +161,30 @@ def test_a_portal_answers_whoever_connects_with_its_page_until_it_is_gone(relay:
         assert ask(client) == b"SNOW"
 
 
+def test_an_outage_within_an_outage_ends_neither_before_its_time(relay: Relay) -> None:
+    heal_cut, heal_second_cut, heal_stall = relay.cut(), relay.cut(), relay.stall()
+    heal_second_cut()
+    with pytest.raises(ConnectionRefusedError):
+        connect(relay)
+    heal_cut()
+    with connect(relay) as client:
+        client.sendall(b"snow")
+        assert hears_nothing(client)
+        heal_stall()
+        assert client.recv(4) == b"SNOW"
+
+
+def test_a_portal_behind_a_portal_is_there_until_both_are_gone(relay: Relay) -> None:
+    heal_first, heal_second = relay.portal(), relay.portal()
+    heal_second()
+    with connect(relay) as client:
+        client.sendall(b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x3c\x00")
+        assert client.recv(4096)[:4] == PORTAL[:4]
+    heal_first()
+    with connect(relay) as client:
+        assert ask(client) == b"SNOW"
+
+
 def test_a_meddler_changes_what_goes_on_and_answers_for_the_other_end(echo: Echo) -> None:
     def meddle(to_target: bool, chunk: bytes) -> tuple[bytes, bytes]:
         return (chunk.replace(b"now", b"leet"), b"!") if to_target else (chunk, b"")

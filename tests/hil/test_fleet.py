@@ -13,6 +13,7 @@ import pytest
 
 from agent.outbox import PageRequest
 from agent.record import BEFORE_ALL
+from hil.__main__ import main as bench
 from hil.bench.figures import Figure
 from hil.broker import MOSQUITTO
 from hil.fleet.figures import FIGURES, SHARE_MOST, measured, peak
@@ -86,6 +87,30 @@ def test_too_few_open_files_are_named_with_what_to_do() -> None:
     said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "TooFewDescriptorsError: 2200 open files are needed" in said.stderr
     assert "the hard limit is 500: raise it" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--gateways 0", "--gateways must be at least 1"),
+        ("--gateways -3", "--gateways must be at least 1"),
+        ("--gateways 3 --processes 4", "--processes must be 1 to 3"),
+        ("--processes 0", "--processes must be 1 to 1000"),
+        ("--speed 0", "--speed must be more than 0"),
+        ("--speed nan", "--speed must be more than 0"),
+        ("--window 0", "--window must be at least 1 s"),
+        ("--minutes 0", "--minutes must be at least 0.5"),
+        ("--minutes nan", "--minutes must be at least 0.5"),
+        ("--minutes 1 --outage 60", "--outage must leave 15 s"),
+        ("--outage -1", "--outage must leave 15 s"),
+        ("--json /no/such/folder", "/no/such/folder: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_lived_through_is_said_before_it_is_tried(
+    arguments: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(["fleet", *arguments.split()]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_the_peak_is_the_most_within_any_second() -> None:

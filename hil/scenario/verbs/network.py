@@ -24,8 +24,7 @@ class NetworkCut(_Network):
     verb: Literal["network_cut"]
 
     def _begin(self, stage: Stage) -> Heal:
-        stage.network.cut()
-        return stage.network.resume
+        return stage.network.cut()
 
 
 class NetworkStall(_Network):
@@ -34,8 +33,7 @@ class NetworkStall(_Network):
     verb: Literal["network_stall"]
 
     def _begin(self, stage: Stage) -> Heal:
-        stage.network.stall()
-        return stage.network.resume
+        return stage.network.stall()
 
 
 class NetworkReset(_Network):

@@ -166,6 +166,15 @@ def test_no_fault_of_the_way_loses_or_disorders_a_record(network: Seen) -> None:
     assert network.outcome.ran.settled_s < 600
 
 
+def test_a_short_cut_within_a_long_one_does_not_end_it(tmp_path: Path) -> None:
+    cuts = [fault("network_cut", "4m", "10m"), fault("network_cut", "6m", "2m")]
+    seen = see(tmp_path, "snow-1", "", [LINE, *cuts], lasts="16m")
+    away = seen.book.outages
+    assert len(away) == 1
+    assert away[0][0] < 300.0
+    assert away[0][1] > 830.0
+
+
 def test_a_reset_costs_the_connection_and_nothing_else(tmp_path: Path) -> None:
     seen = see(tmp_path, "snow-1", "", [LINE, fault("network_reset", "5m")], lasts="12m")
     lost = [line.text for line in seen.book.lines if line.text.startswith("connection lost")]
