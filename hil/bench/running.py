@@ -30,7 +30,7 @@ class Load:
 
     devices: Callable[[], Devices]
     uplink: str = ""
-    counts_syncs: bool = False  # by strace, which stops it at those calls and at no other
+    counts_syncs: bool = False  # by strace, at whose pace it then runs
 
 
 @dataclass(frozen=True, slots=True)
