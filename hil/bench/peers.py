@@ -277,7 +277,7 @@ def measure(installed: Install, seconds: float, say: Callable[[str], None]) -> d
     known = rivals(installed)
     for rival in known:
         with Stand(rival) as stand:
-            found[rival.name] = stand.cost(seconds)
+            found[rival.name] = stand.cost(max(seconds, rival.every_s))
         if rival.folder is not None:
             found[rival.name]["venv_mb"] = [round(Install(rival.folder).size_mb, 1)]
         say(f"{rival.name}: {found[rival.name]}")

@@ -126,6 +126,7 @@ class Rival:
     says: Callable[[int], bytes] = lambda number: b"%d\n" % number
     is_up: Callable[[str], bool] = lambda _topic: False  # by this message, before any number
     folder: Path | None = None  # of its environment
+    every_s: int = 1  # how often it sends
 
 
 class Command:
@@ -192,6 +193,7 @@ def rivals(installed: Install) -> list[Rival]:
             says=lambda number: b"R%04d\r" % (FIRST_MM + number),
             is_up=lambda topic: topic.endswith("/status"),
             folder=installed.folder,
+            every_s=window_s,
         )
         for window_s in OWN_WINDOWS_S
     ]
