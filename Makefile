@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench certify canary powercut chaos vpi fleet kills scenarios soak fuzz mutants deb audit clean
+.PHONY: demo test lint schemas lock footprint bench peers certify canary powercut chaos vpi fleet kills scenarios soak fuzz mutants deb audit clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -37,6 +37,9 @@ footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of 
 
 bench: $(VENV)/.dev $(VENV)/.tools ## what a gateway costs, in one table: memory, CPU, disk, wire, start, growth
 	$(SUDO) $(BIN)/python -m hil bench
+
+peers: $(VENV)/.dev $(VENV)/.tools $(VENV)/.rivals ## the same beside its rivals, which it installs: half an hour
+	$(SUDO) $(BIN)/python -m hil bench --peers --markdown $(VENV)/cost.md
 
 certify: $(VENV)/.hil ## the promise about people: a million windows in, epsilon measured from what comes out
 	$(BIN)/python -m hil bench privacy
@@ -119,6 +122,11 @@ $(VENV)/.tools: | $(BIN)/python
 	    { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } || \
 	    { $(SUDO) apt-get update -q && $(APT) mosquitto strace e2fsprogs fuse3 nftables chromium \
 	    fonts-noto-cjk postgresql mmdebstrap systemd-container; }
+	touch $@
+
+$(VENV)/.rivals: | $(BIN)/python
+	PATH="$$PATH:/usr/sbin:/sbin"; command -v collectd && command -v valgrind && command -v strace || \
+	    { $(SUDO) apt-get update -q && $(APT) collectd-core valgrind strace; }
 	touch $@
 
 $(VENV)/.vpi: | $(BIN)/python

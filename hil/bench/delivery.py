@@ -141,6 +141,7 @@ class Scale:
     repeats: int = 3
     settle_s: float = 10.0  # before the memory is read
     appends: int = 600
+    outage_s: int = WINDOW_S  # a window ends in it
     running_s: int = 600
     wire_records: int = 8000
     kill_records: int = 20_000
@@ -152,11 +153,16 @@ QUICK = Scale(
 )
 
 
-def measure(keys: frozenset[str], scale: Scale, say: Callable[[str], None]) -> dict[str, float]:
-    """Return the figures of `keys`, in the table's order. Raises BenchError."""
+def measure(
+    keys: frozenset[str], scale: Scale, say: Callable[[str], None], stock: Stock | None = None
+) -> dict[str, float]:
+    """Return the figures of `keys`, in the table's order. Raises BenchError.
+
+    `stock` is a backlog that there is already, of as many records as `scale` says.
+    """
     values: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="yukimi-bench-") as name:
-        bench = _Bench(Path(name), scale, say)
+        bench = _Bench(Path(name), scale, say, stock)
         for made, work in (
             (("lost_after_kill", "duplicates_after_kill"), bench.kill),
             (("backlog_rss_growth_mb",), bench.grow),
@@ -188,11 +194,13 @@ def first_live_s(messages: Iterable[Heard], birth: Heard) -> dict[str, float]:
 class _Bench:
     """The measurements, each in folders of its own; the stock of records is made once."""
 
-    def __init__(self, folder: Path, scale: Scale, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, scale: Scale, say: Callable[[str], None], stock: Stock | None
+    ) -> None:
         self._folder = folder
         self._scale = scale
         self._say = say
-        self._stock: Stock | None = None
+        self._stock = stock
 
     def drain(self) -> dict[str, float]:
         """Drain the backlog, and let bare paho publish the same messages."""
@@ -252,9 +260,9 @@ class _Bench:
             ear = enter(Ear(broker.host, broker.port))
             daemon = enter(Daemon(config))
             ear.wait_for(lambda heard: heard.packet.lane == "live", daemon.check_alive, START_S)
-            time.sleep((AFTER_THE_MINUTE_S - time.time()) % WINDOW_S)
+            time.sleep((AFTER_THE_MINUTE_S - self._scale.outage_s - time.time()) % WINDOW_S)
             relay.cut()
-            time.sleep(WINDOW_S)
+            time.sleep(self._scale.outage_s)
             relay.resume()
             resumed_s = time.monotonic()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+Samples = dict[str, list[float]]  # what was measured, as often as it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,18 @@ def shown(value: float) -> str:
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def medians(samples: Samples) -> dict[str, float]:
+    """Return one value for each figure."""
+    return {key: round(statistics.median(values), 3) for key, values in samples.items()}
+
+
+def spread(values: list[float]) -> str:
+    """Say from where to where a figure's values go, and how many there are; nothing of one."""
+    if len(values) < 2:
+        return ""
+    return f"{shown(min(values))} to {shown(max(values))} ({len(values)})"
 
 
 def table(figures: Iterable[Figure], values: Mapping[str, float]) -> list[str]:

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 STOP_S = 60.0
+_CPUCLOCK_SCHED = 2  # clock_getres(2) says how a process's clock is numbered
 
 
 class BenchError(Exception):
@@ -20,8 +23,6 @@ class BenchError(Exception):
 def counters(pid: int) -> dict[str, float]:
     """Return what a process has spent since its start: cpu_s, written_bytes, wakeups."""
     proc = Path(f"/proc/{pid}")
-    fields = (proc / "stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
     written = next(
         int(line.split()[1])
         for line in (proc / "io").read_text().splitlines()
@@ -34,7 +35,8 @@ def counters(pid: int) -> dict[str, float]:
         if line.startswith("voluntary_ctxt_switches")
     )
     return {
-        "cpu_s": ticks / os.sysconf("SC_CLK_TCK"),
+        # Its own clock, to the nanosecond: /proc counts in hundredths of a second.
+        "cpu_s": time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED),
         "written_bytes": written,
         "wakeups": wakeups,
     }
@@ -48,11 +50,40 @@ def memory_kb(pid: int, name: str) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a process spends a second."""
+
+    cpu_s: float
+    written_bytes: float
+    wakeups: float
+
+
+def rates(
+    pids: Sequence[int],
+    seconds: float,
+    slices: int,
+    pass_time: Callable[[float], object] = time.sleep,
+) -> list[list[Rates]]:
+    """Return, for each process, what it spends in each of `slices` equal parts of `seconds`."""
+    found: list[list[Rates]] = [[] for _ in pids]
+    seen = [(time.monotonic(), counters(pid)) for pid in pids]
+    for _ in range(slices):
+        pass_time(seconds / slices)
+        for at, pid in enumerate(pids):
+            began_s, before = seen[at]
+            seen[at] = now_s, now = time.monotonic(), counters(pid)
+            spent = {name: (now[name] - before[name]) / (now_s - began_s) for name in now}
+            found[at].append(Rates(**spent))
+    return found
+
+
 class Daemon:
     """`yukimi run` with `config`, from its start to its end; its log is beside its configuration.
 
     `program` runs in place of the daemon and is given its arguments; `python` is another
-    environment's interpreter, and runs what is installed there.
+    environment's interpreter, and runs what is installed there. `under` is what it runs under, and
+    becomes: strace -D, valgrind.
     """
 
     def __init__(
@@ -61,9 +92,10 @@ class Daemon:
         program: tuple[str, ...] = ("-m", "agent"),
         *,
         python: str = sys.executable,
+        under: tuple[str, ...] = (),
     ) -> None:
         self._log_file = config.with_suffix(".log")
-        command = [python, *program, "run", "--config", str(config)]
+        command = [*under, python, *program, "run", "--config", str(config)]
         environment = dict(os.environ)
         if python != sys.executable:
             environment.pop("PYTHONPATH", None)

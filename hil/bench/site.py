@@ -13,6 +13,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -197,24 +198,25 @@ class Stock:
     """A spool with a backlog in it, made once and copied for each measurement.
 
     Records go in through `Spool.append` in the order in which a gateway commits them, many windows
-    a commit: what is stored is the same, and it is there in seconds.
+    a commit: what is stored is the same, and it is there in seconds. One of `in_all` records can
+    grow up to that; each time is a life of the gateway for itself.
     """
 
-    def __init__(self, folder: Path, records: int, *, end_ns: int) -> None:
-        self.records = records
-        self.run = secrets.token_hex(8)
+    def __init__(self, folder: Path, records: int, *, end_ns: int, in_all: int = 0) -> None:
+        self.records = 0
+        self._coming = windows(max(records, in_all), end_ns=end_ns)
         self._path = folder / "stock.db"
+        self.grow(records)
+
+    def grow(self, records: int) -> None:
+        """Let there be so many."""
+        self.run = secrets.token_hex(8)
         spool = Spool(self._path, max_bytes=2**40, run=self.run, boot_id="", gateway=GATEWAY)
-        batch: list[Record] = []
-        for record in windows(records, end_ns=end_ns):
-            batch.append(record)
-            if len(batch) >= FILL_COMMIT_RECORDS:
-                spool.append(batch, CONFIG_ID)
-                batch.clear()
-                spool.pack()
-        if batch:
+        coming = islice(self._coming, records - self.records)
+        while batch := list(islice(coming, FILL_COMMIT_RECORDS)):
             spool.append(batch, CONFIG_ID)
-        spool.pack()
+            spool.pack()
+        self.records = records
         self.produced = spool.produced()
         spool.close(clean=True)
         self.bytes = self._path.stat().st_size

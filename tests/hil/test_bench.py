@@ -20,7 +20,7 @@ from hil.bench.wire import Segment, weigh, wire_bytes
 from hil.broker import MOSQUITTO
 
 TINY = Scale(
-    records=2000, repeats=1, settle_s=1.0, appends=40, running_s=60, wire_records=400,
+    records=2000, repeats=1, settle_s=1.0, appends=40, outage_s=30, running_s=60, wire_records=400,
     kill_records=400,
 )  # fmt: skip
 AT_NS = 1_800_000_000 * 10**9
