@@ -6,17 +6,15 @@ drivers, collectors, pipeline, spool, uplink.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.load import Problem
-from config.model import Text
-from drivers.base import Direction, Driver, HearsTemperature
+from drivers.base import Driver
 
 from . import __version__, commissioned, kernel
 from .alerts import AlertBook
@@ -29,7 +27,7 @@ from .collector import Collector, Station
 from .control import Control
 from .departures import Departures
 from .ear import Ear
-from .fresh import Fresh
+from .fresh import Fresh, offset_s
 from .health import Health
 from .history import History
 from .inbox import Inbox
@@ -43,13 +41,23 @@ from .openbus import OpenBus, open_bus
 from .phenomena.choice import phenomenon_of
 from .phenomena.closed import Phenomenon
 from .phenomena.weather import OF_THE_AIR, Surroundings
-from .pipeline import HearTemperature, Pipeline
+from .pipeline import Pipeline
 from .plan import Plan, PlannedBus, PlannedSensor
 from .privacy.ledger import Terms
 from .record import GATEWAY_STREAM, utc_text
 from .replies import Replies
-from .rules import Rules, Subject
-from .snapshot import Identity, Parts, Seen, Snapshot
+from .rules import Rules
+from .sensor import (
+    birth_of,
+    directions_of,
+    kind_of,
+    place_json,
+    seen_of,
+    subject_of,
+    temperature_listeners,
+    text_json,
+)
+from .snapshot import Identity, Parts, Snapshot
 from .spool import PACK_RECORDS, Spool, SpoolError, claim
 from .spoolanswers import SpoolAnswers
 from .supervisor import Supervisor
@@ -58,8 +66,6 @@ from .uplink import Uplink
 from .wake import Wake
 
 if TYPE_CHECKING:
-    from config.model import Location
-
     from .remote.desk import Desk
 
 log = logger("gateway")
@@ -211,7 +217,7 @@ class Gateway:
             book=self._book,
             rules=Rules(
                 config.alerts,
-                {sensor.table.id: _subject(sensor, driver) for sensor, driver in pairs},
+                {sensor.table.id: subject_of(sensor, driver) for sensor, driver in pairs},
                 [(None if s == GATEWAY_STREAM else s, name) for s, name in self._book.active],
             ),
             remember=self._memory.keep,
@@ -297,14 +303,14 @@ class Gateway:
             Parts(
                 Identity(
                     config.gateway.id,
-                    _text(config.gateway.label),
+                    text_json(config.gateway.label),
                     self.spool.run,
                     self._plan.loaded.config_id,
                     self._plan.applied,
                     self._plan.policy.sha256,
                     self._started_s,
                 ),
-                [_seen(*pair) for pair in self._drivers.values()],
+                [seen_of(*pair) for pair in self._drivers.values()],
                 lambda: [str(problem) for problem in self.refused],
                 self.health,
                 self._clock,
@@ -423,15 +429,18 @@ class Gateway:
             "state": "online",
             "gateway": gateway.id,
             "run": self.spool.run,
-            "label": _text(gateway.label),
-            "location": _place(gateway.location),
+            "label": text_json(gateway.label),
+            "location": place_json(gateway.location),
             "version": __version__,
             "config": self._plan.loaded.config_id,
             "policy": self._plan.policy.sha256,
             "since": utc_text(self._utc_ns()),
             "owner": gateway.owner,
             "licence": gateway.licence,
-            "sensors": [self._sensor_birth(*pair) for pair in self._drivers.values()],
+            "sensors": [
+                birth_of(*pair, self._commissioned[pair[0].table.id])
+                for pair in self._drivers.values()
+            ],
         }
 
     def health_message(self) -> dict[str, object]:
@@ -566,25 +575,6 @@ class Gateway:
             return phenomenon_of(kind, quantities, self._surroundings, moves=moves)
         return found
 
-    def _sensor_birth(self, sensor: PlannedSensor, driver: Driver) -> dict[str, object]:
-        table, directions = sensor.table, directions_of(driver)
-        units = _units(driver)
-        birth: dict[str, object] = {
-            "id": table.id,
-            "driver": table.driver,
-            "kind": kind_of(driver),
-            "window_s": sensor.window_s,
-            "quantities": {name: {"unit": unit} for name, unit in units.items()},
-            "location": _place(table.location),
-            "label": _text(table.label),
-        }
-        if directions:
-            birth["directions"] = _directions(sensor, driver)
-        test = self._commissioned[table.id]
-        if test is not None:
-            birth["commissioned"] = test
-        return birth
-
     def _clock_wait_over(self) -> bool:
         since_s = self.health.uplink.first_connected_s
         return since_s is not None and self._machine.boot_s() - since_s >= self._config.clock.wait_s
@@ -603,75 +593,3 @@ class Gateway:
 
     def _utc_text(self, at_boot_s: float) -> str:
         return utc_text(self._clock.utc_ns(round(at_boot_s * 1e9)))
-
-
-def _seen(sensor: PlannedSensor, driver: Driver) -> Seen:
-    table = sensor.table
-    return Seen(
-        table.id,
-        table.driver,
-        kind_of(driver),
-        sensor.bus.name,
-        sensor.window_s,
-        _text(table.label),
-        _directions(sensor, driver),
-        _units(driver),
-        driver.rate_hz,
-    )
-
-
-def _directions(sensor: PlannedSensor, driver: Driver) -> dict[str, dict[str, str] | None]:
-    return {
-        name: _text(getattr(sensor.table.directions, name, None)) for name in directions_of(driver)
-    }
-
-
-def _units(driver: Driver) -> dict[str, str]:
-    units = {name: q.unit for name, q in driver.quantities.items()}
-    return units | dict.fromkeys(directions_of(driver), "{person}")
-
-
-def _subject(sensor: PlannedSensor, driver: Driver) -> Subject:
-    table = sensor.table
-    label = table.label or Text()
-    names = {"ja": label.ja or label.en or table.id, "en": label.en or label.ja or table.id}
-    return Subject(kind_of(driver), names, frozenset(driver.quantities), table.maintenance)
-
-
-def offset_s(gateway_id: str, configured_s: float | None) -> float:
-    """Return how long after a window's end its record leaves: a gateway's own, 2.0 to 11.9 s."""
-    if configured_s is not None:
-        return configured_s
-    return 2 + int(hashlib.sha256(gateway_id.encode()).hexdigest(), 16) % 100 / 10
-
-
-def kind_of(driver: Driver) -> str:
-    """Return the kind of a driver's records: its model's, unless its options choose."""
-    kind: str = getattr(driver, "kind", driver.spec.kind)
-    return kind
-
-
-def temperature_listeners(
-    pairs: Iterable[tuple[PlannedSensor, Driver]],
-) -> dict[str, list[HearTemperature]]:
-    """Return who wants to be told the air temperature of each sensor."""
-    found: dict[str, list[HearTemperature]] = {}
-    for sensor, driver in pairs:
-        source = sensor.options.listens_to()
-        if source is not None and isinstance(driver, HearsTemperature):
-            found.setdefault(source, []).append(driver.hear_temperature)
-    return found
-
-
-def directions_of(driver: Driver) -> tuple[Direction, ...]:
-    """Return what a people sensor counts: its model's ways, unless its options choose of them."""
-    directions: tuple[Direction, ...] = getattr(driver, "directions", driver.spec.directions)
-    return directions
-
-
-def _text(text: Text | None) -> dict[str, str] | None:
-    return None if text is None else text.model_dump(exclude_none=True)
-
-
-def _place(place: Location | None) -> dict[str, float] | None:
-    return None if place is None else place.model_dump()

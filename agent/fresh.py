@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,3 +35,10 @@ class Fresh:
         window_s = self.window_s.get(entry.stream, 60)
         ago_s = (utc_ns - entry.end_ns) / 1e9
         return 0 <= ago_s < 2 * window_s + self.offset_s
+
+
+def offset_s(gateway_id: str, configured_s: float | None) -> float:
+    """Return how long after a window's end its record leaves: a gateway's own, 2.0 to 11.9 s."""
+    if configured_s is not None:
+        return configured_s
+    return 2 + int(hashlib.sha256(gateway_id.encode()).hexdigest(), 16) % 100 / 10

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import math
 import os
+import select
 import struct
 import termios
 import time
@@ -249,12 +250,10 @@ class LinuxSerial:
         """Return what has arrived, waiting up to `timeout_s` for the first byte."""
         port = self._opened()
         try:
-            if port.timeout != timeout_s:
-                port.timeout = timeout_s
-            first: bytes = port.read(1) if timeout_s > 0 else b""
-            if timeout_s > 0 and not first:
+            # pyserial's own waiting would set the whole line anew for each other time-out.
+            if timeout_s > 0 and not select.select([port.fileno()], [], [], timeout_s)[0]:
                 return b""
-            return first + bytes(port.read(min(port.in_waiting, INPUT_LIMIT_BYTES)))
+            return bytes(port.read(INPUT_LIMIT_BYTES))
         except _PORT_ERRORS as exc:
             raise _port_error(self._path, exc) from exc
 
@@ -294,11 +293,11 @@ class LinuxSerial:
     def _drain(self, port: serial.Serial, length: int) -> None:
         # An adapter that hangs would hold tcdrain, and so the whole bus, for ever.
         until_s = time.monotonic() + length * 12 / port.baudrate + _DRAIN_S
-        while port.out_waiting:
+        while left := port.out_waiting:
             if time.monotonic() > until_s:
                 port.reset_output_buffer()
                 raise BusGoneError(f"{self._path}: the adapter does not take what is sent")
-            time.sleep(0.001)
+            time.sleep(max(0.001, left * 10 / port.baudrate))  # to be woken once, at its end
         port.flush()
 
     def _check_baud(self, port: serial.Serial, baud: int) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from agent import tester
-from agent.app import directions_of
 from agent.asking import Asking, NotAnsweredError, socket_path
 from agent.commissioned import Test
 from agent.commissioning import WAYS, Verdict, judge_depth, judge_readings, judge_walks, ways_of
 from agent.direct import Assembly, Direct, read_sets
 from agent.interview import Interview
 from agent.plan import PlannedSensor
+from agent.sensor import directions_of
 from agent.walking import Walks
 from drivers.base import BusError
 

@@ -151,7 +151,7 @@ def _refuse(path: Path, exc: ConfigError, *, as_json: bool) -> int:
 
 def _check(path: Path, *, as_json: bool) -> int:
     from agent import applied, commissioned
-    from agent.app import offset_s
+    from agent.fresh import offset_s
     from agent.lastgood import spool_path
     from agent.memory import digest_of
     from agent.plan import load_plan

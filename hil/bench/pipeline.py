@@ -40,7 +40,6 @@ from typing import Any
 import structlog
 
 from agent.alerts import AlertBook
-from agent.app import directions_of, kind_of
 from agent.channels import Channel, MeasuredChannel, PeopleChannel
 from agent.clock import Clock, Look
 from agent.collector import HAND_ON_S, Collected
@@ -50,6 +49,7 @@ from agent.pipeline import Pipeline
 from agent.privacy.ledger import Terms
 from agent.privacy.policy import Policy
 from agent.rules import Rules, Subject
+from agent.sensor import directions_of, kind_of
 from agent.spool import Spool
 from config.model import AlertsTable
 from drivers.base import Driver

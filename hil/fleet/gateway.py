@@ -18,7 +18,7 @@ from zlib import crc32
 from paho.mqtt import client as mqtt
 
 from agent import record
-from agent.app import offset_s
+from agent.fresh import offset_s
 from agent.link import Event, Link, connect, hang_up, publish_properties
 from agent.outbox import ALERT_LIMIT, SUCCESS, Outbox, Send
 from agent.record import ALERTS_STREAM, Entry

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agent.app import directions_of
 from agent.phenomena.people import Counted
+from agent.sensor import directions_of
 from drivers.base import PEOPLE_REASONS, Alive, BusError, Crossing, Driver, Observation, Trouble
 from drivers.beam_pair import BeamPair
 from drivers.debounce import Debouncer
