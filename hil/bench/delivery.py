@@ -227,7 +227,9 @@ class _Bench:
             for is_full, of_kind in resident.items():
                 with self._gateway(is_full, port=nobody.getsockname()[1]) as config:
                     for _ in range(self._scale.repeats):
+                        config.with_name("control.sock").unlink(missing_ok=True)
                         with Daemon(config) as daemon:
+                            _wait_up(daemon, config.parent)
                             time.sleep(self._scale.settle_s)
                             daemon.check_alive()
                             of_kind.append(memory_kb(daemon.pid, "Rss") / 1024)
@@ -451,6 +453,16 @@ def _check_empty(path: Path) -> None:
         spool.close(clean=True)
     if waiting:
         raise BenchError(f"{waiting} records are in the spool after the drain")
+
+
+def _wait_up(daemon: Daemon, folder: Path) -> None:
+    """Wait until it can be asked: on a busy machine that takes its time."""
+    until_s = time.monotonic() + START_S
+    while not (folder / "control.sock").exists():
+        daemon.check_alive()
+        if time.monotonic() > until_s:
+            raise BenchError("the daemon was never up")
+        time.sleep(0.05)
 
 
 def _yesterday_ns() -> int:
