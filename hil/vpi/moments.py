@@ -82,7 +82,7 @@ class Recorder:
         self._stopping.set()
         self._thread.join()
         self._line.close()
-        if self._failure is not None and exc_info[0] is None:
+        if self._failure is not None:  # all that failed after it failed by it
             raise self._failure
 
     def _run(self) -> None:
