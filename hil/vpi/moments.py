@@ -18,7 +18,7 @@ from typing import Self
 from .machine import VirtualPi
 from .nbd import Moment
 from .qmp import MachineError
-from .site import Site
+from .site import Message, Site
 
 PERIOD_S = 2.0  # between steps that are told
 
@@ -29,7 +29,7 @@ class Cut:
 
     step: str  # the one that was about to be taken; "STEP, and 3": the third look after it
     disk: Moment
-    heard: int  # messages that the city had
+    heard: Sequence[Message]  # by the city
 
     @property
     def is_step(self) -> bool:
@@ -82,7 +82,7 @@ class Recorder:
         self._stopping.set()
         self._thread.join()
         self._line.close()
-        if self._failure is not None and exc_info[0] is None:
+        if self._failure is not None:  # all that failed after it failed by it
             raise self._failure
 
     def _run(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
@@ -41,6 +41,9 @@ with glance(Path("{STATE}/spool.db")) as database:
 '"""  # noqa: S608  (of constants)
 
 
+Message = tuple[str, bytes]  # topic and payload
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A batch or a status that reached the city."""
@@ -70,7 +73,7 @@ class Site:
         self.produced: dict[str, dict[str, int]] = {}  # by run, as the spool said at last
         self._changed = threading.Condition()
         self._stack = ExitStack()
-        self._messages: list[tuple[str, bytes]] = []
+        self._messages: list[Message] = []
         self._marks = 0
         self.city = self._listener()
 
@@ -91,8 +94,8 @@ class Site:
 
     # Time
 
-    def heard_all(self) -> int:
-        """Return how many messages came, once all are here that the broker has acknowledged."""
+    def heard_all(self) -> list[Message]:
+        """Return all messages, once those are here that the broker has acknowledged."""
         self._marks += 1
         mark = json.dumps({"mark": self._marks})
         client = mqtt.Client(CallbackAPIVersion.VERSION2)
@@ -103,12 +106,11 @@ class Site:
         client.loop_stop()
         is_here = (MARK, mark.encode())
         self.wait_until(lambda: is_here in self._messages[-MARKS_BACK:], "the bench's own mark")
-        return len(self._messages)
+        return list(self._messages)
 
-    def return_to(self, count: int) -> None:
-        """Have heard only the first so many messages, as befits a disk of that moment."""
+    def return_to(self, before: Iterable[Message]) -> None:
+        """Have heard these messages only, as befits a disk of that moment."""
         self.city.close()
-        before = self._messages[:count]
         self._messages, self.heard, self.produced = [], [], {}
         self.city = self._listener()
         with self.city.locked() as account:

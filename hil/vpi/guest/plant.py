@@ -95,8 +95,10 @@ def tell_steps(who: str) -> None:
     def told(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.rename":
             tell(f"rename to {Path(os.fsdecode(arguments[1])).name}")
-        elif event in ("os.remove", "os.symlink"):
-            tell(f"{event.removeprefix('os.')} {Path(os.fsdecode(arguments[-2])).name}")
+        elif event == "os.remove" and arguments[1] != -1:
+            return  # one of thousands, in a folder that goes
+        elif event in ("os.remove", "os.symlink", "shutil.rmtree"):
+            tell(f"{event.partition('.')[2]} {Path(os.fsdecode(arguments[-2])).name}")
         elif event == "subprocess.Popen":
             tell(f"run {' '.join(map(str, arguments[1][:2]))}")
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import pytest
 
+from hil.broker import MOSQUITTO
+from hil.vpi.machine import VirtualPi
 from hil.vpi.moments import Cut, Steps, spread
 from hil.vpi.nbd import Moment
 from hil.vpi.qmp import MachineError
+from hil.vpi.site import Site
 from hil.vpi.steps import PANICS, without_panic
+from tests.hil.vpi.conftest import refuse
 
 
 def cuts(count: int) -> list[Cut]:
-    return [Cut(str(number), Moment({}, {}), 0) for number in range(count)]
+    return [Cut(str(number), Moment({}, {}), ()) for number in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -54,3 +61,21 @@ def test_what_the_gateway_does_wrong_is_told_at_once() -> None:
     with pytest.raises(MachineError, match="account"):
         without_panic(fails)
     assert len(tries) == 1
+
+
+class Machine:
+    """One that stays on."""
+
+    def check_on(self, what: str) -> None:
+        """Do nothing."""
+
+
+def test_what_the_city_has_heard_is_put_back_as_often_as_one_likes() -> None:
+    if not Path(MOSQUITTO).exists():
+        refuse("apt-get install --no-install-recommends mosquitto")
+    with Site(cast("VirtualPi", Machine())) as site:
+        first = site.heard_all()
+        second = site.heard_all()
+        for moment in (first, second, first):
+            site.return_to(moment)
+            assert site.heard_all()[:-1] == moment
