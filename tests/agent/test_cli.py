@@ -497,6 +497,16 @@ def run_daemon(*arguments: object, **environment: str) -> subprocess.CompletedPr
     )
 
 
+def test_the_drivers_fit_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["drivers"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_the_daemon_does_not_start_with_a_broken_configuration(broken: Path) -> None:
     said = run_daemon("--config", broken)
     assert said.returncode == 78
