@@ -578,3 +578,12 @@ def test_a_file_that_the_system_refuses_is_an_io_error_and_no_bug(verb: str) -> 
     said = shell(f"{sys.executable} -m agent {verb} --config {EXAMPLE} -o /tmp/{name}")
     assert said.stderr.splitlines()[-1].endswith(f"/tmp/{name}: File name too long")
     assert said.returncode == 74
+
+
+def test_a_spool_that_cannot_be_opened_is_not_intact_for_machines_too(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_bytes(b"no database at all, " * 500)
+    said = shell(f"{sys.executable} -m agent spool verify --json --file {tmp_path}/spool.db")
+    told = json.loads(said.stdout)
+    assert (told["schema"], told["ok"], told["count"]) == ("yukimi.spool/1", False, 1)
+    assert "damaged" in told["problems"][0]
+    assert said.returncode == 1
