@@ -37,6 +37,8 @@ def walls_of(plan: Plan) -> Walls:
     if isinstance(config.gateway.led, int):
         devices.add(PINS)
     hosts = [urlsplit(url).hostname or "" for url in config.uplink.brokers]
+    # systemd knows an address, and not by which interface one gets there.
+    hosts = [host.partition("%")[0] for host in hosts]
     addresses = tuple(dict.fromkeys(hosts)) if all(map(_is_address, hosts)) else None
     return Walls(tuple(sorted(devices)), addresses)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 import drivers
 from config.load import nearest
@@ -71,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         specs = [(name, driver.spec) for name, driver in found.items()]
         rows = [(name, spec.kind, spec.bus, spec.title) for name, spec in specs]
-        print("\n".join(table(rows, head=[said(each) for each in HEAD])))
+        width = line_cells() if sys.stdout.isatty() else None  # for grep a driver is a line
+        print("\n".join(table(rows, head=[said(each) for each in HEAD], width=width)))
     return code
 
 

@@ -106,6 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_CONFIG
     except UnusableError as exc:
         complain(exc)
+        if arguments.json and arguments.action == "verify":  # it was asked whether it is intact
+            told = {"ok": False, "problems": [str(exc)], "count": 1, "streams": []}
+            show.print_json({"action": "verify"} | told)
         return WRONG
     except NotAnsweredError as exc:
         complain(Text(exc.text.en, exc.text.ja))

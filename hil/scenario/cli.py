@@ -7,8 +7,10 @@ something does not; 2: it cannot be played here, and why.
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -107,6 +109,12 @@ def _play(loaded: Loaded, arguments: argparse.Namespace) -> int:
         )
     except (BrokerError, UnavailableError) as exc:
         print(f"{loaded.name} cannot be played here: {exc}", file=sys.stderr)
+        return CANNOT
+    except OSError as exc:
+        if exc.errno != errno.ENOSPC:
+            raise
+        where = tempfile.gettempdir()
+        print(f"{loaded.name} cannot be played here: {where} is full", file=sys.stderr)
         return CANNOT
     progress.end()
     ran = outcome.ran

@@ -497,6 +497,16 @@ def run_daemon(*arguments: object, **environment: str) -> subprocess.CompletedPr
     )
 
 
+def test_the_drivers_fit_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["drivers"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_the_daemon_does_not_start_with_a_broken_configuration(broken: Path) -> None:
     said = run_daemon("--config", broken)
     assert said.returncode == 78
@@ -568,3 +578,12 @@ def test_a_file_that_the_system_refuses_is_an_io_error_and_no_bug(verb: str) -> 
     said = shell(f"{sys.executable} -m agent {verb} --config {EXAMPLE} -o /tmp/{name}")
     assert said.stderr.splitlines()[-1].endswith(f"/tmp/{name}: File name too long")
     assert said.returncode == 74
+
+
+def test_a_spool_that_cannot_be_opened_is_not_intact_for_machines_too(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_bytes(b"no database at all, " * 500)
+    said = shell(f"{sys.executable} -m agent spool verify --json --file {tmp_path}/spool.db")
+    told = json.loads(said.stdout)
+    assert (told["schema"], told["ok"], told["count"]) == ("yukimi.spool/1", False, 1)
+    assert "damaged" in told["problems"][0]
+    assert said.returncode == 1

@@ -7,7 +7,14 @@ from collections import Counter
 import pytest
 
 from agent import loglimit, logs
-from agent.loglimit import AT_ONCE, THEN_EACH_S, THINGS, LogLimit
+from agent.loglimit import (
+    AT_ONCE,
+    OF_ALL_AT_ONCE,
+    OF_ALL_THEN_EACH_S,
+    THEN_EACH_S,
+    THINGS,
+    LogLimit,
+)
 
 
 class Clock:
@@ -53,10 +60,26 @@ def test_one_thing_in_a_loop_does_not_silence_another() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    limit = LogLimit(Clock())
+    clock = Clock()
+    limit = LogLimit(clock)
     for number in range(10 * THINGS):
+        clock.now_s += OF_ALL_THEN_EACH_S
         assert limit.kept_back(line(sensor=f"snow-{number}")) == 0
-    assert len(limit._buckets) <= THINGS
+    assert len(limit._things) <= THINGS
+
+
+def test_a_broker_that_makes_up_a_name_for_each_line_does_not_fill_the_log() -> None:
+    clock = Clock()
+    limit, told, kept_back = LogLimit(clock), 0, 0
+    for number in range(100_000):
+        clock.now_s += 0.01
+        answer = limit.kept_back(line("a receipt makes no sense", stream=f"made-up-{number}"))
+        if answer is not None:
+            told += 1
+            kept_back += answer
+    assert told <= OF_ALL_AT_ONCE + 1000 / OF_ALL_THEN_EACH_S + 1
+    assert kept_back > 90_000
+    assert limit.kept_back(line("sensor is back", sensor="snow-1")) == 0
 
 
 def test_the_log_itself_keeps_back_and_tells(

@@ -75,6 +75,7 @@ def test_pins_and_i2c_are_let_where_they_are_used(tmp_path: Path) -> None:
     [
         ('"mqtts://192.0.2.7:8883", "mqtt://[2001:db8::1]"', ("192.0.2.7", "2001:db8::1")),
         ('"mqtt://localhost"', ("localhost",)),
+        ('"mqtt://[fe80::1%25eth0]"', ("fe80::1",)),
         ('"mqtts://192.0.2.7", "mqtts://broker.example"', None),  # it may move
     ],
 )

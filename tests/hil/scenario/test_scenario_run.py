@@ -5,6 +5,7 @@ Each expectation has its negative control here: the same run, held against what 
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -185,6 +186,19 @@ def test_the_command_line_says_what_holds_and_writes_a_report_that_needs_nothing
     assert "FAIL  records delivered" in capsys.readouterr().out
     assert bench(["run", "no-such-scenario"]) == CANNOT
     assert bench(["run", "storm-day", "--lasts", "1m", "--report", "/no/such/folder"]) == CANNOT
+
+
+def test_a_disk_without_room_for_a_run_fails_no_expectation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def play(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hil.scenario.run.run", play)
+    file = tmp_path / "mine.toml"
+    file.write_text(text(LINE), encoding="utf-8")
+    assert bench(["run", str(file)]) == CANNOT
+    assert "is full" in capsys.readouterr().err
 
 
 def test_the_list_names_each_scenario_with_its_length(capsys: pytest.CaptureFixture[str]) -> None:
