@@ -48,6 +48,7 @@ from .outbox import ALERT_LIMIT, Answer, Lane, Outbox, Send
 from .pulse import Pulse
 from .record import ALERTS_STREAM, Entry
 from .route import Dialect, Protocol, Route
+from .sessions import STABLE_S, Sessions
 from .spool import Spool, SpoolError
 from .trust import Standing
 
@@ -63,9 +64,6 @@ FAREWELL_S = 1.0
 # Of one step. Three name servers that are silent cost half a minute for each way
 # in which a name may be completed, and a restart does not make them talk.
 SLACK_S = 300.0
-# A connection that held for this long was a good one; before, it may be somebody with our own id.
-STABLE_S = 10.0
-
 # Without a clash for so long, the other one is taken to be gone.
 ALONE_AFTER_S = 600.0
 # A broker that hangs up so often on large messages, and says no reason, gets smaller ones.
@@ -74,6 +72,7 @@ LEAST_LEARNT_BYTES = 4096
 EVENTS_AT_ONCE = 100
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
+NOT_AUTHORIZED = 0x87
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
 QUOTA_EXCEEDED = 0x97
@@ -158,6 +157,7 @@ class Uplink:
             ),
         )
         self._route = Route(settings.brokers, random.SystemRandom())  # jitter must differ by box
+        self._sessions = Sessions()
         self._dialects = {url: Dialect(settings.protocol) for url in settings.brokers}
         self._link = Link(settings, gateway_id, find_file, self._put)
         self._client: mqtt.Client | None = None
@@ -236,7 +236,7 @@ class Uplink:
         elif self._online and self._outbox.ack_overdue(now_s):
             self._never_acks = True
             self._alert("no_ack", {"broker": self._route.broker})
-            self._leave("the broker accepts messages and does not acknowledge them")
+            self._leave("the broker accepts messages and does not acknowledge them", vain=True)
         elif self._online:
             self._look_around(now_s)
         if self._missed.is_set():
@@ -288,6 +288,8 @@ class Uplink:
     def _look_around(self, now_s: float) -> None:
         """Do what time alone asks for while connected."""
         self._show_alarms(now_s)
+        if self._sessions.is_sound(now_s - (self._health.connected_since_s or now_s)):
+            self._tell_sound()
         if self._clashed_at_s is not None and now_s - self._clashed_at_s > ALONE_AFTER_S:
             self._clashed_at_s = self._health.clash_s = None
             self._route.is_alone()
@@ -430,7 +432,9 @@ class Uplink:
                 "broker refuses MQTT 5, using 3.1.1: whether anybody subscribes cannot be told",
                 broker=url,
             )
-        log.info("connected", broker=url, protocol=self._protocol)
+        self._sessions.begin()
+        if self._sessions.trouble(url) is None:  # else it is told once it holds
+            log.info("connected", broker=url, protocol=self._protocol)
         self._shown = list(certificates.of_peer(*peer_of(client, url)))
         self._certificates_at_s = now_s
         self._route.connected(now_s)
@@ -523,14 +527,14 @@ class Uplink:
                 at_most_bytes=self._learnt_bytes[broker],
             )
 
-    def _leave(self, why: str) -> None:
-        """End this connection or attempt, and plan the next."""
+    def _leave(self, why: str, *, vain: bool = False) -> None:
+        """End this connection or attempt, and plan the next; `vain`: it did not acknowledge."""
         now_s, broker, was_online = self._boot_s(), self._route.broker, self._online
         since_s = self._health.connected_since_s
-        lasted = since_s is not None and now_s - since_s >= STABLE_S
+        lasted = since_s is not None and now_s - since_s >= STABLE_S and not vain
         self._drop_client()
         if was_online:
-            log.warning("connection lost", broker=broker, reason=why)
+            self._tell_end(broker, why, is_sound=lasted)
         else:
             if self._asked:
                 self._dialects[broker].silent(now_s)
@@ -540,8 +544,35 @@ class Uplink:
         if lasted:
             self._route.lasted()
         # A broker that held us is asked first again.
-        self._attempt_at_s = now_s + self._route.failed(turn=not lasted)
+        wait_s = self._route.failed(turn=not lasted, patience_s=self._sessions.patience_s)
+        self._attempt_at_s = now_s + wait_s
         self._note_failure(now_s, broker, why)
+
+    def _tell_end(self, broker: str, why: str, *, is_sound: bool) -> None:
+        """Say that a session ended: each time while that is seldom, then at the edge only."""
+        sessions = self._sessions
+        was_troubled = sessions.trouble(broker) is not None
+        trouble = None if is_sound else sessions.ended(broker, why)
+        if not was_troubled:
+            log.warning("connection lost", broker=broker, reason=why)
+        if trouble is not None:
+            log.error(
+                "the broker ends each session soon, or acknowledges nothing: trying less often",
+                broker=broker,
+                reason=why,
+                after=f"{self._root}/{trouble.after}" if trouble.after else None,
+            )
+        self._health.troubles = sessions.troubles
+        if (now := sessions.trouble(broker)) is not None:
+            told = {"broker": broker, "reason": why, "topic": now.after or "-"}
+            self._alert("cut_short", told)
+
+    def _tell_sound(self) -> None:
+        broker = self._route.broker
+        if self._sessions.sound(broker):
+            log.info("the broker keeps the session and acknowledges again", broker=broker)
+            self._health.troubles = self._sessions.troubles
+            self._alert("cut_short", None)
 
     def _note_failure(self, now_s: float, broker: str, why: str) -> None:
         """Note, for those who look, why there is no connection."""
@@ -615,6 +646,7 @@ class Uplink:
         properties = self._properties("yukimi.batch/1", deflated=deflate)
         info = client.publish(topic, payload, qos=1, properties=properties)
         self._mids[info.mid] = send.token, size_bytes
+        self._sessions.said(send.topic, info.mid, is_record=True)
         self._outbox.sent(send, len(payload), self._boot_s())
 
     def _payload(self, send: Send) -> tuple[bytes, bool]:
@@ -636,9 +668,11 @@ class Uplink:
             self._never_acks = False
             self._alert("no_ack", None)
         sent = self._mids.pop(mid, None)
+        self._sessions.acked(mid, is_record=sent is not None)
         if sent is None:  # the birth's, or an alarm's
             if mid == self._birth_mid:
                 self._birth_is_owed = code >= 0x80
+                self._tell_birth(code)
             return
         answer = self._outbox.answered(sent[0], code, self._boot_s())
         if answer is not None:
@@ -663,7 +697,7 @@ class Uplink:
             self._look_again_s = self._boot_s() + SPOOL_RETRY_S
             log.error("acknowledged records cannot be removed yet", error=str(exc))
         if answer.edge:
-            self._tell_muted(answer, code)
+            self._tell_muted(answer.topic, code, is_held=answer.held)
         if answer.edge and answer.held and code < 0x80:
             log.warning(
                 "nobody subscribes: records wait here until somebody does",
@@ -685,13 +719,24 @@ class Uplink:
         elif answer.edge:
             log.info("records flow again", topic=f"{self._root}/{answer.topic}")
 
-    def _tell_muted(self, answer: Answer, code: int) -> None:
+    def _tell_birth(self, code: int) -> None:
+        """Say, once, that the broker does not take the birth; it is written again by and by."""
+        is_refused = code == NOT_AUTHORIZED
+        if is_refused and "status" not in self._muted["not_authorised"]:
+            log.error(
+                "the broker refuses our status: check what this user may publish",
+                topic=f"{self._root}/status",
+                reason=f"0x{code:02x}",
+            )
+        self._tell_muted("status", code, is_held=is_refused)
+
+    def _tell_muted(self, topic: str, code: int, *, is_held: bool) -> None:
         """Raise or clear the alerts about topics that are on hold."""
         for name, topics in self._muted.items():
             before = set(topics)
-            topics.discard(answer.topic)
-            if answer.held and name == ("no_subscriber" if code < 0x80 else "not_authorised"):
-                topics.add(answer.topic)
+            topics.discard(topic)
+            if is_held and name == ("no_subscriber" if code < 0x80 else "not_authorised"):
+                topics.add(topic)
             if topics != before:
                 self._health.muted = {why: sorted(each) for why, each in self._muted.items()}
                 self._alert(name, {"topics": sorted(topics)} if topics else None)
@@ -740,9 +785,11 @@ class Uplink:
 
     def _write_status(self, client: mqtt.Client, payload: str) -> mqtt.MQTTMessageInfo:
         properties = self._properties("yukimi.status/1")
-        return client.publish(
+        info = client.publish(
             f"{self._root}/status", payload, qos=1, retain=True, properties=properties
         )
+        self._sessions.said("status", info.mid)
+        return info
 
     def _write_health(self, client: mqtt.Client) -> None:
         deflate = self._settings.compression == "all"
@@ -750,6 +797,7 @@ class Uplink:
         plain = _json(self._health_message()).encode()
         payload = record.deflated(plain) if deflate else plain
         client.publish(f"{self._root}/health", payload, qos=0, properties=properties)
+        self._sessions.said("health", None)
 
     def _properties(self, schema: str, *, deflated: bool = False) -> Properties | None:
         """Say what a payload is; MQTT 3.1.1 has no place for it."""
@@ -772,7 +820,9 @@ class Uplink:
         """Answer a command; offline, whoever asked asks again."""
         if self._client is not None and self._online:
             properties = self._properties("yukimi.reply/1")
-            self._client.publish(f"{self._root}/{below}", payload, qos=1, properties=properties)
+            topic = f"{self._root}/{below}"
+            info = self._client.publish(topic, payload, qos=1, properties=properties)
+            self._sessions.said(below, info.mid)
 
     def _empty_alarm(self, sensor: str, name: str) -> None:
         """Empty the topic of an alert that is over since; one about people at its time only."""
@@ -825,9 +875,10 @@ class Uplink:
         else:
             self._alarms[below] = body
         if self._client is not None and self._online:
-            self._client.publish(
+            info = self._client.publish(
                 f"{self._root}/{below}", b"" if is_over else body, qos=1, retain=True
             )
+            self._sessions.said(below, info.mid)
 
     def _on_own_status(self, payload: bytes, retained: bool) -> None:
         try:
