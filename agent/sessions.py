@@ -35,6 +35,7 @@ class Sessions:
         self._acked: set[bool] = set()  # of records, of others
         self._has_sent_records = False
         self._ends: Counter[str] = Counter()  # unsound ones in a row, by broker
+        self._reasons: dict[str, str] = {}  # of the last of them
         self._troubles: dict[str, Trouble] = {}
 
     def begin(self) -> None:
@@ -61,7 +62,13 @@ class Sessions:
         return held_s >= STABLE_S and (self._has_sent_records in self._acked or True in self._acked)
 
     def ended(self, broker: str, reason: str) -> Trouble | None:
-        """Note an end that was not sound; return the trouble where that is an edge."""
+        """Note an end that was not sound; return the trouble where that is an edge.
+
+        Three for three reasons are a network that comes and goes, and no trouble yet.
+        """
+        if broker not in self._troubles and self._reasons.get(broker, reason) != reason:
+            del self._ends[broker]
+        self._reasons[broker] = reason
         self._ends[broker] += 1
         if self._ends[broker] < FREE:
             return None
@@ -73,6 +80,7 @@ class Sessions:
     def sound(self, broker: str) -> bool:
         """Forget how sessions with a broker ended; tell whether that is an edge."""
         del self._ends[broker]
+        self._reasons.pop(broker, None)
         return self._troubles.pop(broker, None) is not None
 
     def trouble(self, broker: str) -> Trouble | None:

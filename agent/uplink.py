@@ -551,9 +551,9 @@ class Uplink:
     def _tell_end(self, broker: str, why: str, *, is_sound: bool) -> None:
         """Say that a session ended: each time while that is seldom, then at the edge only."""
         sessions = self._sessions
-        was_troubled = sessions.trouble(broker) is not None
+        before = sessions.trouble(broker)
         trouble = None if is_sound else sessions.ended(broker, why)
-        if not was_troubled:
+        if before is None or before.reason != why:
             log.warning("connection lost", broker=broker, reason=why)
         if trouble is not None:
             log.error(

@@ -37,6 +37,18 @@ def test_the_wait_grows_with_sessions_that_end_soon_and_one_that_held_ends_it(
         assert sessions.patience_s("a") == CAP_S
 
 
+def test_sessions_that_end_for_other_reasons_each_time_are_no_trouble_yet() -> None:
+    sessions = Sessions()
+    for number in range(10 * FREE):
+        assert sessions.ended("a", f"why {number % 2}") is None
+    assert sessions.patience_s("a") == 0.0
+    for _ in range(FREE - 1):
+        sessions.ended("a", "why 1")
+    assert sessions.trouble("a") is not None
+    sessions.ended("a", "another")  # none was sound since
+    assert sessions.patience_s("a") > 0
+
+
 def test_what_was_not_acknowledged_first_is_what_it_may_not_have_liked() -> None:
     def after(act: Callable[[Sessions], object]) -> str | None:
         sessions = Sessions()
