@@ -136,6 +136,16 @@ CATALOGUE: dict[str, Definition] = {
         matters=("broker",),
         hold_s=600,
     ),
+    "cut_short": Definition(
+        "warning",
+        "中継サーバー{broker}が接続をすぐに切るか、受信確認を返しません（{reason}、直前の送信先: "
+        "{topic}）。接続の間隔を空けています。この装置の権限設定をご確認ください。",
+        "The broker {broker} ends each connection soon, or confirms nothing ({reason}), last after "
+        "a message to {topic}; it is tried less often. Please check what this gateway is allowed "
+        "to publish.",
+        matters=("topic", "reason"),
+        hold_s=600,
+    ),
     "snow_dispatch": Definition(
         "warning",
         "{place}で、降り続いた雪が{new_snow_cm} cmに達しました（出動の目安 {threshold_cm} cm）。"

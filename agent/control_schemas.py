@@ -66,6 +66,16 @@ class Lane(Payload):
     records_waiting: Count | None
 
 
+class CutShort(Payload):
+    """A broker that ends each session soon, or acknowledges nothing in any."""
+
+    broker: str
+    reason: str
+    after: str | None = Field(
+        description="the topic, below the gateway's root, that it may not have liked"
+    )
+
+
 class UplinkPart(Payload):
     """The connection, and what is on its way."""
 
@@ -79,6 +89,7 @@ class UplinkPart(Payload):
     acknowledged: UtcTime | None = Field(description="when the broker last took records")
     nobody_subscribes: list[str] = Field(description="topics on hold, below the gateway's root")
     not_authorised: list[str]
+    cut_short: list[CutShort] = Field(description="brokers that end each session soon")
     clone_seen: UtcTime | None = Field(description="somebody else uses this id")
 
 

@@ -20,13 +20,14 @@ from .logs import logger
 from .outbox import ALERT_LIMIT, Answer, Outbox, Send
 from .packetsize import PACKET_TOO_LARGE, PacketSizes
 from .record import Entry
-from .session import Session
+from .session import BATCH, Session
 from .spool import Spool, SpoolError
 
 log = logger("uplink")
 
 SPOOL_RETRY_S = 5.0
 
+NOT_AUTHORIZED = 0x87
 QUOTA_EXCEEDED = 0x97
 ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
 
@@ -158,7 +159,7 @@ class Delivery:
         if self._sizes.is_too_large(self._session.broker, size_bytes, is_single=is_single):
             self._take_answer(self._outbox.too_large(send), PACKET_TOO_LARGE)
             return
-        info = self._session.publish(send.topic, payload, schema="yukimi.batch/1", deflated=deflate)
+        info = self._session.publish(send.topic, payload, schema=BATCH, deflated=deflate)
         self._mids[info.mid] = send.token, size_bytes
         self._outbox.sent(send, len(payload), self._boot_s())
 
@@ -221,7 +222,7 @@ class Delivery:
             self._look_again_s = self._boot_s() + SPOOL_RETRY_S
             log.error("acknowledged records cannot be removed yet", error=str(exc))
         if answer.edge:
-            self._tell_muted(answer, code)
+            self._tell_muted(answer.topic, code, is_held=answer.held)
             self._log_edge(answer, code)
 
     def _log_edge(self, answer: Answer, code: int) -> None:
@@ -247,13 +248,24 @@ class Delivery:
                 reason=f"0x{code:02x}",
             )
 
-    def _tell_muted(self, answer: Answer, code: int) -> None:
+    def birth_acked(self, code: int) -> None:
+        """Say, once, that the broker does not take the birth; it is written again by and by."""
+        is_refused = code == NOT_AUTHORIZED
+        if is_refused and "status" not in self._muted["not_authorised"]:
+            log.error(
+                "the broker refuses our status: check what this user may publish",
+                topic=f"{self._session.root}/status",
+                reason=f"0x{code:02x}",
+            )
+        self._tell_muted("status", code, is_held=is_refused)
+
+    def _tell_muted(self, topic: str, code: int, *, is_held: bool) -> None:
         """Raise or clear the alerts about topics that are on hold."""
         for name, topics in self._muted.items():
             before = set(topics)
-            topics.discard(answer.topic)
-            if answer.held and name == ("no_subscriber" if code < 0x80 else "not_authorised"):
-                topics.add(answer.topic)
+            topics.discard(topic)
+            if is_held and name == ("no_subscriber" if code < 0x80 else "not_authorised"):
+                topics.add(topic)
             if topics != before:
                 self._health.muted = {why: sorted(each) for why, each in self._muted.items()}
                 self._alert(name, {"topics": sorted(topics)} if topics else None)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .endings import Trouble
+
 ErrorKind = Literal["bus_error", "frame_error", "other_device", "bug"]
 SensorState = Literal["starting", "warmup", "ok", "silent", "ignored"]
 
@@ -47,6 +49,7 @@ class UplinkHealth:
     acknowledged_s: float | None = None  # when the broker last took records
     own_acknowledged_s: float | None = None  # the same, of records of this life
     muted: Mapping[str, Sequence[str]] = field(default_factory=dict)  # topics on hold, by reason
+    troubles: Sequence[Trouble] = ()  # brokers whose sessions end soon
     clash_s: float | None = None  # when somebody else was last seen to use our id
 
 

@@ -85,10 +85,12 @@ class Presence:
         """Say that we stopped."""
         return self._write_status(self._offline("stopped"))
 
-    def acked(self, mid: int, code: int) -> None:
-        """Take the broker's answer to a message that may be the birth."""
-        if mid == self._birth_mid:
-            self._birth_is_owed = code >= 0x80
+    def acked(self, mid: int, code: int) -> bool:
+        """Take the broker's answer; False where it is to something else than the birth."""
+        if mid != self._birth_mid:
+            return False
+        self._birth_is_owed = code >= 0x80
+        return True
 
     def heard(self, payload: bytes, retained: bool) -> None:
         """Take what somebody wrote on our status: us, or one like us."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 BACKOFF_FIRST_S = 0.5
@@ -86,12 +86,18 @@ class Route:
         self._clashes = min(self._clashes + 1, 16)
         return self._rng.uniform(0.2 * ceiling_s, ceiling_s)
 
-    def failed(self, *, turn: bool = True) -> float:
-        """Return how many seconds to wait; with `turn` the next broker is tried then."""
+    def failed(
+        self, *, turn: bool = True, patience_s: Callable[[str], float] = lambda _broker: 0.0
+    ) -> float:
+        """Return how many seconds to wait; with `turn` the next broker is tried then.
+
+        `patience_s` tells for how long, about, one should be left alone beyond that.
+        """
         if turn:
             self._index = (self._index + 1) % len(self._brokers)
         ceiling_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**self._failures)
         self._failures = min(self._failures + 1, LONGEST)
+        ceiling_s = max(ceiling_s, patience_s(self.broker))
         return self._rng.uniform(0.1 * ceiling_s, ceiling_s)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .endings import Endings
 from .link import publish_properties
 from .route import Protocol
 
 if TYPE_CHECKING:
     from paho.mqtt import client as mqtt
+
+BATCH = "yukimi.batch/1"
 
 
 @dataclass(slots=True)
@@ -21,6 +24,7 @@ class Session:
     protocol: Protocol
     client: mqtt.Client | None = None
     is_online: bool = False  # the broker has accepted us
+    endings: Endings = field(default_factory=Endings)
 
     def publish(
         self,
@@ -38,6 +42,8 @@ class Session:
         properties = None
         if schema is not None and self.protocol == "5":  # MQTT 3.1.1 has no place for it
             properties = publish_properties(schema, deflated)
-        return self.client.publish(
+        info = self.client.publish(
             f"{self.root}/{below}", payload, qos=qos, retain=retain, properties=properties
         )
+        self.endings.said(below, info.mid if qos else None, is_record=schema == BATCH)
+        return info

@@ -11,7 +11,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, kernel
@@ -175,6 +175,7 @@ class Snapshot:
             "acknowledged": self._utc_s(health.acknowledged_s),
             "nobody_subscribes": list(muted.get("no_subscriber", ())),
             "not_authorised": list(muted.get("not_authorised", ())),
+            "cut_short": [asdict(each) for each in health.troubles],
             "clone_seen": self._utc_s(health.clash_s),
         }
 

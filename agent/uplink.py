@@ -22,6 +22,7 @@ from config.model import UplinkTable
 from . import certificates
 from .alarmtopics import AlarmTopics
 from .delivery import SPOOL_RETRY_S, Delivery
+from .endings import STABLE_S
 from .fresh import Fresh
 from .health import UplinkHealth
 from .history import Outages
@@ -64,8 +65,6 @@ FAREWELL_S = 1.0
 # Of one step. Three name servers that are silent cost half a minute for each way
 # in which a name may be completed, and a restart does not make them talk.
 SLACK_S = 300.0
-# A connection that held for this long was a good one; before, it may be somebody with our own id.
-STABLE_S = 10.0
 EVENTS_AT_ONCE = 100
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
@@ -227,7 +226,7 @@ class Uplink:
         elif session.is_online and self._outbox.ack_overdue(now_s):
             self._never_acks = True
             self._alert("no_ack", {"broker": self._route.broker})
-            self._leave("the broker accepts messages and does not acknowledge them")
+            self._leave("the broker accepts messages and does not acknowledge them", vain=True)
         elif session.is_online:
             self._look_around(now_s)
         if self._missed.is_set():
@@ -266,6 +265,8 @@ class Uplink:
     def _look_around(self, now_s: float) -> None:
         """Do what time alone asks for while connected."""
         self._alarms.show_due(now_s)
+        if self._session.endings.is_sound(now_s - (self._health.connected_since_s or now_s)):
+            self._tell_sound()
         if self._presence.is_alone_again(now_s):
             self._route.is_alone()
         client = self._session.client
@@ -411,7 +412,9 @@ class Uplink:
                 "broker refuses MQTT 5, using 3.1.1: whether anybody subscribes cannot be told",
                 broker=url,
             )
-        log.info("connected", broker=url, protocol=session.protocol)
+        session.endings.begin()
+        if session.endings.trouble(url) is None:  # else it is told once it holds
+            log.info("connected", broker=url, protocol=session.protocol)
         self._shown = list(certificates.of_peer(*peer_of(client, url)))
         self._certificates_at_s = now_s
         self._route.connected(now_s)
@@ -476,14 +479,14 @@ class Uplink:
             why = NO_BROKER
         self._leave(CLOSED if why in HUNG_UP else why)
 
-    def _leave(self, why: str) -> None:
-        """End this connection or attempt, and plan the next."""
+    def _leave(self, why: str, *, vain: bool = False) -> None:
+        """End this connection or attempt, and plan the next; `vain`: it did not acknowledge."""
         now_s, broker, was_online = self._boot_s(), self._route.broker, self._session.is_online
         since_s = self._health.connected_since_s
-        lasted = since_s is not None and now_s - since_s >= STABLE_S
+        lasted = since_s is not None and now_s - since_s >= STABLE_S and not vain
         self._drop_client()
         if was_online:
-            log.warning("connection lost", broker=broker, reason=why)
+            self._tell_end(broker, why, is_sound=lasted)
         else:
             if self._asked:
                 self._dialects[broker].silent(now_s)
@@ -493,8 +496,35 @@ class Uplink:
         if lasted:
             self._route.lasted()
         # A broker that held us is asked first again.
-        self._attempt_at_s = now_s + self._route.failed(turn=not lasted)
+        wait_s = self._route.failed(turn=not lasted, patience_s=self._session.endings.patience_s)
+        self._attempt_at_s = now_s + wait_s
         self._note_failure(now_s, broker, why)
+
+    def _tell_end(self, broker: str, why: str, *, is_sound: bool) -> None:
+        """Say that a session ended: each time while that is seldom, then at the edge only."""
+        endings = self._session.endings
+        before = endings.trouble(broker)
+        trouble = None if is_sound else endings.ended(broker, why)
+        if before is None or before.reason != why:
+            log.warning("connection lost", broker=broker, reason=why)
+        if trouble is not None:
+            log.error(
+                "the broker ends each session soon, or acknowledges nothing: trying less often",
+                broker=broker,
+                reason=why,
+                after=f"{self._session.root}/{trouble.after}" if trouble.after else None,
+            )
+        self._health.troubles = endings.troubles
+        if (now := endings.trouble(broker)) is not None:
+            told = {"broker": broker, "reason": why, "topic": now.after or "-"}
+            self._alert("cut_short", told)
+
+    def _tell_sound(self) -> None:
+        broker = self._route.broker
+        if self._session.endings.sound(broker):
+            log.info("the broker keeps the session and acknowledges again", broker=broker)
+            self._health.troubles = self._session.endings.troubles
+            self._alert("cut_short", None)
 
     def _note_failure(self, now_s: float, broker: str, why: str) -> None:
         """Note, for those who look, why there is no connection."""
@@ -547,8 +577,10 @@ class Uplink:
         if self._never_acks:
             self._never_acks = False
             self._alert("no_ack", None)
-        if not self._delivery.acked(mid, code):  # the birth's, or an alarm's
-            self._presence.acked(mid, code)
+        is_record = self._delivery.acked(mid, code)
+        self._session.endings.acked(mid, is_record=is_record)
+        if not is_record and self._presence.acked(mid, code):
+            self._delivery.birth_acked(code)
 
     def _on_heard(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take what somebody wrote below our own root: us, the city, or one like us."""

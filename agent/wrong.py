@@ -34,6 +34,12 @@ FORBIDDEN = Text(
     "the broker does not let us publish on {topics}: check what this user may",
     "ブローカーが{topics}への送信を許可していません。権限をご確認ください",
 )
+CUT_SHORT = Text(
+    "{broker} ends each session soon, or acknowledges nothing ({reason}), last after a message to"
+    " {topic}: check what this user may publish",
+    "{broker}が接続をすぐに切るか、受信確認を返しません（{reason}、直前の送信先: {topic}）。"
+    "権限をご確認ください",
+)
 CLONE = Text(
     "another gateway uses this id: give each its own [gateway] id",
     "同じIDのゲートウェイがほかにあります。[gateway] idを別々にしてください",
@@ -71,6 +77,9 @@ def wrong_with(snapshot: Mapping[str, Any]) -> Iterator[Text]:
     ):
         if topics:
             yield text.filled(topics=topics)
+    for each in uplink["cut_short"]:
+        topic = each["after"] or "-"
+        yield CUT_SHORT.filled(broker=each["broker"], reason=each["reason"], topic=topic)
     if uplink["clone_seen"]:
         yield CLONE
     if spool["outage_days_left"] is not None and spool["outage_days_left"] < LITTLE_ROOM_DAYS:

@@ -178,6 +178,17 @@ def permitted(site: Site, url: str) -> Finding:
         "have ROOT/GATEWAY/# permitted to this user; compare [gateway] id and topic_root",
         "ROOT/GATEWAY/#の許可を依頼し、[gateway] idとtopic_rootを確認してください",
     )
+    cut = told.cut_short(site, url)
+    if cut is not None:
+        reason, after = str(cut.get("reason")), str(cut.get("after") or "-")
+        return failed(
+            Text(
+                f"it ends each session soon, or acknowledges nothing ({reason}), last after a "
+                f"message to {after}",
+                f"接続がすぐに切れるか、受信確認がありません（{reason}、直前の送信先: {after}）",
+            ),
+            ask,
+        )
     if told.is_connected(site, url):
         held = told.topics(site, "not_authorised")
         if held:

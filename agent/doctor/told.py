@@ -62,6 +62,13 @@ def topics(site: Site, name: str) -> list[str]:
     return [str(each) for each in found] if isinstance(found, list) else []
 
 
+def cut_short(site: Site, url: str) -> Document | None:
+    """Return how sessions with this broker end, where they end soon."""
+    found = part(site, "uplink").get("cut_short")
+    said = [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    return next((each for each in said if each.get("broker") == url), None)
+
+
 def _listed(site: Site, name: str) -> list[Document]:
     found = (site.daemon or _NOTHING).get(name)
     return [e for e in found if isinstance(e, Mapping)] if isinstance(found, list) else []

@@ -18,12 +18,13 @@ from zlib import crc32
 from paho.mqtt import client as mqtt
 
 from agent import record
+from agent.endings import STABLE_S
 from agent.fresh import offset_s
 from agent.link import Event, Link, connect, hang_up, publish_properties
 from agent.outbox import ALERT_LIMIT, SUCCESS, Outbox, Send
 from agent.record import ALERTS_STREAM, Entry
 from agent.route import Route
-from agent.uplink import CONNACK_TIMEOUT_S, HEALTH_INTERVAL_S, STABLE_S
+from agent.uplink import CONNACK_TIMEOUT_S, HEALTH_INTERVAL_S
 from config.model import UplinkTable
 
 from ..senders.gateway import BEGIN_NS, CONFIG_ID, Key, Sender

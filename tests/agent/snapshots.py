@@ -70,6 +70,7 @@ def snapshot(*sensors: Document, second: int = 40, **more: Any) -> Document:
             "acknowledged": f"2027-01-15T00:11:{max(0, second - 5):02}.000Z",
             "nobody_subscribes": [],
             "not_authorised": [],
+            "cut_short": [],
             "clone_seen": None,
         },
         "spool": {

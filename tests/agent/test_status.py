@@ -76,6 +76,7 @@ def snapshot() -> dict[str, Any]:
             "acknowledged": "2027-01-15T00:10:03.000Z",
             "nobody_subscribes": [],
             "not_authorised": [],
+            "cut_short": [],
             "clone_seen": None,
         },
         "spool": {
@@ -105,6 +106,11 @@ def test_nothing_is_wrong_with_a_gateway_that_is_well(snapshot: dict[str, Any]) 
         ("uplink.broker", None, "no connection to a broker: not tried yet"),
         ("uplink.nobody_subscribes", ["live/snow"], "nobody subscribes to live/snow"),
         ("uplink.not_authorised", ["live/snow"], "does not let us publish on live/snow"),
+        (
+            "uplink.cut_short",
+            [{"broker": "mqtt://a", "reason": "closed", "after": "health"}],
+            "last after a message to health",
+        ),
         ("uplink.clone_seen", TIME, "another gateway uses this id"),
         ("spool.volatile", True, "records are in memory only"),
         ("spool.error", "disk I/O error", "cannot be read: disk I/O error"),

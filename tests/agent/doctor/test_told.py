@@ -131,6 +131,19 @@ def test_topics_on_hold_are_named(board: Board) -> None:
     assert "alert/gateway" in board.look("YK-MQ-03", url).evidence
 
 
+@pytest.mark.parametrize("broker", ["mqtt://127.0.0.1:1", "mqtt://127.0.0.1:2"])
+def test_a_broker_that_ends_each_session_is_told_of_with_the_topic(
+    board: Board, broker: str
+) -> None:
+    cut = {"broker": "mqtt://127.0.0.1:1", "reason": "Not authorized", "after": "health"}
+    uplink = {"broker": broker, "connected_since": "2027-01-15T00:00:00.000Z", "cut_short": [cut]}
+    board.gateway_says({}, uplink=uplink)
+    found = board.look("YK-MQ-03", broker)
+    is_it = broker == cut["broker"]
+    assert found.status == ("FAIL" if is_it else "PASS")  # the other is the control
+    assert ("Not authorized" in found.evidence and "health" in found.evidence) == is_it
+
+
 def test_what_a_gateway_of_another_version_says_is_no_reason_to_fall_over(board: Board) -> None:
     board.says = {"gateway": "me", "sensors": {"snow-1": 1}, "uplink": [], "spool": None}
     for name, subject in (
