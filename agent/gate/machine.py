@@ -85,7 +85,8 @@ def is_there(broker: str | None, *, speaks: bool = True) -> bool:
                 return True
             if is_tls:
                 connection = open_.enter_context(_in_tls(connection, host))
-            connection.sendall(CONNECT)
+            with suppress(OSError):  # it may have hung up, and said why: that is read
+                connection.sendall(CONNECT)
             answer = open_.enter_context(connection.makefile("rb")).read(4)
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return False
