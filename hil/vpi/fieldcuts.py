@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from .installed import APT, GATE, SLOW_S, Installed
+from .installed import APT, GATE, SLOW_S, UPDATES_S, Installed
 from .machine import WAIT_S
 from .moments import Cut, Recorder, return_to, spread
 from .packages import BAD, GOOD
@@ -147,9 +147,8 @@ def record(field: Installed, story: Story, *, until: str | None = None) -> list[
         if until is not None:
             must(recorder.reached.wait(WAIT_S), f"{until} was never told")
             return recorder.cuts
-        field.pi.wait(
-            f"{story.is_over} && test ! -e {GATE}/state.json", "it never ends", poll_s=SLOW_S
-        )
+        is_over = f"{story.is_over} && test ! -e {GATE}/state.json"
+        field.pi.wait(is_over, "it never ends", poll_s=SLOW_S, within_s=UPDATES_S)
         story.check(field)
         field.wait_delivers()
     must(bool(recorder.cuts), "no step was told")
@@ -162,7 +161,9 @@ def boots_after(field: Installed, story: Story, cut: Cut, survives: float) -> st
     before = field.site.runs()
     field.pi.start()
     try:
-        field.pi.wait(f"test ! -e {GATE}/state.json", "undecided", poll_s=SLOW_S)
+        field.pi.wait(
+            f"test ! -e {GATE}/state.json", "undecided", poll_s=SLOW_S, within_s=UPDATES_S
+        )
         field.wait_delivers(beyond=before)
         runs = story.check(field)
         must(BY_HAND not in runs or cut.step.startswith("keep: "), f"{runs}: the gate's to do")

@@ -19,7 +19,7 @@ from ..buses import I2cDevice
 from ..devices.bme280 import Bme280Device
 from ..devices.maxbotix import MaxBotixDevice
 from .image import Image
-from .machine import VirtualPi
+from .machine import WAIT_S, VirtualPi
 from .moments import Cut
 from .packages import GOOD
 from .qmp import MachineError
@@ -37,6 +37,7 @@ WITHIN_S = 6.0  # of a life's begin it is killed; every other one only when it h
 WATCHDOG_S = 30  # as shipped it takes two minutes
 GRACE_S = 30.0  # for systemd, on a machine that has little time
 SLOW_S = 2.0  # looking costs the machine something too
+UPDATES_S = 4 * WAIT_S  # one is many things, each of which may take its time
 PYTHONS = "/etc/python3.11/sitecustomize.py"
 PLANT = "/run/vpi-plant.json"
 DROP_IN = "/run/systemd/system/yukimi.service.d/bench.conf"
@@ -157,7 +158,7 @@ class Installed:
         self.pi.run("systemctl restart yukimi", check=False)
         count = len(threads)
         restarts = f"[ $(systemctl show -P NRestarts yukimi) -ge {count} ]"
-        self.pi.wait(restarts, "it hangs on", poll_s=SLOW_S)
+        self.pi.wait(restarts, "it hangs on", poll_s=SLOW_S, within_s=count * WAIT_S)
         self.wait_delivers(beyond=before)
         lives = self._journal(since).split("Watchdog timeout")
         must(len(lives) == count + 1, f"the watchdog bit {len(lives) - 1} times")
@@ -228,7 +229,7 @@ class Installed:
     def _replace(self, package: str, version: str, option: str) -> None:
         self.pi.run(f"rm -f {GATE}/outcome.json; {APT} {option}/packages/{package}.deb")
         decided = f"grep -q 'outcome.: .kept' {GATE}/outcome.json"
-        self.pi.wait(decided, "the update is never decided", poll_s=SLOW_S)
+        self.pi.wait(decided, "it is never decided", poll_s=SLOW_S, within_s=UPDATES_S)
         must(self.version() == f"ii {version}", f"{version}: {self.version()}")
         self.wait_delivers()
         self.say(f"{version} runs")

@@ -174,10 +174,12 @@ class VirtualPi:
         """Set pins (BCM) to electrical levels, one after the other."""
         self._inside().drive(list(levels), timeout_s=WAIT_S)
 
-    def wait(self, command: str, what: str, *, poll_s: float = POLL_S) -> Ran:
+    def wait(
+        self, command: str, what: str, *, poll_s: float = POLL_S, within_s: float = WAIT_S
+    ) -> Ran:
         """Wait until a command of the guest's succeeds. Raises MachineError."""
         ran = self.run(command, check=False)
-        until_s = time.monotonic() + WAIT_S
+        until_s = time.monotonic() + within_s
         while ran.code:
             if time.monotonic() > until_s:
                 raise MachineError(f"{what}:\n{ran.out}{ran.err}\n{self._tail()}")
