@@ -569,28 +569,32 @@ class Uplink:
         client = self._client
         if client is None or not self._online:
             return
-        with together(client):
-            self._send_what_is_due(client)
-
-    def _send_what_is_due(self, client: mqtt.Client) -> None:
         now_s = self._boot_s()
-        if self._is_minute_over(now_s):
+        health_too = self._is_minute_over(now_s)
+        if health_too:
             self._health_at_s = self._next_minute_s(now_s)
-            self._write_health(client)
             if lost := self._link.heard.tell_lost():
                 log.warning("others write more to us than we take: let go", messages=lost)
             if self._birth_is_owed:
                 self._write_birth()
-        while True:
-            if self._outbox.wants_alerts():
-                claimed_ids = self._outbox.claimed_ids
-                waiting = self._spool.alerts(ALERT_LIMIT, claimed_ids)
-                self._outbox.take_alerts([self._due(entry) for entry in waiting])
-            self._fill()
-            send = self._outbox.next(now_s)
-            if send is None:
-                return
-            self._publish(client, send)
+        ready: list[tuple[Send, bytes, bool]] = []
+        try:
+            while (send := self._next(now_s)) is not None:
+                if ready and ready[-1][0].lane != send.lane:
+                    self._let_go(client, ready)
+                self._prepare(send, ready)
+                if send.lane == "alert":  # for nothing that is still to be packed
+                    self._let_go(client, ready)
+        finally:
+            self._let_go(client, ready, health_too=health_too)
+
+    def _next(self, now_s: float) -> Send | None:
+        if self._outbox.wants_alerts():
+            claimed_ids = self._outbox.claimed_ids
+            waiting = self._spool.alerts(ALERT_LIMIT, claimed_ids)
+            self._outbox.take_alerts([self._due(entry) for entry in waiting])
+        self._fill()
+        return self._outbox.next(now_s)
 
     def _is_minute_over(self, now_s: float) -> bool:
         return now_s >= self._health_at_s - HEALTH_LEEWAY_S
@@ -617,10 +621,10 @@ class Uplink:
             if answer is not None:
                 self._take_answer(answer, 0)
 
-    def _publish(self, client: mqtt.Client, send: Send) -> None:
+    def _prepare(self, send: Send, ready: list[tuple[Send, bytes, bool]]) -> None:
+        """Pack a message, and count it as sent; or take it back: it is too large."""
         payload, deflate = self._payload(send)
-        topic = f"{self._root}/{send.topic}"
-        size_bytes = len(payload) + len(topic) + ENVELOPE_BYTES
+        size_bytes = self._size_bytes(send, payload)
         learnt_bytes = self._learnt_bytes.get(self._route.broker)
         is_single = send.parcel.records == 1
         if (self._packet_bytes and size_bytes > self._packet_bytes) or (
@@ -629,10 +633,29 @@ class Uplink:
         ):
             self._take_answer(self._outbox.too_large(send), PACKET_TOO_LARGE)
             return
-        properties = self._properties("yukimi.batch/1", deflated=deflate)
-        info = client.publish(topic, payload, qos=1, properties=properties)
-        self._mids[info.mid] = send.token, size_bytes
         self._outbox.sent(send, len(payload), self._boot_s())
+        ready.append((send, payload, deflate))
+
+    def _let_go(
+        self,
+        client: mqtt.Client,
+        ready: list[tuple[Send, bytes, bool]],
+        *,
+        health_too: bool = False,
+    ) -> None:
+        """Publish what is ready as one."""
+        with together(client):
+            for send, payload, deflate in ready:
+                properties = self._properties("yukimi.batch/1", deflated=deflate)
+                topic = f"{self._root}/{send.topic}"
+                info = client.publish(topic, payload, qos=1, properties=properties)
+                self._mids[info.mid] = send.token, self._size_bytes(send, payload)
+            ready.clear()
+            if health_too:
+                self._write_health(client)
+
+    def _size_bytes(self, send: Send, payload: bytes) -> int:
+        return len(payload) + len(self._root) + 1 + len(send.topic) + ENVELOPE_BYTES
 
     def _payload(self, send: Send) -> tuple[bytes, bool]:
         """Return a message's bytes, and whether they are deflated."""

@@ -831,8 +831,8 @@ def test_what_could_not_be_given_up_is_looked_at_again() -> None:
 # Negative controls: with a defect planted, the machine finds something.
 
 
-def _acks_on_send(self: Uplink, client: Any, send: Send) -> None:
-    PUBLISH(self, client, send)
+def _acks_on_send(self: Uplink, send: Send, ready: Any) -> None:
+    PREPARE(self, send, ready)
     self._spool.acknowledge(send.parcel.ids, send.parcel.records)
 
 
@@ -880,7 +880,7 @@ def _ignores_the_window(self: Outbox, *args: Any, **options: Any) -> None:
     self._window += 1
 
 
-PUBLISH, TAKE_ANSWER, ANSWERED = Uplink._publish, Uplink._take_answer, Outbox.answered
+PREPARE, TAKE_ANSWER, ANSWERED = Uplink._prepare, Uplink._take_answer, Outbox.answered
 PACK, CAME, NEXT, CONNECTED = Spool.pack, Receipts.came, Outbox.next, Outbox.connected
 
 
@@ -888,7 +888,7 @@ PACK, CAME, NEXT, CONNECTED = Spool.pack, Receipts.came, Outbox.next, Outbox.con
 @pytest.mark.parametrize(
     ("machine", "target", "name", "defect"),
     [
-        (BrokerMachine, Uplink, "_publish", _acks_on_send),
+        (BrokerMachine, Uplink, "_prepare", _acks_on_send),
         (BrokerMachine, Outbox, "answered", _takes_any_code),
         (BrokerMachine, Uplink, "_take_answer", _unpacks_and_goes_on),
         (BrokerMachine, Spool, "pack", _packs_anything),
