@@ -84,4 +84,5 @@ class AlarmTopics:
         else:
             self._raised[below] = body
         if self._session.is_online:
-            self._session.publish(below, b"" if is_over else body, retain=True)
+            schema = None if is_over else "yukimi.alarm/1"  # to empty a topic says nothing
+            self._session.publish(below, b"" if is_over else body, schema=schema, retain=True)

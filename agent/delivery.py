@@ -10,6 +10,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from config.model import UplinkTable
 
@@ -30,6 +31,15 @@ SPOOL_RETRY_S = 5.0
 NOT_AUTHORIZED = 0x87
 QUOTA_EXCEEDED = 0x97
 ENVELOPE_BYTES = 128  # of a PUBLISH beside topic and payload: header, properties
+
+
+class _Ready(NamedTuple):
+    """A message that is packed."""
+
+    send: Send
+    payload: bytes
+    deflated: bool
+    size_bytes: int
 
 
 class Delivery:
@@ -125,18 +135,26 @@ class Delivery:
             self._pack_at_s = now_s + SPOOL_RETRY_S
             log.error("spool cannot be packed; trying again", error=str(exc))
 
-    def pump(self, now_s: float) -> None:
-        """Send what may be sent now. Raises SpoolError."""
-        while True:
-            if self._outbox.wants_alerts():
-                claimed_ids = self._outbox.claimed_ids
-                waiting = self._spool.alerts(ALERT_LIMIT, claimed_ids)
-                self._outbox.take_alerts([self._due(entry) for entry in waiting])
-            self._fill()
-            send = self._outbox.next(now_s)
-            if send is None:
-                return
-            self._publish(send)
+    def pump(self, now_s: float, say_too: Callable[[], None] | None = None) -> None:
+        """Send what may be sent now, and let `say_too` speak with the last. Raises SpoolError."""
+        ready: list[_Ready] = []
+        try:
+            while (send := self._next(now_s)) is not None:
+                if ready and ready[-1].send.lane != send.lane:
+                    self._let_go(ready)
+                self._prepare(send, ready)
+                if send.lane == "alert":  # for nothing that is still to be packed
+                    self._let_go(ready)
+        finally:
+            self._let_go(ready, say_too)
+
+    def _next(self, now_s: float) -> Send | None:
+        if self._outbox.wants_alerts():
+            claimed_ids = self._outbox.claimed_ids
+            waiting = self._spool.alerts(ALERT_LIMIT, claimed_ids)
+            self._outbox.take_alerts([self._due(entry) for entry in waiting])
+        self._fill()
+        return self._outbox.next(now_s)
 
     def _fill(self) -> None:
         while (request := self._outbox.wants_page(self._boot_s())) is not None:
@@ -152,16 +170,26 @@ class Delivery:
             if answer is not None:
                 self._take_answer(answer, 0)
 
-    def _publish(self, send: Send) -> None:
-        payload, deflate = self._payload(send)
+    def _prepare(self, send: Send, ready: list[_Ready]) -> None:
+        """Pack a message, and count it as sent; or take it back: it is too large."""
+        payload, deflated = self._payload(send)
         size_bytes = len(payload) + len(self._session.root) + 1 + len(send.topic) + ENVELOPE_BYTES
         is_single = send.parcel.records == 1
         if self._sizes.is_too_large(self._session.broker, size_bytes, is_single=is_single):
             self._take_answer(self._outbox.too_large(send), PACKET_TOO_LARGE)
             return
-        info = self._session.publish(send.topic, payload, schema=BATCH, deflated=deflate)
-        self._mids[info.mid] = send.token, size_bytes
         self._outbox.sent(send, len(payload), self._boot_s())
+        ready.append(_Ready(send, payload, deflated, size_bytes))
+
+    def _let_go(self, ready: list[_Ready], say_too: Callable[[], None] | None = None) -> None:
+        """Publish what is ready as one."""
+        with self._session.together():
+            for send, payload, deflated, size_bytes in ready:
+                info = self._session.publish(send.topic, payload, schema=BATCH, deflated=deflated)
+                self._mids[info.mid] = send.token, size_bytes
+            ready.clear()
+            if say_too is not None:
+                say_too()
 
     def _payload(self, send: Send) -> tuple[bytes, bool]:
         """Return a message's bytes, and whether they are deflated."""

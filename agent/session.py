@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .endings import Endings
-from .link import publish_properties
+from .link import publish_properties, together
 from .route import Protocol
 
 if TYPE_CHECKING:
@@ -47,3 +48,9 @@ class Session:
         )
         self.endings.said(below, info.mid if qos else None, is_record=schema == BATCH)
         return info
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let what is published meanwhile leave as one. There must be a connection."""
+        if self.client is None:
+            raise RuntimeError("nothing is published while there is no connection")
+        return together(self.client)

@@ -38,7 +38,6 @@ from .link import (
     hang_up,
     peer_of,
     reason,
-    together,
 )
 from .logs import logger
 from .outbox import Lane, Outbox, Send
@@ -546,21 +545,16 @@ class Uplink:
     # What is written and heard
 
     def _pump(self) -> None:
-        client = self._session.client
-        if client is None or not self._session.is_online:
+        if not self._session.is_online:
             return
-        with together(client):
-            self._send_what_is_due()
-
-    def _send_what_is_due(self) -> None:
         now_s = self._boot_s()
-        if self._is_minute_over(now_s):
+        is_minute_over = self._is_minute_over(now_s)
+        if is_minute_over:
             self._health_at_s = self._next_minute_s(now_s)
-            self._presence.say_health()
             if lost := self._link.heard.tell_lost():
                 log.warning("others write more to us than we take: let go", messages=lost)
             self._presence.pay()
-        self._delivery.pump(now_s)
+        self._delivery.pump(now_s, self._presence.say_health if is_minute_over else None)
 
     def _is_minute_over(self, now_s: float) -> bool:
         return now_s >= self._health_at_s - HEALTH_LEEWAY_S

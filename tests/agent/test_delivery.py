@@ -834,8 +834,8 @@ def test_what_could_not_be_given_up_is_looked_at_again() -> None:
 # Negative controls: with a defect planted, the machine finds something.
 
 
-def _acks_on_send(self: Delivery, send: Send) -> None:
-    PUBLISH(self, send)
+def _acks_on_send(self: Delivery, send: Send, ready: Any) -> None:
+    PREPARE(self, send, ready)
     self._spool.acknowledge(send.parcel.ids, send.parcel.records)
 
 
@@ -883,7 +883,7 @@ def _ignores_the_window(self: Outbox, *args: Any, **options: Any) -> None:
     self._window += 1
 
 
-PUBLISH, TAKE_ANSWER, ANSWERED = Delivery._publish, Delivery._take_answer, Outbox.answered
+PREPARE, TAKE_ANSWER, ANSWERED = Delivery._prepare, Delivery._take_answer, Outbox.answered
 PACK, CAME, NEXT, CONNECTED = Spool.pack, Receipts.came, Outbox.next, Outbox.connected
 
 
@@ -891,7 +891,7 @@ PACK, CAME, NEXT, CONNECTED = Spool.pack, Receipts.came, Outbox.next, Outbox.con
 @pytest.mark.parametrize(
     ("machine", "target", "name", "defect"),
     [
-        (BrokerMachine, Delivery, "_publish", _acks_on_send),
+        (BrokerMachine, Delivery, "_prepare", _acks_on_send),
         (BrokerMachine, Outbox, "answered", _takes_any_code),
         (BrokerMachine, Delivery, "_take_answer", _unpacks_and_goes_on),
         (BrokerMachine, Spool, "pack", _packs_anything),
