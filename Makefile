@@ -38,7 +38,7 @@ footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of 
 bench: $(VENV)/.dev $(VENV)/.tools ## what a gateway costs, in one table: memory, CPU, disk, wire, start, growth
 	$(SUDO) $(BIN)/python -m hil bench
 
-peers: $(VENV)/.dev $(VENV)/.tools $(VENV)/.rivals ## the same beside its rivals, which it installs: half an hour
+peers: $(VENV)/.dev $(VENV)/.tools $(VENV)/.rivals ## the same beside its rivals, which it installs: 20 minutes and more
 	$(SUDO) $(BIN)/python -m hil bench --peers --markdown $(VENV)/cost.md
 
 certify: $(VENV)/.hil ## the promise about people: a million windows in, epsilon measured from what comes out
