@@ -250,7 +250,7 @@ def _diff(path: Path, arguments: argparse.Namespace) -> int:
         entry = next((each for each in entries if str(each.number) == side), None)
         if entry is None and side != "file":
             complain(NO_SUCH.filled(name=side))
-            return WRONG
+            return USAGE
         document = read(path)[0] if entry is None else entry.document
         found.append((side, document))
     lines = difference(found[0], found[1])

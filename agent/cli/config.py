@@ -98,6 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(check)
     add_json(check)
     schema = actions.add_parser("schema", help=said(SCHEMA))
+    add_config(schema)  # as every verb; it is not looked at
     add_json(schema)
     sandbox = actions.add_parser("sandbox", help=said(SANDBOX))
     add_config(sandbox)

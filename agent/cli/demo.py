@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import UNREACHABLE, add_json, complain
+from . import UNREACHABLE, add_config, add_json, complain
 from .language import Text, said
 from .parsing import Example
 
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         ),
     )
+    add_config(parser)  # as every verb; it is not looked at
     add_json(parser)
 
 

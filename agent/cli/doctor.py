@@ -125,7 +125,7 @@ def _explain(name: str, *, as_json: bool) -> int:
         return OK
     page = check.page
     document = {
-        "schema": "yukimi.doctor-page/1",
+        "schema": "yukimi.doctor/1",
         "id": check.id,
         "title": _pair(check.title),
         "what": _pair(page.what),

@@ -10,7 +10,7 @@ import drivers
 from config.load import nearest
 from drivers.base import Driver
 
-from . import OK, USAGE, WRONG, add_json, complain
+from . import OK, USAGE, WRONG, add_config, add_json, complain
 from .display import line_cells, table, wrap
 from .language import Text, said
 from .parsing import Example
@@ -42,6 +42,7 @@ NO_LIBRARY = Text(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     parser.add_argument("name", nargs="?", metavar="NAME", help=said(NAME))
+    add_config(parser)  # as every verb; it is not looked at
     add_json(parser)
 
 

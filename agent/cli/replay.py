@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from . import IO_ERROR, OK, USAGE, WRONG, add_json, complain, is_of_output
+from . import IO_ERROR, OK, USAGE, WRONG, add_config, add_json, complain, is_of_output
 from .language import Text, said, text_of
 from .parsing import Example
 
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=said(OPTION),
     )
     parser.add_argument("--realtime", action="store_true", help=said(REALTIME))
+    add_config(parser)  # as every verb; it is not looked at
     add_json(parser)
 
 

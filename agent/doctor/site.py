@@ -199,7 +199,8 @@ class Site:
     @property
     def without_plan(self) -> str:
         """The check that failed, where nothing is known of sensors and brokers."""
-        return "YK-CFG-02" if self.config_file.exists() else "YK-CFG-01"
+        # Not Path.exists, which raises where a folder may not be entered.
+        return "YK-CFG-02" if os.path.exists(self.config_file) else "YK-CFG-01"  # noqa: PTH110
 
     @property
     def _configuration(self) -> tuple[Plan | None, list[Problem]]:

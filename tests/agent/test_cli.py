@@ -84,6 +84,19 @@ def test_every_verb_has_help(yukimi: Yukimi, verb: str) -> None:
     assert said.out.startswith(f"usage: yukimi {verb}")
 
 
+@pytest.mark.parametrize("words", [["drivers"], ["config", "schema"]], ids=" ".join)
+def test_a_verb_that_needs_no_configuration_takes_one(yukimi: Yukimi, words: list[str]) -> None:
+    assert yukimi(*words, "--config", str(EXAMPLE), "--json").out == yukimi(*words, "--json").out
+
+
+def test_a_configuration_that_never_was_is_wrong_usage(yukimi: Yukimi, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(EXAMPLE.read_text().replace("yukimi-spool.db", str(tmp_path / "spool.db")))
+    said = yukimi("config", "diff", "file", "17", "--config", str(file))
+    assert said.code == 2
+    assert "17" in said.err
+
+
 def test_the_version_is_told(yukimi: Yukimi) -> None:
     said = yukimi("--version")
     assert (said.code, said.out.split()[0]) == (0, "yukimi")
