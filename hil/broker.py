@@ -128,7 +128,10 @@ class Mosquitto:
                 f"keyfile {tls.key_file}",
                 f"require_certificate {'true' if tls.require_certificate else 'false'}",
             ]
-        self._config.write_text("\n".join([*lines, *extra]) + "\n")
+        lines += extra
+        self._config.write_text("\n".join(lines) + "\n")
+        # It opens one after the other.
+        self._ports = [int(line.split()[1]) for line in lines if line.startswith("listener ")]
 
     def __enter__(self) -> Self:
         self.start()
@@ -158,7 +161,7 @@ class Mosquitto:
                 [MOSQUITTO, "-c", str(self._config)], stdout=log, stderr=log
             )
         deadline_s = time.monotonic() + _START_S
-        while not _accepts(self.port):
+        while not all(map(_accepts, self._ports)):
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 self.kill()
                 raise BrokerError(f"Mosquitto did not start:\n{self.log}")
