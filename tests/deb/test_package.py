@@ -13,8 +13,9 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from hil.vpi.packages import variant
 from tests.deb.conftest import Build, build_package
-from tests.deb.systems import System, variant
+from tests.deb.systems import System
 
 RELEASES = ("bookworm", "trixie")
 SITE = "/opt/yukimi/lib/python{python}/site-packages"
