@@ -46,6 +46,7 @@ TABLES = {
 # Bytes of a page. A commit of a few records touches half a dozen; SQLite's own 4096 would double
 # what a card has to write.
 PAGE_SIZE = 1024
+CACHE = "PRAGMA cache_size = -512"  # kB, a quarter of the default
 CHECK_ROWS = 16  # of 200 records each, where a backlog waits
 CHECK_STEPS = 20_000  # of SQLite's machine, between two questions whether to go on
 
@@ -164,7 +165,6 @@ def connect(path: Path | str, mode: str = "rwc") -> sqlite3.Connection:
     if isinstance(path, Path):
         place = f"file:{quote(str(path))}?mode={mode}&vfs=unix-excl"
     database = sqlite3.connect(place, isolation_level=None, check_same_thread=False, uri=True)
-    database.execute("PRAGMA cache_size = -512")
     # A flipped bit may leave no UTF-8: the checksum finds that, and no exception may hide it.
     database.text_factory = lambda raw: raw.decode(errors="replace")
     return database
@@ -180,6 +180,7 @@ def _prepare(database: sqlite3.Connection, log_bytes: int) -> None:
     database.execute(f"PRAGMA wal_autocheckpoint = {log_bytes // PAGE_SIZE}")
     database.execute(f"PRAGMA journal_size_limit = {log_bytes}")
     database.execute("PRAGMA busy_timeout = 2000")
+    database.execute(CACHE)
     version = database.execute("PRAGMA user_version").fetchone()[0]
     tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if version == 0 and not tables:
@@ -204,6 +205,7 @@ def check(path: Path, goes_on: Callable[[], bool]) -> str | None:
     with closing(connect(path, "ro")) as database:
         database.set_progress_handler(lambda: not goes_on(), CHECK_STEPS)
         try:
+            database.execute(CACHE)
             wrong = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if wrong != "ok":
                 return str(wrong)
