@@ -463,12 +463,22 @@ class Outbox:
         return max(topics, key=lambda topic: len(self._prompt[topic]), default=None)
 
     def _put_back(self, send: Send) -> None:
+        back = [(send.parcel, send.items)]
+        others: deque[tuple[Lane, Parcel, tuple[Entry, ...]]] = deque()
+        for lane, parcel, items in self._halves:
+            if f"{lane}/{parcel.kind}" == send.topic:
+                back.append((parcel, items))  # it is newer, and must not pass what comes back
+            else:
+                others.append((lane, parcel, items))
+        self._halves = others
         if send.lane != "backlog":
-            for entry in send.items:
-                self._put_prompt(_Prompt(entry.id, 0.0, entry))
+            for _, items in back:
+                for entry in items:
+                    self._put_prompt(_Prompt(entry.id, 0.0, entry))
             return
         # The spool has them; they are read again when the hold is lifted.
-        self._busy.difference_update(send.parcel.ids)
+        for parcel, _ in back:
+            self._busy.difference_update(parcel.ids)
         self._page = deque(parcel for parcel in self._page if parcel.kind != send.kind)
 
     def _lift_holds(self, now_s: float) -> None:

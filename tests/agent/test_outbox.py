@@ -960,3 +960,39 @@ def test_halves_of_halves_keep_their_order() -> None:
         heard += seqs(send)
         box.answered(send.token, SUCCESS, 0.0)
     assert heard == list(range(1, 9))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["live", "backlog"]), st.integers(1, 3), st.data())
+def test_what_is_halved_and_refused_for_a_while_keeps_its_order(
+    lane: str, most: int, data: st.DataObject
+) -> None:
+    """The broker takes at most so many at a time, and its quota runs out again and again."""
+    entries = [entry(number) for number in range(1, 25)]
+    disk = Disk(entries if lane == "backlog" else [])
+    # One in flight: of several, one may be refused between two that are not.
+    box = connected(outbox(inflight=1, batch=data.draw(st.integers(1, 24))), disk)
+    if lane == "live":
+        disk.entries = entries
+        box.committed([(each, 0.0) for each in entries])
+    heard: list[int] = []
+    now_s = RECEIPTS_COME_S
+    while disk.entries:
+        now_s += HOLD_S
+        disk.fill(box, now_s)
+        burst: list[Send] = []
+        while (send := box.next(now_s)) is not None:
+            if len(send.parcel.ids) > most:
+                box.too_large(send)
+                continue
+            box.sent(send, ENTRY_BYTES, now_s)
+            burst.append(send)
+        for send in burst:
+            is_refused = now_s < 100 * HOLD_S and data.draw(st.booleans())
+            answer = box.answered(send.token, QUOTA_EXCEEDED if is_refused else SUCCESS, now_s)
+            assert answer is not None
+            if not is_refused:
+                assert send.lane == lane
+                heard += seqs(send)
+                disk.remove(answer.done)
+    assert heard == list(range(1, 25))
