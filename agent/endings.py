@@ -31,7 +31,7 @@ class Endings:
     """What was said in the session that is, and how those before it ended."""
 
     def __init__(self) -> None:
-        self._said: deque[tuple[int | None, str]] = deque(maxlen=REMEMBERED)
+        self._said: deque[tuple[int | None, str, bool]] = deque(maxlen=REMEMBERED)
         self._acked: set[bool] = set()  # of records, of others
         self._has_sent_records = False
         self._ends: Counter[str] = Counter()  # unsound ones in a row, by broker
@@ -46,7 +46,7 @@ class Endings:
 
     def said(self, topic: str, mid: int | None, *, is_record: bool = False) -> None:
         """Note what is published; without `mid` nobody acknowledges it."""
-        self._said.append((mid, topic))
+        self._said.append((mid, topic, is_record))
         self._has_sent_records |= is_record
 
     def acked(self, mid: int, *, is_record: bool) -> None:
@@ -56,6 +56,11 @@ class Endings:
         if len(before) < len(self._said):
             for _ in range(len(before) + 1):
                 self._said.popleft()
+
+    @property
+    def is_about_records(self) -> bool:
+        """Whether the first that was not acknowledged, if any, was records."""
+        return bool(self._said) and self._said[0][2]
 
     def is_sound(self, held_s: float) -> bool:
         """Tell whether this session is one by now."""
@@ -72,10 +77,12 @@ class Endings:
         self._ends[broker] += 1
         if self._ends[broker] < FREE:
             return None
-        is_new = broker not in self._troubles
+        known = self._troubles.get(broker)
+        if known is not None and known.reason == reason:
+            return None  # and what was not acknowledged may differ each time: the first is told
         after = self._said[0][1] if self._said else None
         trouble = self._troubles[broker] = Trouble(broker, reason, after)
-        return trouble if is_new else None
+        return trouble if known is None else None
 
     def sound(self, broker: str) -> bool:
         """Forget how sessions with a broker ended; tell whether that is an edge."""

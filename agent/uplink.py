@@ -468,9 +468,11 @@ class Uplink:
                 self._presence.clashed()
             return
         since_s = self._health.connected_since_s
+        # Who hangs up on what is small, and came before, does not mind the size of records.
+        is_about_records = self._session.endings.is_about_records
         self._sizes.hung_up(
             broker,
-            largest_bytes=self._delivery.largest_bytes,
+            largest_bytes=self._delivery.largest_bytes if is_about_records else 0,
             told=value == PACKET_TOO_LARGE,
             soon=since_s is not None and now_s - since_s < STABLE_S,
         )
@@ -515,7 +517,7 @@ class Uplink:
             )
         self._health.troubles = endings.troubles
         if (now := endings.trouble(broker)) is not None:
-            told = {"broker": broker, "reason": why, "topic": now.after or "-"}
+            told = {"broker": broker, "reason": now.reason, "topic": now.after or "-"}
             self._alert("cut_short", told)
 
     def _tell_sound(self) -> None:

@@ -68,6 +68,29 @@ def test_what_was_not_acknowledged_first_is_what_it_may_not_have_liked() -> None
     assert after(lambda s: s.acked(99, is_record=False)) == "status"  # of another session
 
 
+def test_of_what_a_broker_may_not_like_the_first_is_told_while_the_reason_stays() -> None:
+    endings = Endings()
+    for topic in ("status", "status", "status", "alarm/gateway/x", "status", "alarm/gateway/x"):
+        endings.begin()
+        endings.said(topic, 1)
+        endings.ended("a", "why")
+    assert [each.after for each in endings.troubles] == ["status"]
+    endings.begin()
+    endings.said("health", None)
+    endings.ended("a", "another reason")
+    assert [each.after for each in endings.troubles] == ["health"]
+
+
+def test_who_hangs_up_on_what_is_small_does_not_mind_the_size_of_records() -> None:
+    endings = Endings()
+    endings.begin()
+    endings.said("status", 1)
+    endings.said("live/snow", 2, is_record=True)
+    assert not endings.is_about_records
+    endings.acked(1, is_record=False)
+    assert endings.is_about_records
+
+
 def test_a_session_is_sound_when_it_held_and_what_was_sent_is_acknowledged() -> None:
     sessions = Endings()
     sessions.begin()
