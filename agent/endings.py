@@ -84,6 +84,12 @@ class Endings:
         trouble = self._troubles[broker] = Trouble(broker, reason, after)
         return trouble if known is None else None
 
+    def unreachable(self, broker: str) -> None:
+        """Note an attempt that failed: who is away ends nobody's sessions."""
+        if broker not in self._troubles:
+            del self._ends[broker]
+            self._reasons.pop(broker, None)
+
     def sound(self, broker: str) -> bool:
         """Forget how sessions with a broker ended; tell whether that is an edge."""
         del self._ends[broker]

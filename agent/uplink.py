@@ -489,6 +489,7 @@ class Uplink:
         if was_online:
             self._tell_end(broker, why, is_sound=lasted)
         else:
+            self._session.endings.unreachable(broker)
             if self._asked:
                 self._dialects[broker].silent(now_s)
             if (broker, why) not in self._told_unreachable:

@@ -81,6 +81,18 @@ def test_of_what_a_broker_may_not_like_the_first_is_told_while_the_reason_stays(
     assert [each.after for each in endings.troubles] == ["health"]
 
 
+def test_a_broker_that_is_away_in_between_does_not_end_sessions() -> None:
+    endings = Endings()
+    for _ in range(3 * FREE):
+        endings.ended("a", "why")
+        endings.unreachable("a")
+    assert endings.troubles == []
+    for _ in range(FREE):
+        endings.ended("a", "why")
+    endings.unreachable("a")  # and to be away for once excuses nobody
+    assert len(endings.troubles) == 1
+
+
 def test_who_hangs_up_on_what_is_small_does_not_mind_the_size_of_records() -> None:
     endings = Endings()
     endings.begin()

@@ -37,13 +37,14 @@ UNREAD_BYTES = 10_000  # a message, or nearly
 FORGETFUL = """
 from agent.delivery import Delivery
 
-publish = Delivery._publish
+let_go = Delivery._let_go
 
-def publish_and_forget(self, send):
-    publish(self, send)
-    self._spool.acknowledge(send.parcel.ids)
+def let_go_and_forget(self, ready, say_too=None):
+    ids = [each for packed in ready for each in packed.send.parcel.ids]
+    let_go(self, ready, say_too)
+    self._spool.acknowledge(ids)
 
-Delivery._publish = publish_and_forget
+Delivery._let_go = let_go_and_forget
 """
 
 

@@ -19,8 +19,8 @@ STEPS = {
     "when noise was drawn": ("agent.privacy.policy.Policy", "release", "after"),
     "before it is committed": ("agent.spool.Spool", "append", "before"),
     "when it is committed": ("agent.spool.Spool", "append", "after"),
-    "before it is published": ("agent.delivery.Delivery", "_publish", "before"),
-    "when it is published": ("agent.delivery.Delivery", "_publish", "after"),
+    "before it is published": ("agent.delivery.Delivery", "_let_go", "before"),
+    "when it is published": ("agent.delivery.Delivery", "_let_go", "after"),
 }
 
 KILL = """
@@ -45,7 +45,7 @@ setattr(owner, "{step}", dies)
 # Only those of people, where other records go the same way.
 IS_IT = {
     "append": "any(getattr(each, 'settles', None) is not None for each in what[0])",
-    "_publish": "what[0].topic.endswith('/people')",
+    "_let_go": "any(each.send.topic.endswith('/people') for each in what[0])",
 }
 
 TWICE = """

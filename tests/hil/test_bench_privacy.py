@@ -154,7 +154,8 @@ WAY = {
     "agent.fresh:Fresh.due",
     "agent.outbox:Outbox.next",
     "agent.record:batch",
-    "agent.delivery:Delivery._publish",
+    "agent.delivery:Delivery._prepare",
+    "agent.delivery:Delivery._let_go",
     "agent.spool:Spool.acknowledge",
 }
 
