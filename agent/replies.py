@@ -173,6 +173,7 @@ class _Read:
         self._left = count
         self._heard = latest.heard
         self._number = 0
+        self._was_heard = False
         self._look_at_s = -math.inf
         if ear is not None:
             ear.listen()
@@ -190,11 +191,14 @@ class _Read:
         if self._latest.heard == self._heard:
             return []
         self._heard = self._latest.heard
-        self._left -= 1
         raw: list[Document] = []
         if self._ear is not None:
             self._ear.listen()
             raw, self._number = self._replies.timed(self._ear, self._number)
+            was_heard, self._was_heard = self._was_heard, True
+            if not raw and not was_heard:
+                return []  # it was on its way when we began to listen
+        self._left -= 1
         return [{"readings": self._replies.known(self._id)["readings"], "raw": raw}]
 
     def next_s(self) -> float:
