@@ -88,8 +88,7 @@ def gateway(install: Install, load: Load, under: tuple[str, ...] = ()) -> Iterat
     """Start one, in a folder of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="yukimi-bench-") as name,
-        # As Debian ships it: its acknowledgements of one moment leave together.
-        two_doors("set_tcp_nodelay false") as (broker, city_port),
+        two_doors() as (broker, city_port),
         Ear(broker.host, city_port) as ear,
         load.devices() as row,
     ):
