@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get install -y -q --no-install-recommends
 
-.PHONY: demo test lint schemas lock footprint bench peers certify canary powercut chaos vpi fleet kills scenarios soak fuzz mutants deb audit clean
+.PHONY: demo test lint schemas lock bench peers certify canary powercut chaos vpi fleet kills scenarios soak fuzz mutants deb audit clean
 
 demo: $(VENV)/.hil ## the main job as a tour: emulated devices, a broker, a network cut, the account
 	$(BIN)/yukimi demo
@@ -31,9 +31,6 @@ lint: $(VENV)/.dev ## style, types, and the floors of the house
 
 schemas: $(VENV)/.dev ## write docs/schemas, docs/asyncapi.yaml and docs/drivers from the models and drivers
 	$(BIN)/python -m agent.schemas docs
-
-footprint: $(VENV)/.dev $(VENV)/.tools ## memory, CPU, start and disk writes of a running gateway
-	$(SUDO) $(BIN)/python -m hil.footprint
 
 bench: $(VENV)/.dev $(VENV)/.tools ## what a gateway costs, in one table: memory, CPU, disk, wire, start, growth
 	$(SUDO) $(BIN)/python -m hil bench

@@ -59,7 +59,7 @@ from .site import RealDevices
 
 WRONG, UNREACHABLE = 1, 69
 SECONDS, REPEATS, STARTS_EACH = 900.0, 3, 2  # a quarter of an hour has its people once
-SETTLE_S = 30.0  # imports, warm-up and the first commits are not the running cost
+SETTLE_S = 90.0  # imports, warm-up, the first windows and the alerts on them are no running cost
 ASKED_SETTLE_S, ASKED_S = 10.0, 20.0
 ALERTS = 200
 DECODE_S = 20.0  # simulated

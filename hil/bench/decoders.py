@@ -6,7 +6,7 @@
 
 Each driver runs on its emulated device in simulated time; the wire's own time is subtracted, so
 what is left is what the driver would cost on a real one. `core_percent` is that cost at the rate
-at which the device speaks; waking up and the system's calls come on top (docs/footprint.md).
+at which the device speaks; waking up and the system's calls come on top (docs/cost.md).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ are then played through the real pipeline (windows, aggregates, quality, release
 records, commits to a spool on disk) as fast as it takes them, by a clock that goes with them. Its
 thread's CPU time, user and system, by the time that was played is its share of one core. It is
 woken for each hand-over, as by a collector; the collectors' own threads and the drivers come on top
-(docs/decoders.md, docs/footprint.md).
+(docs/decoders.md, docs/cost.md).
 
 Eight sensors are those of a city's site, and a lidar beside them, so that "8 sensors" is the load
 of nine: a thermal array (10 polls a second), a light-beam pair (2), two road sensors and a laser
