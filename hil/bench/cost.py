@@ -13,7 +13,8 @@ walkway   site.py: a thermal array and a light-beam pair in place of radar and l
           is allowed of simulated people only: more is written and sent than any street would.
 at 1 Hz   eight road sensors of 8 channels on one line, each asked each second.
 
-Street, the street deflated and the walkway run side by side for --seconds; so do the rows of
+Street, the street deflated and the walkway run side by side for --seconds, once both roads have
+been told to be frozen and slippery (some seven minutes, or --seconds where that is less); so do the rows of
 growth.py. All else runs alone. A figure is the median of repeated runs, or of the minutes of a long
 one, and its least and its most are told; what is of an hour is scaled from the whole time.
 
@@ -59,7 +60,9 @@ from .site import RealDevices
 
 WRONG, UNREACHABLE = 1, 69
 SECONDS, REPEATS, STARTS_EACH = 900.0, 3, 2  # a quarter of an hour has its people once
-SETTLE_S = 90.0  # imports, warm-up, the first windows and the alerts on them are no running cost
+# What begins once is no running cost: imports, warm-up, the first commits, and alerts. Both roads
+# are found frozen with their first windows, and slippery five minutes later.
+SETTLE_S = 400.0
 ASKED_SETTLE_S, ASKED_S = 10.0, 20.0
 ALERTS = 200
 DECODE_S = 20.0  # simulated
