@@ -13,10 +13,11 @@ walkway   site.py: a thermal array and a light-beam pair in place of radar and l
           is allowed of simulated people only: more is written and sent than any street would.
 at 1 Hz   eight road sensors of 8 channels on one line, each asked each second.
 
-Street, the street deflated and the walkway run side by side for --seconds, once both roads have
-been told to be frozen and slippery (some seven minutes, or --seconds where that is less); so do the rows of
-growth.py. All else runs alone. A figure is the median of repeated runs, or of the minutes of a long
-one, and its least and its most are told; what is of an hour is scaled from the whole time.
+Street, the street deflated and the walkway run side by side for --seconds, once both roads are
+known to be frozen and slippery (some seven minutes, or --seconds where that is less). The rows of
+growth.py run side by side too. All else runs alone. A figure is the median of repeated runs, or of
+the minutes of a long one, and its least and its most are told; what is of an hour is scaled from
+the whole time.
 
 start_s                 process start to the birth at a subscriber: Mosquitto forwards a message and
                         acknowledges it in the same pass.
