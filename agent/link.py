@@ -73,7 +73,7 @@ class Event:
         "lost",
         "acked",
         "heard",
-        "deaf",
+        "subscribed",
         "committed",
         "rewind",
         "reply",
@@ -254,8 +254,7 @@ class Link:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def on_subscribe(c: mqtt.Client, _u: Any, _mid: int, codes: Any, _p: Any) -> None:
-            if any(code.is_failure for code in codes):
-                put(Event("deaf", c))
+            put(Event("subscribed", c, [code.is_failure for code in codes]))
 
         client.on_socket_open = on_socket_open
         client.on_connect = on_connect

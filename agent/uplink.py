@@ -170,6 +170,7 @@ class Uplink:
         )
         self._never_acks = False
         self._subscribe_at_s: float | None = None
+        self._unheard: list[str] = []  # what the broker does not let us subscribe to
         self._asked = False  # CONNECT is on its way, and nothing has come back
         self._told_plain: set[str] = set()
         self._told_unreachable: set[tuple[str, str]] = set()  # broker, reason; of this outage
@@ -340,8 +341,8 @@ class Uplink:
                 self._on_acked(mid, code)
             case "heard":
                 self._on_heard(*event.value)
-            case "deaf":  # a cluster that is choosing a leader, or an access list
-                self._subscribe_at_s = self._boot_s() + SUBSCRIBE_RETRY_S
+            case "subscribed":
+                self._on_subscribed(event.value)
             case "committed":
                 for entry in event.value:
                     if entry.stream == ALERTS_STREAM and not entry.is_gap:
@@ -431,13 +432,33 @@ class Uplink:
         self._delivery.connected(newest, last_id, receive_maximum, now_s)
 
     def _subscribe(self, client: mqtt.Client) -> None:
+        self._subscribe_at_s = None
+        client.subscribe([(f"{self._session.root}/{topic}", 1) for topic in self._wanted()])
+
+    def _wanted(self) -> list[str]:
+        """Return what we listen to, below our root."""
         topics = ["status", "alarm/+/+"]
         if self._settings.confirm == "receipt":
             topics.append("receipt/+/+")
         if self._command is not None:
             topics.append("cmd/+/+")
-        self._subscribe_at_s = None
-        client.subscribe([(f"{self._session.root}/{topic}", 1) for topic in topics])
+        return topics
+
+    def _on_subscribed(self, refused: list[bool]) -> None:
+        known = self._unheard
+        self._unheard = [
+            topic for topic, is_so in zip(self._wanted(), refused, strict=False) if is_so
+        ]
+        if self._unheard:  # an access list, or a cluster that is choosing a leader
+            self._subscribe_at_s = self._boot_s() + SUBSCRIBE_RETRY_S
+        if self._unheard and self._unheard != known:
+            log.warning(
+                "the broker does not let us listen: check what this user may subscribe to",
+                broker=self._session.broker,
+                topics=self._unheard,
+            )
+        elif known and not self._unheard:
+            log.info("the broker lets us listen", broker=self._session.broker)
 
     def _on_refused(self, code: Any) -> None:
         self._asked = False  # it answered

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.record import Entry
 from hil.city.payloads import unpack
@@ -134,4 +136,25 @@ def test_health_is_deflated_where_all_is(
     payload = client.heard["health"]
     assert payload[:1] == begins
     assert unpack(payload) == {}
+    desk.spool.close(clean=True)
+
+
+def test_a_subscription_that_is_refused_is_told_once_and_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, monkeypatch, confirm="receipt")
+    desk.turn(1.0)
+    client = desk.world.session
+    assert client is not None
+    asked: list[list[tuple[str, int]]] = []
+    monkeypatch.setattr(client, "subscribe", asked.append)
+    with capture_logs() as logs:
+        for is_denied in (True, True, False, False):
+            codes = [SimpleNamespace(is_failure=failed) for failed in (False, False, is_denied)]
+            client.on_subscribe(client, None, 1, codes, None)
+            desk.turn(desk.now_s - 1000.0 + 31.0)
+    told = [(log["log_level"], log.get("topics")) for log in logs if "listen" in log["event"]]
+    assert told == [("warning", ["receipt/+/+"]), ("info", None)]
+    assert len(asked) == 2  # after each that was denied
+    assert asked[0][-1] == ("yukimi/v1/g1/receipt/+/+", 1)
     desk.spool.close(clean=True)
