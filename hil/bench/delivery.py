@@ -424,11 +424,11 @@ class _Bench:
 
 
 @contextmanager
-def two_doors() -> Iterator[tuple[Mosquitto, int]]:
+def two_doors(*options: str) -> Iterator[tuple[Mosquitto, int]]:
     """Give a broker with a second port for the city: the first carries the gateway alone."""
     with hold_port() as holder:
         port: int = holder.getsockname()[1]
-        extra = (*BROKER_OPTIONS, f"listener {port} {HOST}")
+        extra = (*BROKER_OPTIONS, *options, f"listener {port} {HOST}")
         with Mosquitto(extra=extra) as broker:
             yield broker, port
 
