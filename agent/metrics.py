@@ -105,18 +105,18 @@ class MetricsFile:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and take the file away: nobody stands behind its figures any more."""
+        """Let it end, which takes the file away; a disk that hangs is not waited for."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(1.0)
-        with suppress(OSError):
-            self._path.unlink()
 
     def _run(self) -> None:
         while True:
             self._write()
             if self._stopping.wait(INTERVAL_S):
-                return
+                break
+        with suppress(OSError):  # nobody stands behind its figures any more
+            self._path.unlink()
 
     def _write(self) -> None:
         beside = self._path.with_name(f".{self._path.name}.part")
