@@ -184,6 +184,11 @@ def test_the_time_of_publication_tells_nothing_of_the_count() -> None:
     assert timing() < 1
 
 
+@pytest.mark.parametrize("offset_s", [0.0, 2.0, 2.1])
+def test_no_offset_is_so_short_that_the_time_tells_of_the_count(offset_s: float) -> None:
+    assert timing(1000, offset_s=offset_s) < 1
+
+
 def test_without_the_offset_the_work_of_each_crossing_shows() -> None:
     assert timing(1000, is_timed=False) > 1
 
