@@ -85,11 +85,11 @@ def test_what_is_rarer_with_the_crossing_tells_as_much(hits: list[float]) -> Non
 
 
 @pytest.mark.slow
-def test_forty_thousand_windows_show_epsilon_and_no_more() -> None:
-    windows = 40_000  # `make certify` takes a million, and comes nearer
+def test_a_hundred_thousand_windows_show_epsilon_and_no_more() -> None:
+    windows = 100_000  # `make certify` takes a million, and comes nearer
     found = audit(windows)
     assert found.windows == windows
-    assert 0.14 < least_bound(windows) < found.epsilon <= EPSILON
+    assert 0.18 < least_bound(windows) < found.epsilon <= EPSILON
     assert found.beside <= EPSILON
 
 
