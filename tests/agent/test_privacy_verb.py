@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -176,6 +177,23 @@ def test_before_the_first_start_there_is_nothing_to_audit(yukimi: Yukimi) -> Non
     assert "nothing was released" in out
     _, out, _ = yukimi("audit", "--json")
     assert json.loads(out)["holds"] is True
+
+
+def test_the_last_line_is_told_because_no_chain_shows_its_loss(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    _, out, _ = yukimi("audit", "--json")
+    kept = json.loads(out)["last"]
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
+        n, body = database.execute("SELECT max(n), body FROM ledger").fetchone()
+        assert kept == {"line": n, "sha256": hashlib.sha256(body.encode()).hexdigest()}
+        changed = body.replace('"line":', '"more":1,"line":')
+        database.execute("UPDATE ledger SET body = ? WHERE n = ?", (changed, n))
+    code, out, _ = yukimi("audit")
+    assert code == OK
+    assert f"line {n} is the last, SHA-256 " in out
+    assert kept["sha256"] not in out
 
 
 def test_a_changed_line_is_named_and_the_exit_code_says_so(yukimi: Yukimi, tmp_path: Path) -> None:
