@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from .record import ALERTS_STREAM, Entry
 from .window import LATENESS_S
 
-# After its end a window of people is closed and committed by then, whoever passed; and if not, the
-# next step is the time.
+# After its end a window is closed and committed by then, whoever passed; if not, the next step is
+# the time.
 CLOSED_S = LATENESS_S + 0.5
 STEP_S = 0.5
 
@@ -32,7 +32,7 @@ class Fresh:
         if not is_timed or entry.end_ns is None:
             return entry, 0.0
         ago_s = (utc_ns - entry.end_ns) / 1e9
-        if is_about_people or entry.stream in self.people:
+        if self.people:  # what was measured beside them is committed with theirs
             return entry, boot_s + people_wait_s(self.offset_s, ago_s)
         # A clock that steps must not hold a record back for longer than the offset itself.
         return entry, boot_s + min(self.offset_s, self.offset_s - ago_s)
@@ -54,9 +54,9 @@ def offset_s(gateway_id: str, configured_s: float | None) -> float:
 
 
 def people_wait_s(offset_s: float, ago_s: float) -> float:
-    """Return how long to wait with what is about people, of a window that ended so long ago.
+    """Return how long to wait, where people are counted, with a window that ended so long ago.
 
-    It leaves at the offset or some full steps later, never as soon as it is there, however short
+    It is told at the offset or some full steps later, never as soon as it is there, however short
     the offset and late the closing: how long that took may tell who passed.
     """
     ago_s = max(0.0, ago_s)  # or a clock that steps would hold it back for longer

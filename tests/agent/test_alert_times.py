@@ -69,14 +69,17 @@ def test_what_is_said_of_a_crowd_too_late_leaves_at_a_full_step(desk: Desk) -> N
 def test_a_short_offset_lets_no_figure_leave_as_soon_as_it_is_there(
     offset_s: float, leaves_s: float
 ) -> None:
-    fresh = Fresh(offset_s, {"hall-1": 900, "snow-1": 60}, frozenset({"hall-1"}))
+    windows_s = {"hall-1": 900, "snow-1": 60}
     hall, snow = (
-        Entry(1, "r", stream, kind, "c", 1, NOON_NS, "{}", False)
+        Entry(1, "r", stream, kind, "c", 1, NOON_NS, "{}")
         for stream, kind in (("hall-1", "people"), ("snow-1", "snow"))
     )
     for ago_s in (2.001, 2.02, 2.3):
         utc_ns = NOON_NS + round(ago_s * S)
-        assert fresh.due(hall, utc_ns, 100.0)[1] == pytest.approx(100 + leaves_s - ago_s)
+        fresh = Fresh(offset_s, windows_s, frozenset({"hall-1"}))
+        for each in (hall, snow):  # they are committed together
+            assert fresh.due(each, utc_ns, 100.0)[1] == pytest.approx(100 + leaves_s - ago_s)
+        fresh = Fresh(offset_s, windows_s)  # nobody is counted
         assert fresh.due(snow, utc_ns, 100.0)[1] == pytest.approx(100 + offset_s - ago_s)
 
 
