@@ -129,7 +129,23 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes_labels(
     assert page.read_text() == text
 
 
-def test_the_page_prints_on_one_sheet_of_a4(yukimi: Yukimi, tmp_path: Path) -> None:
+MORE = """\
+[[sensors]]
+id = "hall-{number}"
+driver = "beam-pair"
+bus = "gpio"
+label = {{ ja = "チカホ 北{number}条広場 東側", en = "Chi-Ka-Ho N{number} plaza, east" }}
+options = {{ pin_a = {pin_a}, pin_b = {pin_b} }}
+"""
+
+
+@pytest.mark.parametrize("more", [0, 7])
+def test_the_page_prints_on_one_sheet_of_a4(
+    yukimi: Yukimi, config: Path, tmp_path: Path, more: int
+) -> None:
+    with config.open("a") as file:
+        for n in range(more):
+            file.write(MORE.format(number=n, pin_a=4 + n, pin_b=18 + n))
     chromium = shutil.which("chromium")
     if chromium is None:
         reason = "no chromium: apt install chromium fonts-noto-cjk"
