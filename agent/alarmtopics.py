@@ -8,7 +8,7 @@ from typing import Any
 
 from . import record
 from .alerts import alarm_topic
-from .fresh import Fresh
+from .fresh import Fresh, people_wait_s
 from .session import Session
 
 
@@ -44,7 +44,7 @@ class AlarmTopics:
         due_s = 0.0
         if alert["sensor"] in self._fresh.people:
             ago_s = (self._utc_ns() - record.utc_ns(alert["time"])) / 1e9
-            due_s = self._boot_s() + self._fresh.offset_s - max(0.0, ago_s)
+            due_s = self._boot_s() + people_wait_s(self._fresh.offset_s, ago_s)
         if due_s <= self._boot_s() or not self._session.is_online:  # offline, nobody sees it
             self._set(alert, body)
         else:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from .fresh import people_wait_s
 from .record import AlertRecord, Record, utc_text
 
 SLOT_S = 300
@@ -152,7 +153,7 @@ class History:
     ) -> None:
         """Begin a life with these sensors and raised alerts; what others were is forgotten.
 
-        What is about people may be shown `offset_s` after the window's end.
+        What is about people may be shown when it may leave: `offset_s` after the window's end.
         """
         with self._lock:
             gone = {name for name, kind in self._kinds.items() if kinds.get(name) != kind}
@@ -173,8 +174,7 @@ class History:
             for record in records:
                 if record.kind == "people":
                     ago_s = now_s - self._boot_s(record)
-                    due_s = now_s + min(self._offset_s, self._offset_s - ago_s)
-                    self._later.append((due_s, record))
+                    self._later.append((now_s + people_wait_s(self._offset_s, ago_s), record))
                 else:
                     self._take(record)
 

@@ -85,6 +85,7 @@ class Hall:
         crowd: int = 2000,
         leak: Leak | None = None,
         is_timed: bool = True,
+        offset_s: float = OFFSET_S,
         oversleep_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`crowd` is the crowding rule's threshold; not `is_timed`: records leave at once.
@@ -95,7 +96,8 @@ class Hall:
         self._names = [f"hall-{number}" for number in range(sensors)]
         self._alerts = AlertsTable.model_validate({"crowding": {"persons": crowd}})
         timed = dict.fromkeys(self._names, POLICY.window_s) if is_timed else {}
-        self._fresh = Fresh(OFFSET_S, timed, frozenset(self._names))
+        people = frozenset(self._names if is_timed else ())
+        self._fresh = Fresh(offset_s, timed, people)
         self._exit = ExitStack()
         self.now_s = 0.0  # boot time; UTC is so much after BEGIN_NS
         self._end_s = 0.0  # of the window that passes

@@ -87,6 +87,10 @@ COST = Text(
     "a crossing cost at most epsilon {epsilon}; policy {policy}",
     "通過1回あたりのεは最大{epsilon}、方針 {policy}",
 )
+LAST = Text(
+    "keep for the next audit: line {line} is the last, SHA-256 {sha256}",
+    "次回の監査のための控え: 最終行は{line}行目、SHA-256 {sha256}",
+)
 HELD = Text(
     "{records} people's records were held against it, each figure has its line",
     "通行者の記録{records}件を照合し、公表値はすべて台帳に記載がありました",
@@ -274,7 +278,7 @@ def _tell(finding: Finding) -> None:
         _tell_damages(finding)
         complain(said(WHAT_NEXT))
         return
-    if not finding.lines:
+    if finding.head is None:
         print(said(EMPTY))
         return
     found = {
@@ -292,6 +296,7 @@ def _tell(finding: Finding) -> None:
     print(said(HOLDS, **found))
     for text in (WINDOWS, COST, HELD):
         print(f"  {said(text, **found)}")
+    print(f"  {said(LAST, line=finding.head.n, sha256=finding.head.sha256)}")
     _tell_damages(finding)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from config.exact import fraction
 
 from . import ledger
-from .ledger import FIRST_PREV, Line
+from .ledger import FIRST_PREV, Head, Line
 from .policy import Policy
 
 State = Literal["released", "burned"]
@@ -43,6 +43,7 @@ class Finding:
     until: str = ""
     epsilon: str = "0"  # the most that one crossing cost
     policy: str = ""  # the newest
+    head: Head | None = None  # the last line, for who keeps it: no chain shows a loss of its end
 
     def json(self) -> dict[str, object]:
         """Return what a program reads."""
@@ -63,6 +64,7 @@ class Finding:
             "until": self.until or None,
             "epsilon": self.epsilon,
             "policy": self.policy or None,
+            "last": {"line": self.head.n, "sha256": self.head.sha256} if self.head else None,
         }
 
 
@@ -90,6 +92,8 @@ def audit(
     try:
         reading = _Reading(finding)
         _check_chain(rows)
+        if rows:
+            finding.head = Head(rows[-1][0], ledger.sha256(rows[-1][1]))
         # First what is gone: a day's line stands behind the lines that came after that day.
         for n, line in sorted(lines, key=lambda each: (each[1]["line"] != "day", each[0])):
             try:

@@ -135,11 +135,15 @@ class Notice:
         )
 
     def _measured(self) -> list[Text]:
-        told = []
+        """Return what there is, devices of one kind together: it must fit on one page."""
+        alike: dict[tuple[str, Text, str], list[Text]] = {}
         for sensor in self.sensors:
             what = BOTH_WAYS.filled(ways=list(sensor.ways)) if sensor.ways else ONE_WAY
-            told.append(SENSOR.filled(name=sensor.name, device=sensor.device, what=what))
-        return told or [NO_SENSOR]
+            alike.setdefault((sensor.device, what, what.ja), []).append(sensor.name)
+        return [
+            SENSOR.filled(name=names, device=device, what=what)
+            for (device, what, _), names in alike.items()
+        ] or [NO_SENSOR]
 
     def _published(self) -> Text:
         epsilon = self.policy.epsilon

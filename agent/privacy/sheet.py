@@ -9,7 +9,7 @@ from .notice import TITLE, Notice
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 CSS = """
-@page { size: A4; margin: 11mm 12mm }
+@page { size: A4; margin: 9mm 12mm }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 186mm; color: #111; background: #fff;
   font: 8.8pt/1.45 "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", sans-serif }
@@ -17,7 +17,7 @@ header { border-bottom: 2pt solid #111; padding: 4mm 0 3mm }
 h1 { margin: 0; font-size: 19pt; line-height: 1.3 }
 h1[lang=en] { font-size: 13.5pt; font-weight: 600; color: #333 }
 main { display: grid; grid-template-columns: 1fr 1fr; gap: 0 9mm }
-h2 { margin: 4mm 0 1mm; font-size: 11pt; border-bottom: .5pt solid #999 }
+h2 { margin: 3mm 0 1mm; font-size: 11pt; border-bottom: .5pt solid #999 }
 p { margin: 0 0 1.5mm; overflow-wrap: anywhere }
 footer { margin-top: 4mm; padding-top: 2mm; border-top: 2pt solid #111; font-size: 8pt }
 @media (max-width: 600px) { main { display: block } body { padding: 0 4mm } }

@@ -318,6 +318,7 @@ def timing(
     windows: int = TIMED_WINDOWS,
     *,
     is_timed: bool = True,
+    offset_s: float = OFFSET_S,
     leak: Leak | None = None,
     seed: int = 1,
 ) -> float:
@@ -328,7 +329,7 @@ def timing(
     with (
         tempfile.TemporaryDirectory(dir=_memory()) as folder,
         Hall(
-            Path(folder), leak=leak, is_timed=is_timed,
+            Path(folder), leak=leak, is_timed=is_timed, offset_s=offset_s,
             oversleep_s=lambda: crowd.uniform(0, OVERSLEEP_S),
         ) as hall,
     ):  # fmt: skip

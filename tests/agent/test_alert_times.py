@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from agent.delivery import SPOOL_RETRY_S
+from agent.fresh import Fresh
+from agent.record import Entry
 from agent.spool import SpoolError
-from tests.agent.desks import OFFSET_S, Desk, Listening
+from tests.agent.desks import NOON_NS, OFFSET_S, Desk, Listening, S
 
 
 @pytest.fixture
@@ -52,11 +54,33 @@ def test_a_reconnection_does_not_make_it_leave_sooner(desk: Desk) -> None:
     assert desk.shown("alarm/hall-1/crowding") == "crowding"
 
 
-def test_what_waited_for_longer_than_the_offset_leaves_at_once(desk: Desk) -> None:
+def test_what_is_said_of_a_crowd_too_late_leaves_at_a_full_step(desk: Desk) -> None:
     desk.turn(60.0)
     desk.tell("hall-1", "people", "crowding", 1)
-    desk.turn(60.1)
+    desk.turn(60.09)
+    assert desk.sent == []
+    assert desk.shown("alarm/hall-1/crowding") is None
+    desk.turn(60.11)  # 54 s after the offset of 6.1 s
     assert desk.sent == ["alert/people"]
+    assert desk.shown("alarm/hall-1/crowding") == "crowding"
+
+
+@pytest.mark.parametrize(("offset_s", "leaves_s"), [(0.0, 2.5), (2.0, 2.5), (2.1, 2.6), (2.5, 2.5)])
+def test_a_short_offset_lets_no_figure_leave_as_soon_as_it_is_there(
+    offset_s: float, leaves_s: float
+) -> None:
+    windows_s = {"hall-1": 900, "snow-1": 60}
+    hall, snow = (
+        Entry(1, "r", stream, kind, "c", 1, NOON_NS, "{}")
+        for stream, kind in (("hall-1", "people"), ("snow-1", "snow"))
+    )
+    for ago_s in (2.001, 2.02, 2.3):
+        utc_ns = NOON_NS + round(ago_s * S)
+        fresh = Fresh(offset_s, windows_s, frozenset({"hall-1"}))
+        for each in (hall, snow):  # they are committed together
+            assert fresh.due(each, utc_ns, 100.0)[1] == pytest.approx(100 + leaves_s - ago_s)
+        fresh = Fresh(offset_s, windows_s)  # nobody is counted
+        assert fresh.due(snow, utc_ns, 100.0)[1] == pytest.approx(100 + offset_s - ago_s)
 
 
 def test_at_a_stop_everything_is_told_and_shown_at_once(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -128,7 +129,23 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes_labels(
     assert page.read_text() == text
 
 
-def test_the_page_prints_on_one_sheet_of_a4(yukimi: Yukimi, tmp_path: Path) -> None:
+MORE = """\
+[[sensors]]
+id = "hall-{number}"
+driver = "beam-pair"
+bus = "gpio"
+label = {{ ja = "チカホ 北{number}条広場 東側", en = "Chi-Ka-Ho N{number} plaza, east" }}
+options = {{ pin_a = {pin_a}, pin_b = {pin_b} }}
+"""
+
+
+@pytest.mark.parametrize("more", [0, 7])
+def test_the_page_prints_on_one_sheet_of_a4(
+    yukimi: Yukimi, config: Path, tmp_path: Path, more: int
+) -> None:
+    with config.open("a") as file:
+        for n in range(more):
+            file.write(MORE.format(number=n, pin_a=4 + n, pin_b=18 + n))
     chromium = shutil.which("chromium")
     if chromium is None:
         reason = "no chromium: apt install chromium fonts-noto-cjk"
@@ -176,6 +193,23 @@ def test_before_the_first_start_there_is_nothing_to_audit(yukimi: Yukimi) -> Non
     assert "nothing was released" in out
     _, out, _ = yukimi("audit", "--json")
     assert json.loads(out)["holds"] is True
+
+
+def test_the_last_line_is_told_because_no_chain_shows_its_loss(
+    yukimi: Yukimi, tmp_path: Path
+) -> None:
+    lived(tmp_path / "spool.db")
+    _, out, _ = yukimi("audit", "--json")
+    kept = json.loads(out)["last"]
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
+        n, body = database.execute("SELECT max(n), body FROM ledger").fetchone()
+        assert kept == {"line": n, "sha256": hashlib.sha256(body.encode()).hexdigest()}
+        changed = body.replace('"line":', '"more":1,"line":')
+        database.execute("UPDATE ledger SET body = ? WHERE n = ?", (changed, n))
+    code, out, _ = yukimi("audit")
+    assert code == OK
+    assert f"line {n} is the last, SHA-256 " in out
+    assert kept["sha256"] not in out
 
 
 def test_a_changed_line_is_named_and_the_exit_code_says_so(yukimi: Yukimi, tmp_path: Path) -> None:
