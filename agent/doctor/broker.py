@@ -11,6 +11,7 @@ from config.text import Text
 
 from . import told, way
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
+from .service import gateways
 from .session import FAILURE, NOBODY, session
 from .site import Site
 from .spool import facts
@@ -330,6 +331,11 @@ def alone(site: Site, url: str) -> Finding:
     own, run = facts(site), str(kept.get("run"))
     if own is not None and run in own.runs:
         return passed("the broker still keeps our own last birth", "最後の接続情報が残っています")
+    if own is None and gateways(site):
+        return skipped(
+            f"on line with run {run}: whether that is the gateway here is seen with sudo",
+            f"実行番号 {run} で接続中です。この装置かどうかは sudo で確認できます",
+        )
     said = Text(
         f"on line with run {run}, which this machine does not know",
         f"この装置にない実行番号 {run} で接続中です",

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from agent.doctor.order import BY_ID
+from agent.doctor.session import Session
 from tests.agent.doctor.board import Board
 
 
@@ -116,6 +118,18 @@ def test_nobody_logs_in_while_the_gateway_is_connected(board: Board) -> None:
         assert board.look(name, here).status == "PASS", name
     for name in ("YK-MQ-01", "YK-MQ-02", "YK-MQ-03", "YK-MQ-04"):
         assert board.look(name, other).status == "SKIP", name
+
+
+@pytest.mark.parametrize(("runs", "status"), [(True, "SKIP"), (False, "WARN")])
+def test_a_gateway_that_may_not_be_asked_is_not_taken_for_another(
+    board: Board, *, runs: bool, status: str
+) -> None:
+    url = "mqtt://127.0.0.1:1"
+    if runs:
+        board.process(7, "python3", "python3 /usr/bin/yukimi run")
+    site = board.site()
+    site.once(f"mqtt {url}", lambda: Session(status=b'{"state": "online", "run": "17"}'))
+    assert BY_ID["YK-MQ-05"].look(site, url).status == status
 
 
 def test_topics_on_hold_are_named(board: Board) -> None:
