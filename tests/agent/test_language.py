@@ -107,7 +107,7 @@ ACTIONS = {
 
 
 @pytest.mark.parametrize("words", [(verb, a) for verb, of in ACTIONS.items() for a in of])
-def test_each_action_has_an_example_and_its_help_fits_a_terminal(
+def test_each_action_has_an_example(
     words: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
