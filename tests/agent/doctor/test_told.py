@@ -179,6 +179,21 @@ def test_a_time_that_a_receiver_told_the_gateway_needs_no_network(board: Board) 
     assert board.look("YK-CLK-03").status == "PASS"
 
 
+@pytest.mark.parametrize(("uid", "said"), [(4242, "chown yukimi: "), (0, "replace the card")])
+def test_a_spool_that_is_not_the_services_is_no_dying_card(
+    board: Board, uid: int, said: str
+) -> None:
+    spool = board.folder / "spool.db"
+    spool.touch(mode=0o600)
+    own = spool.stat().st_uid
+    board.file("/etc/passwd", f"yukimi:x:{own + uid}:{own + uid}::/:/bin/false\n")
+    board.gateway_says({}, spool={"volatile": True})
+    found = board.look("YK-SPL-01")
+    assert found.status == "FAIL"
+    assert found.next is not None
+    assert said in found.next
+
+
 def test_records_that_live_in_memory_only_are_told(board: Board) -> None:
     board.gateway_says({}, spool={"volatile": True})
     assert board.look("YK-SPL-01").status == "FAIL"
