@@ -102,6 +102,14 @@ class _Unfailing:
             self._stream.flush()
 
 
+def _on_stderr(*_: object) -> structlog.PrintLogger:
+    return structlog.PrintLogger(cast(TextIO, _Unfailing(sys.stderr)))
+
+
+# A tool configures nothing, and has its answer on stdout, where structlog would write by itself.
+structlog.configure(logger_factory=_on_stderr)
+
+
 def configure(level: str = "info") -> None:
     """Send log lines from `level` upwards to stderr."""
     set_level(level)

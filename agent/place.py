@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from config.load import ConfigError, Problem, read
+from config.explain import explain
+from config.load import ConfigError, Problem, read, toml_path
 from config.model import ControlTable, GatewayTable, SpoolTable
+
+Table = TypeVar("Table", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,18 @@ def place_of(config_file: Path) -> Place:
 
 
 def _place(config_file: Path, document: Mapping[str, Any]) -> Place:
-    try:
-        return Place(
-            config_file,
-            GatewayTable.model_validate(document.get("gateway", {})),
-            SpoolTable.model_validate(document.get("spool", {})),
-            ControlTable.model_validate(document.get("control", {})),
-        )
-    except ValidationError as exc:
-        what = "; ".join(str(each["msg"]) for each in exc.errors(include_url=False))
-        raise ConfigError([Problem(str(config_file), "", what)]) from exc
+    def table(name: str, model: type[Table]) -> Table:
+        try:
+            return model.model_validate(document.get(name, {}))
+        except ValidationError as exc:
+            raise ConfigError(
+                Problem(str(config_file), toml_path((name, *where)), what)
+                for where, what in explain(exc, model)
+            ) from exc
+
+    return Place(
+        config_file,
+        table("gateway", GatewayTable),
+        table("spool", SpoolTable),
+        table("control", ControlTable),
+    )

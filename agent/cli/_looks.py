@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .display import printable, table
 from .language import Text, said
+from .names import UNITS
 
 if TYPE_CHECKING:
     from agent.firstlook import Look, Value
@@ -34,7 +35,7 @@ def shown(look: Look, *, is_people: bool) -> list[str]:
         (
             value.quantity,
             _number(value),
-            "" if value.unit == "1" else value.unit,
+            UNITS.get(value.unit, value.unit),
             " ".join(value.reasons),
         )
         for value in look.values

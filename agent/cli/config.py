@@ -10,7 +10,7 @@ from pathlib import Path
 from config.load import ConfigError, Problem, default_path
 
 from . import BAD_CONFIG, OK, _changing, add_config, add_json
-from .display import paint
+from .display import beside, paint
 from .language import Text, said
 from .parsing import Example
 
@@ -45,6 +45,14 @@ EXAMPLES: tuple[Example, ...] = (
         "sudo yukimi config rollback",
         Text("go back to the one before", "一つ前の設定に戻します"),
     ),
+    (
+        "sudo yukimi config list",
+        Text("what was applied, by whom, how it ended", "適用した設定と結果の一覧です"),
+    ),
+    (
+        "sudo yukimi config diff",
+        Text("what changed last", "直近の変更箇所を表示します"),
+    ),
 )
 
 CHECK = Text("validate, and say what would be done", "設定を検査し、動作の内容を示します")
@@ -58,13 +66,13 @@ SANDBOX = Text(
 
 PROBLEMS = Text("{path}: {count} to edit", "{path}: 修正が必要な箇所が{count}件あります")
 GOOD = Text("{path}: good (configuration {config})", "{path}: 正しい設定です（設定ID {config}）")
-MERGED = Text("  together with {files}", "  併せて読み込んだファイル: {files}")
-SENDS = Text("  gateway {id} sends to {brokers}", "  装置 {id} の送信先: {brokers}")
+MERGED = Text("together with {files}", "併せて読み込んだファイル: {files}")
+SENDS = Text("gateway {id} sends to {brokers}", "装置 {id} の送信先: {brokers}")
 THEN = Text(", then ", "、つながらなければ ")
-UNDER = Text("  under {root}/{id}/", "  トピック: {root}/{id}/")
+UNDER = Text("under {root}/{id}/", "トピック: {root}/{id}/")
 KEEPS = Text(
-    "  and keeps up to {mib:.0f} MiB in {path}",
-    "  未送信の記録は {path} に最大 {mib:.0f} MiB まで保管します",
+    "and keeps up to {mib:.0f} MiB in {path}",
+    "未送信の記録は {path} に最大 {mib:.0f} MiB まで保管します",
 )
 READS = Text(
     "{driver} on {bus}, a record each {window_s} s",
@@ -143,7 +151,7 @@ def _refuse(path: Path, exc: ConfigError, *, as_json: bool) -> int:
         _print_json(path, ok=False, problems=exc.problems)
     else:
         for problem in exc.problems:
-            print(said(problem.text))
+            print(beside("", said(problem.text)))
         count = len(exc.problems)
         said_count = Text(f"{count} problem{'s' if count > 1 else ''}", str(count))
         print(said(PROBLEMS, path=path, count=said_count))
@@ -186,13 +194,14 @@ def _check(path: Path, *, as_json: bool) -> int:
         _print_json(path, ok=True, problems=[], warnings=plan.warnings, **does)
         return OK
     gateway = config.gateway.id
-    print(said(GOOD, path=path, config=plan.loaded.config_id))
-    beside = [file for file in plan.loaded.files if file != str(path)]
-    if beside:
-        print(said(MERGED, files=", ".join(beside)))
-    print(said(SENDS, id=gateway, brokers=said(THEN).join(config.uplink.brokers)))
-    print(said(UNDER, root=config.uplink.topic_root, id=gateway))
-    print(said(KEEPS, mib=config.spool.max_bytes / 2**20, path=config.spool.path))
+    print(beside("", said(GOOD, path=path, config=plan.loaded.config_id)))
+    others = [file for file in plan.loaded.files if file != str(path)]
+    if others:
+        print(beside("  ", said(MERGED, files=", ".join(others))))
+    print(beside("  ", said(SENDS, id=gateway, brokers=said(THEN).join(config.uplink.brokers))))
+    print(beside("  ", said(UNDER, root=config.uplink.topic_root, id=gateway)))
+    most = config.spool.max_bytes / 2**20
+    print(beside("  ", said(KEEPS, mib=most, path=config.spool.path)))
     for sensor in plan.sensors:
         table = sensor.table
         what = said(READS, driver=table.driver, bus=sensor.bus.name, window_s=sensor.window_s)
@@ -201,11 +210,12 @@ def _check(path: Path, *, as_json: bool) -> int:
         digest = digest_of(table.driver, table.options)
         test, date = commissioned.standing(table.id, digest, spool_path(plan))
         what += said(TESTED[test], date=date, sensor=table.id)
-        print(f"  {table.id}: {what}")
+        print(beside(f"  {table.id}: ", what))
     if entry is not None:
-        print(paint(said(APPLIED, number=entry.number, time=entry.time, by=entry.by), "warn"))
+        held = said(APPLIED, number=entry.number, time=entry.time, by=entry.by)
+        print(paint(beside("", held), "warn"))
     for warning in plan.warnings:
-        print(paint(said(WARNING, what=warning.text), "warn"))
+        print(paint(beside("", said(WARNING, what=warning.text)), "warn"))
     return OK
 
 

@@ -55,7 +55,8 @@ NOT_CONNECTED = Text("NOT CONNECTED", "未接続")
 NEXT = Text(", next try in {seconds:.0f} s", "、{seconds:.0f}秒後に再試行")
 MUTED = Text(", nobody subscribes to {count} topics", "、受信者のない宛先 {count}件")
 REFUSED = Text(", {count} topics not permitted", "、許可のない宛先 {count}件")
-LANE = Text("{lane} {waiting} (+{sent} in flight)", "{lane} {waiting}件（送信中{sent}）")
+LANE = Text("{lane} {waiting}", "{lane} {waiting}件")
+IN_FLIGHT = Text(" (+{sent} in flight)", "（送信中{sent}）")
 WAITING = Text("{used} of {most}, {waiting} waiting", "{used} / {most}、未送信 {waiting}件")
 OLDEST = Text(", oldest {time}", "、最古 {time}")
 DAYS = Text(", room for {days:.0f} days", "、残り約{days:.0f}日分")
@@ -151,8 +152,8 @@ def _head(watched: Watched, snapshot: Document, now_s: float) -> Iterable[Line]:
             LANE,
             lane=named(LANES, lane),
             waiting=number_text(each["records_waiting"]),
-            sent=each["messages_in_flight"],
         )
+        + (said(IN_FLIGHT, sent=sent) if (sent := each["messages_in_flight"]) else "")
         for lane, each in snapshot["uplink"]["lanes"].items()
     )
     yield label(LANES_, "   ".join(lanes))

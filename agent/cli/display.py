@@ -126,6 +126,14 @@ def wrap(text: str, width: int, *, first: str = "", hang: str = "") -> list[str]
     return [f"{hang if at else first}{line}".rstrip() for at, line in enumerate(lines)]
 
 
+def beside(label: str, text: str) -> str:
+    """Return a text to the right of its label, on as many lines as a terminal needs."""
+    room = line_cells()
+    if not sys.stdout.isatty() or cells(label + text) <= room:
+        return label + text
+    return "\n".join(wrap(text, room, first=label, hang=" " * cells(label)))
+
+
 def _chunks(text: str) -> Iterator[tuple[bool, str]]:
     """Yield what stays together on a line, and whether a space is before it."""
     held, held_space = "", False

@@ -141,7 +141,7 @@ def _explain(name: str, *, as_json: bool) -> int:
 def _print(results: Sequence[Result], elapsed_s: float, *, everything: bool) -> None:
     from agent.doctor.run import first_failure
 
-    from .display import line_cells, paint, printable, wrap
+    from .display import beside, line_cells, paint, printable, wrap
 
     styles: dict[str, Style] = {"PASS": "good", "WARN": "warn", "FAIL": "bad", "SKIP": "dim"}
     width = line_cells()
@@ -159,9 +159,9 @@ def _print(results: Sequence[Result], elapsed_s: float, *, everything: bool) -> 
         if found.next is not None:
             print(*wrap(printable(said(found.next)), width, first="   -> ", hang=" " * 6), sep="\n")
     counts = {s: sum(each.done.status == s for each in results) for s in styles}
-    print(said(COUNTS, elapsed_s=elapsed_s, **counts))
+    print(beside("", said(COUNTS, elapsed_s=elapsed_s, **counts)))
     if os.geteuid() != 0:
-        print(said(SUDO))
+        print(beside("", said(SUDO)))
     first = first_failure(results)
     if first is None:
         print(said(LOOK if counts["WARN"] else HEALTHY))

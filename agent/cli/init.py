@@ -28,8 +28,7 @@ EXAMPLES = (
         Text("ask everything, and set up the service", "質問に答えながらサービスを設定します"),
     ),
     (
-        "yukimi init --config trial.toml --id trial --broker mqtt://localhost --yes "
-        "--sensors simulated",
+        "yukimi init --yes --config t.toml --broker mqtt://localhost --sensors simulated",
         Text("ask nothing: a gateway with emulated devices", "質問なしで模擬機器の設定を作ります"),
     ),
 )

@@ -178,9 +178,13 @@ def ago_text(seconds: float) -> str:
     """Return an age in its two largest units: "42 s", "3 min", "2 h 05", "3 d 04 h"."""
     whole = max(0, int(seconds))
     if whole < 60:
-        return f"{whole} s"
+        return said(SECONDS, s=whole)
     if whole < 3600:
-        return f"{whole // 60} min"
+        return said(MINUTES, m=whole // 60)
     if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02}"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600:02} h"
+        return said(HOURS, h=whole // 3600, m=whole % 3600 // 60)
+    return said(DAYS, d=whole // 86_400, h=whole % 86_400 // 3600)
+
+
+SECONDS, MINUTES = Text("{s} s", "{s}秒"), Text("{m} min", "{m}分")
+HOURS, DAYS = Text("{h} h {m:02}", "{h}時間{m:02}"), Text("{d} d {h:02} h", "{d}日{h:02}時")

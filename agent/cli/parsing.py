@@ -65,12 +65,20 @@ vars(argparse).update({"_": _word, "ngettext": _counted})
 class Parser(argparse.ArgumentParser):
     """A parser whose help speaks the user's language and ends with examples."""
 
-    def __init__(self, *, examples: Sequence[Example] = (), **keywords: Any) -> None:
+    def __init__(self, **keywords: Any) -> None:
         super().__init__(formatter_class=_Layout, **keywords)
-        self.show(examples)
+        self._below: Any = None
+
+    def add_subparsers(self, **keywords: Any) -> Any:
+        """Let words follow that have a help of their own."""
+        self._below = super().add_subparsers(**keywords)
+        return self._below
 
     def show(self, examples: Sequence[Example]) -> None:
-        """End the help with these command lines."""
+        """End the help with these command lines, and that of an action with those of it."""
+        if self._below is not None:
+            for name, action in self._below.choices.items():
+                action.show([each for each in examples if name in each[0].split()])
         if not examples:
             return
         shown = [f"{said(EXAMPLES)}:"]

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import OK, USAGE, WRONG, add_config, add_json, add_sensor, complain
-from .display import pad, printable
+from .display import beside, pad, printable
 from .language import Text, said
+from .names import FLAGS, UNITS, named
 from .parsing import Example
 from .raw import raw_text
 
@@ -275,13 +276,15 @@ def print_set(
         shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value
         if isinstance(value, dict):
             shown = "  ".join(f"{key} {part}" for key, part in value.items())
-        text = f"{name:<24} {shown}{'' if unit == '1' or value is None else f' {unit}'}"
-        print(f"{at:>11}  {text}  [{why or flag}]")
+        unit = "" if value is None else UNITS.get(unit, unit)
+        text = f"{name:<24} {shown}{f' {unit}' if unit else ''}"
+        print(beside(f"{at:>11}  ", f"{text}  [{why or named(FLAGS, flag)}]"))
         at = ""
+    label = f"{'':11}  {said(LABELS['raw'])}  "
     for entry in raw[:RAW_SHOWN]:
-        print(f"{'':11}  {said(LABELS['raw'])}  {raw_text(entry)}")
+        print(beside(label, raw_text(entry)))
     if len(raw) > RAW_SHOWN:
-        print(f"{'':11}  {said(LABELS['raw'])}  {said(MORE_RAW, count=len(raw) - RAW_SHOWN)}")
+        print(beside(label, said(MORE_RAW, count=len(raw) - RAW_SHOWN)))
 
 
 class _People(_Reader):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TRIES = 3  # of a file that changes while it is read
 EXAMPLES = (
     ("yukimi spool status", Text("how many records wait?", "未送信の記録の件数を確認します")),
+    ("yukimi spool verify", Text("are they intact?", "破損がないか検査します")),
     (
         "yukimi spool export -o /media/usb/records.jsonl",
         Text(

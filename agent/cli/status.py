@@ -72,7 +72,7 @@ def _unanswered(exc: NotAnsweredError, config_file: Path, *, as_json: bool) -> i
         error = {"code": exc.code, "text": {"ja": exc.text.ja, "en": exc.text.en}}
         state = {"schema": "yukimi.status/1", "state": "unreachable", "error": error}
         print(json.dumps(state | {"configuration": document}, ensure_ascii=False))
-    else:
+    elif any(document.values()):
         print("\n".join(_configuration(document, config_file)))
     complain(exc)
     return UNREACHABLE
@@ -100,6 +100,11 @@ def _configured(config_file: Path) -> dict[str, Any]:
     for file in (config_file, *sorted(config_file.parent.glob("gateway.d/*.toml"))):
         try:
             part = tomllib.loads(file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as exc:
+            from config.load import NOT_UTF8
+
+            complain(f"{file}: {said(NOT_UTF8, byte=exc.start)}")
+            continue
         except (OSError, ValueError, RecursionError) as exc:
             complain(f"{file}: {getattr(exc, 'strerror', None) or exc}")
             continue

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.wrong import OF_THE_STREET, wrong_with
 
 from .display import Style, clip, paint, printable, table, wrap
 from .language import Text, language, said
-from .names import DIRECTIONS, FLAGS, STATE_STYLES, STATES
+from .names import DIRECTIONS, FLAGS, STATE_STYLES, STATES, UNITS
 
 Document = Mapping[str, Any]
 
@@ -219,7 +219,7 @@ def _readings(sensor: Document, width: int) -> list[str]:
         (
             name,
             _figure(each["value"]),
-            "" if each["unit"] == "1" else each["unit"],
+            UNITS.get(each["unit"], each["unit"]),
             span(each["age_s"]),
             " ".join(each["reasons"]),
         )
@@ -315,6 +315,10 @@ def _between_s(earlier: str, later: str) -> float:
 
 
 def _clock_time(text: str) -> str:
-    """Return a time of day here, with its date if that is not today's."""
-    here, now = _instant(text).astimezone(), datetime.now(UTC).astimezone()
+    """Return a time of day here, to the nearest second, with its date if that is not today's.
+
+    Windows end at whole seconds; the gateway's clock, and so its word for them, moves about that.
+    """
+    nearest = _instant(text) + timedelta(seconds=0.5)
+    here, now = nearest.astimezone(), datetime.now(UTC).astimezone()
     return f"{here:%H:%M:%S}" if here.date() == now.date() else f"{here:%Y-%m-%d %H:%M:%S}"

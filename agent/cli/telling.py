@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from .display import clip, pad, printable
@@ -87,8 +87,12 @@ def released(record: Document | None) -> tuple[dict[str, int], Any] | None:
 
 
 def clock(time: str) -> str:
-    """Return the time of day of a UTC time."""
-    return time[11:19]
+    """Return the time of day of a UTC time, to the nearest second.
+
+    Windows end at whole seconds; the gateway's clock, and so its word for them, moves about that.
+    """
+    nearest = datetime.fromisoformat(time) + timedelta(seconds=0.5)
+    return f"{nearest:%H:%M:%S}"
 
 
 def seconds(time: str) -> float:

@@ -11,6 +11,7 @@ from config.text import Text
 
 from . import told, way
 from .findings import Blink, Finding, check, failed, passed, skipped, warned
+from .service import gateways
 from .session import FAILURE, NOBODY, session
 from .site import Site
 from .spool import facts
@@ -26,6 +27,7 @@ _CONNECTED = ("the gateway is connected", "装置が接続中です")
     blink=Blink.NETWORK,
     over="broker",
     needs=("YK-NET-05", "YK-TLS-05"),
+    excused_by=("YK-CFG-04",),
     what=Text(
         "Whether the broker answers a greeting, and in which version of MQTT.",
         "中継サーバーが接続要求に応答するか、MQTTの版とともに確認します。",
@@ -42,6 +44,12 @@ _CONNECTED = ("the gateway is connected", "装置が接続中です")
             "中継サーバーのログ、負荷、ディスクの確認を依頼します。",
         ),
         Text(
+            "A port that speaks TLS (8883) is silent to who begins without: mqtts:// in [uplink] "
+            "brokers.",
+            "TLSのポート（8883）は、TLSなしの接続には応答しません。[uplink] brokersに"
+            "mqtts://を使います。",
+        ),
+        Text(
             "A proxy in between may want another port or another name.",
             "途中のプロキシが別のポートや名前を求めている場合があります。",
         ),
@@ -55,6 +63,17 @@ def greets(site: Site, url: str) -> Finding:
     if told.is_connected_elsewhere(site, url):
         return skipped(*_ELSEWHERE)
     said = session(site, url)
+    if not said.has_greeted and is_plain(url) and way.speaks_tls(site, url):
+        return failed(
+            Text(
+                "it speaks TLS, and is greeted without it",
+                "TLSで応答するポートに、TLSなしで接続しています",
+            ),
+            Text(
+                "write mqtts:// in place of mqtt:// in [uplink] brokers",
+                "[uplink] brokers の mqtt:// を mqtts:// に直してください",
+            ),
+        )
     if not said.has_greeted:
         return failed(
             Text(f"no answer: {said.error}", f"応答がありません: {said.error}"),
@@ -330,6 +349,11 @@ def alone(site: Site, url: str) -> Finding:
     own, run = facts(site), str(kept.get("run"))
     if own is not None and run in own.runs:
         return passed("the broker still keeps our own last birth", "最後の接続情報が残っています")
+    if own is None and gateways(site):
+        return skipped(
+            f"on line with run {run}: whether that is the gateway here is seen with sudo",
+            f"実行番号 {run} で接続中です。この装置かどうかは sudo で確認できます",
+        )
     said = Text(
         f"on line with run {run}, which this machine does not know",
         f"この装置にない実行番号 {run} で接続中です",

@@ -84,9 +84,9 @@ user, with the client id `GATEWAY-doctor`, and publishes one empty, not retained
 `ROOT/GATEWAY/alarm/gateway/doctor`. By the contract an empty alarm means that nothing is raised,
 and no alert has that name.
 
-Measured with `python -m hil cabinets`, which breaks one thing in each of 61 cabinets (real
+Measured with `python -m hil cabinets`, which breaks one thing in each of 64 cabinets (real
 Mosquitto with TLS and access lists, emulated devices on real terminals, running gateways; a tree of
-files for what only a Pi has) and leaves 3 sound: 61 of 61 causes were named first, with the step
+files for what only a Pi has) and leaves 3 sound: 64 of 64 causes were named first, with the step
 that mends them, and nothing else was accused in any. With silent sensors on three buses, a name
 server, a firewall and a broker that never answer, and no time server, all at once, it took 7.4 s
 (x86-64, two cores). It has not met a real Pi.

@@ -72,12 +72,15 @@ def there(site: Site, bus: PlannedBus) -> Finding:
     if missing is None:
         return passed(", ".join(wanted), "、".join(wanted))
     if bus.kind == "i2c":
+        others = [name for name in site.names("/dev") if name.startswith("i2c-")]
+    else:
+        others = site.names("/dev/serial/by-id")
+    if bus.kind == "i2c" and not others:
         then = Text(
             "`sudo modprobe i2c-dev`; for lasting, write i2c-dev into /etc/modules",
             "`sudo modprobe i2c-dev` を実行し、/etc/modules に i2c-dev と書いてください",
         )
     else:
-        others = site.names("/dev/serial/by-id")
         seen = f" (there: {', '.join(others)})" if others else ""
         seen_ja = f"（現在: {'、'.join(others)}）" if others else ""
         then = Text(

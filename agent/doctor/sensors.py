@@ -301,6 +301,13 @@ def speed(site: Site, sensor: PlannedSensor) -> Finding:
             "RS-232出力のセンサーには必ずRS-232アダプターを使います。",
         ),
         Text(
+            "Bytes, and neither framing errors nor breaks: the line may be well, and another "
+            "device than the configured one speak, as where two adapters have changed names. (Not "
+            "every adapter counts them.)",
+            "フレーミングエラーもブレークもない場合は、設定と異なる機器がつながっている可能性が"
+            "あります（アダプターの名前の入れ替わりなど）。数えないアダプターもあります。",
+        ),
+        Text(
             "Then look for a missing ground, a missing terminator, a heater's cable beside the "
             "line.",
             "次に、GNDの未接続、終端抵抗、並走するヒーター線を確認します。",
@@ -318,15 +325,20 @@ def sense(site: Site, sensor: PlannedSensor) -> Finding:
         errors, breaks = exam.line_errors or (0, 0)
         line = f", {errors} framing errors, {breaks} breaks" if errors or breaks else ""
         line_ja = f"、フレーミングエラー{errors}、ブレーク{breaks}" if errors or breaks else ""
+        swap = Text(
+            "swap A and B (RS-232: use an RS-232 adapter)",
+            "AとBを入れ替えてください（RS-232の場合はRS-232アダプターを使用）",
+        )
+        stranger = Text(
+            "is another device plugged in here? If not, swap A and B",
+            "別の機器が接続されていないか確認し、なければAとBを入れ替えてください",
+        )
         return failed(
             Text(
                 f"{exam.heard_bytes} bytes and no frame at any speed{line}",
                 f"{exam.heard_bytes}バイト受信、どの速度でもフレームなし{line_ja}",
             ),
-            Text(
-                "swap A and B (RS-232: use an RS-232 adapter)",
-                "AとBを入れ替えてください（RS-232の場合はRS-232アダプターを使用）",
-            ),
+            stranger if exam.line_errors == (0, 0) else swap,
         )
     total = exam.frames + exam.frame_errors
     why = _because(sensor, exam)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
 from contextlib import closing, suppress
@@ -65,6 +66,13 @@ def size_bytes(path: Path) -> int:
             "NAME.damagedに残ります。",
         ),
         Text(
+            "Records in memory only, and the card is well: whose is the file? One that was made by "
+            "root, when somebody ran yukimi by hand, goes back to the service with "
+            "`sudo chown yukimi: FILE`.",
+            "カードは正常なのに記録がメモリー上のみの場合は、ファイルの所有者を確認します。"
+            "手動でrootとして実行した際のファイルは `sudo chown yukimi: FILE` で戻します。",
+        ),
+        Text(
             "Damage comes of a dying card or a bad supply: see YK-DSK-03 and YK-PWR-01.",
             "破損の原因はカードの劣化か電源です。YK-DSK-03とYK-PWR-01を確認します。",
         ),
@@ -81,6 +89,19 @@ def intact(site: Site, _: None) -> Finding:
     )
     raised, said = told.alerts(site), told.part(site, "spool")
     if "disk_failed" in raised or said.get("volatile"):
+        kept = _kept_from(site, path)
+        if kept is not None:
+            name, file = kept
+            return failed(
+                Text(
+                    f"records live in memory: user {name} may not write {file}",
+                    f"利用者 {name} が {file} に書き込めず、記録はメモリー上のみです",
+                ),
+                Text(
+                    f"`sudo chown {name}: {path}*`: within a minute the gateway writes them down",
+                    f"`sudo chown {name}: {path}*` を実行してください。1分以内に書き込まれます",
+                ),
+            )
         return failed(
             Text(
                 "records live in memory: the disk failed",
@@ -114,6 +135,26 @@ def intact(site: Site, _: None) -> Finding:
     if found.wrong is not None:
         return failed(Text(f"{path.name}: {found.wrong}", f"{path.name}: {found.wrong}"), then)
     return passed("whole", "正常")
+
+
+def _kept_from(site: Site, path: Path) -> tuple[str, Path] | None:
+    """Return the gateway's user, and what of the spool is not theirs; None if all is.
+
+    A gateway that was once started by hand, as root, leaves files that the service may not write.
+    """
+    user = site.user()
+    if user is None or user[1] == 0:
+        return None
+    for suffix in ("", "-wal", ".lock"):
+        file = path.with_name(path.name + suffix)
+        with suppress(OSError):
+            there = file.stat()
+            is_theirs = there.st_uid == user[1] or (
+                there.st_gid in user[2] and there.st_mode & stat.S_IWGRP
+            )
+            if not (is_theirs or there.st_mode & stat.S_IWOTH):
+                return user[0], file
+    return None
 
 
 @check(

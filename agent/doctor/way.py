@@ -125,10 +125,7 @@ def _web_page(site: Site, url: str) -> str | None:
             return _first_line(answer) or _plain_page(site, url)
         if (page := _plain_page(site, url)) is not None:
             return page
-        loose = ssl.create_default_context()
-        loose.check_hostname, loose.verify_mode = False, ssl.CERT_NONE
-        # Nothing secret is said: the same question to whoever it is.
-        with closing(loose.wrap_socket(dial(site, url), server_hostname=to.host)) as line:
+        with closing(_loose(dial(site, url), to.host)) as line:
             return _first_line(_asked(line, _QUESTION))
     except OSError:
         return None
@@ -152,6 +149,26 @@ def _first_line(answer: bytes) -> str | None:
     if not answer.startswith(b"HTTP/"):
         return None
     return answer.split(b"\r\n")[0].decode("latin-1")[:60]
+
+
+def speaks_tls(site: Site, url: str) -> bool:
+    """Tell whether a broker that is spoken to without TLS would shake hands, whoever it is."""
+    return site.once(f"loose tls {url}", lambda: _speaks_tls(site, url))
+
+
+def _speaks_tls(site: Site, url: str) -> bool:
+    try:
+        with closing(_loose(dial(site, url), target(url).host)):
+            return True
+    except OSError as exc:  # one that wants a certificate of ours says so in an alert
+        return "alert" in _words(exc)
+
+
+def _loose(line: socket.socket, host: str) -> ssl.SSLSocket:
+    """Shake hands with whoever it is; nothing secret may be said then."""
+    loose = ssl.create_default_context()
+    loose.check_hostname, loose.verify_mode = False, ssl.CERT_NONE
+    return loose.wrap_socket(line, server_hostname=host)
 
 
 def handshake(site: Site, url: str) -> Handshake:

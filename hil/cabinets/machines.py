@@ -63,6 +63,12 @@ def refused(w: Workshop) -> None:
     w.configure()
 
 
+@cabinet("password-open", "YK-CFG-04", "sudo chmod 640")
+def password_open(w: Workshop) -> None:
+    """Anybody may read the password, so the gateway does not use it."""
+    (w.folder / "broker-password").chmod(0o644)
+
+
 @cabinet("secrets-open", "YK-CFG-04", "chmod o-w")
 def secrets_open(w: Workshop) -> None:
     """Anybody may write the configuration."""

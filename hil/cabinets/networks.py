@@ -116,6 +116,12 @@ def no_tls(w: Workshop) -> None:
     w.uplink(brokers=[f"mqtts://localhost:{plain.port}"])
 
 
+@cabinet("tls-forgotten", "YK-MQ-01", "write mqtts://")
+def tls_forgotten(w: Workshop) -> None:
+    """The broker speaks TLS on this port, and mqtt:// is configured."""
+    w.uplink(brokers=[f"mqtt://localhost:{w.start_broker().port}"])
+
+
 @cabinet("unknown-authority", "YK-TLS-02", "ca_file")
 def unknown_authority(w: Workshop) -> None:
     """The broker's authority is another."""

@@ -186,6 +186,12 @@ def uart_off(w: Workshop) -> None:
     w.file("/boot/firmware/config.txt", "dtparam=i2c_arm=on\n[pi5]\nenable_uart=1\n[all]\n")
 
 
+@cabinet("other-i2c-bus", "YK-BUS-01", "there: i2c-1")
+def other_bus(w: Workshop) -> None:
+    """An I2C bus is configured that this board does not have."""
+    w.sensor("air-1")["bus"] = "/dev/i2c-3"
+
+
 @cabinet("adapter-gone", "YK-BUS-01", "plug it in", subject="/dev/ttyRS485")
 def adapter_gone(w: Workshop) -> None:
     """The RS-485 adapter is not plugged in."""

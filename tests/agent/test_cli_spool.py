@@ -56,6 +56,14 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_wrong_table_is_told_by_its_place(site: Path, yukimi: Yukimi) -> None:
+    file = site / "gateway.toml"
+    file.write_text(file.read_text().replace(f'"{GATEWAY}"', '"A B"'))
+    said = yukimi("spool", "status", "--config", file)
+    assert said.code == 78
+    assert "gateway.toml: gateway.id: must be 1 to 64 characters" in said.err
+
+
 @pytest.fixture
 def dead(site: Path) -> Path:
     return killed(site / "state" / "spool.db")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from agent.cli.dashboard import screen
 from agent.cli.display import cells
 from agent.cli.lines import Frame, fewer, spark
+from agent.cli.names import ago_text
 from agent.cli.painting import Painter
 from agent.cli.watched import SPARK_S, Spark, Watched
 from tests.agent.snapshots import alert, left, sensor, snapshot
@@ -77,6 +78,30 @@ def test_a_quiet_second_costs_a_slow_console_little() -> None:
         text = painter.change_to(screen(state, float(second), Frame(80, 24)))
         most = max(most, len(text.encode())) if second else most
     assert most < 800
+
+
+def test_what_waits_and_is_in_flight_has_room() -> None:
+    state = snapshot(sensor("snow-1"))
+    lanes = state["uplink"]["lanes"]
+    assert not any("in flight" in line for line in shown(watched({"snapshot": state})))
+    lanes["backlog"] |= {"records_waiting": 12_345, "messages_in_flight": 16}
+    (line,) = [each for each in shown(watched({"snapshot": state})) if "alerts 0" in each]
+    assert line.endswith("backlog 12345 (+16 in flight)")
+
+
+def test_a_window_ends_when_it_ends_whatever_the_clock_is_told_since() -> None:
+    record = sensor("snow-1")["record"] | {
+        "start": "2027-01-15T00:09:59.999Z",
+        "end": "2027-01-15T00:11:00.001Z",
+    }
+    state = watched({"snapshot": snapshot(sensor("snow-1", record=record))})
+    state.into = "snow-1"
+    assert any("00:10:00 - 00:11:00" in line for line in shown(state))
+
+
+def test_ages_are_japanese_in_japan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "ja_JP.UTF-8")
+    assert [ago_text(s) for s in (42, 180, 7500, 300_000)] == ["42秒", "3分", "2時間05", "3日11時"]
 
 
 def test_of_people_only_what_was_released_is_shown() -> None:

@@ -153,7 +153,7 @@ def test_a_broker_that_hangs_up_on_a_topic_is_tried_each_minute_and_the_topic_is
 ) -> None:
     told.hours(2, hang_up_on="health", code=NOT_AUTHORIZED)
     assert 2 * 60 <= told.clients < 2 * 60 * 2.5  # was: one each 1 to 5 s
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.count("ends each session soon") == 1
     assert said.count("connection lost") == FREE
     assert said.count("connected ") <= FREE + 1
@@ -168,7 +168,7 @@ def test_a_broker_that_hangs_up_on_a_topic_is_tried_each_minute_and_the_topic_is
     told.hours(0.1)  # somebody permits it
     assert told.alerts[-1] == ("cut_short", None)
     assert told.desk.uplink._health.troubles == []
-    assert capsys.readouterr().out.count("keeps the session") == 1
+    assert capsys.readouterr().err.count("keeps the session") == 1
 
 
 def test_a_broker_that_never_acknowledges_is_told_once_and_tried_ever_less(
@@ -178,7 +178,7 @@ def test_a_broker_that_never_acknowledges_is_told_once_and_tried_ever_less(
     desk.world.auto = False
     desk.uplink.committed(desk.spool.append([record("snow-1", 1)], CONFIG))
     told.hours(2)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.count("connection lost") == FREE
     assert said.count("ends each session soon") == 1
     assert told.clients < 2 * HOUR_S / 55  # 30 s until it is noticed, and up to a minute

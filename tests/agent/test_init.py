@@ -17,6 +17,8 @@ import pytest
 from agent import scan as scanning
 from agent import setup
 from agent.cli import main
+from agent.cli._looks import shown
+from agent.firstlook import Look, Value
 from drivers.gpio import boot_ns
 from hil.buses import Pty
 from hil.devices.maxbotix import MaxBotixDevice
@@ -48,6 +50,11 @@ def port() -> Iterator[str]:
     device = MaxBotixDevice(lambda _: 30.0, mount_height_cm=350.0, seed=3)
     with Pty([device], lambda: boot_ns() / 1e9) as pty:
         yield pty.path
+
+
+def test_a_first_reading_is_in_degrees_as_people_write_them() -> None:
+    look = Look("air-1", "ok", (Value("air_temperature_c", -3.5, "Cel"),))
+    assert shown(look, is_people=False)[1].split() == ["air_temperature_c", "-3.5", "degC"]
 
 
 def test_a_file_that_is_there_is_refused_and_stays(yukimi: Yukimi, config: Path) -> None:

@@ -98,6 +98,25 @@ def test_each_verb_has_examples_and_they_are_valid_command_lines(verb: str) -> N
         assert about.en and about.ja
 
 
+ACTIONS = {
+    "config": ("check", "schema", "sandbox", "apply", "rollback", "list", "diff"),
+    "spool": ("status", "verify", "export"),
+    "diag": ("report", "collect"),
+    "privacy": ("report", "audit"),
+}
+
+
+@pytest.mark.parametrize("words", [(verb, a) for verb, of in ACTIONS.items() for a in of])
+def test_each_action_has_an_example(
+    words: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        parser_for(words[0]).parse_args([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert f"  yukimi {' '.join(words)}" in shown.replace("sudo ", "")
+
+
 def test_the_examples_of_the_command_itself_are_valid_command_lines() -> None:
     for line, _ in EXAMPLES:
         program, verb, *_ = arguments = shlex.split(line)

@@ -151,7 +151,7 @@ def test_a_damaged_or_newer_one_is_passed_over(
     for content in damages(file.read_text(encoding="utf-8")):
         file.write_text(content, encoding="utf-8")
         assert find(config) is None
-        assert "passed over" in capsys.readouterr().out
+        assert "passed over" in capsys.readouterr().err
     file.write_bytes(b"\xff\xfe")
     assert find(config) is None
     file.unlink()

@@ -28,6 +28,15 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     structlog.configure(**before)
 
 
+def test_a_tool_has_its_answer_on_stdout_and_the_log_beside_it() -> None:
+    script = "from agent.logs import logger; logger('test').warning('passed over'); print('{}')"
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "{}\n"
+    assert "passed over" in said.stderr
+
+
 def test_a_line_is_key_and_value(paper: io.StringIO) -> None:
     logs.logger("part").info("an event", number=7, ratio=0.5, none=None, names=["a", "b"])
     (line,) = paper.getvalue().splitlines()

@@ -153,6 +153,23 @@ def test_a_sensor_is_read_with_units_quality_and_raw_bytes(yukimi: Yukimi, confi
     assert "rx 52 33 31 37 32 0d" in out
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_reading_fits_a_terminal(
+    columns: int, yukimi: Yukimi, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    for words in (("read", "road-1"), ("config", "check")):
+        code, out, _ = yukimi(*words, "--config", config)
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= columns, out
+
+
+def test_a_temperature_is_in_degrees_as_people_write_them(yukimi: Yukimi, config: Path) -> None:
+    assert " degC  [good]" in yukimi("read", "road-1", "--config", config)[1]
+
+
 def test_a_reading_as_json_is_one_document(yukimi: Yukimi, config: Path) -> None:
     code, out, _ = yukimi("read", "road-1", "--config", config, "--json")
     assert code == 0

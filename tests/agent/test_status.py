@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.cli import main
 from agent.cli.display import cells
 from agent.cli.statuspage import page, screen, span
 from agent.wrong import wrong_with
@@ -195,6 +197,22 @@ def test_one_sensor_is_told_in_full() -> None:
     hall = "\n".join(page(people("hall-1"), 80))
     assert "readings" not in hall
     assert "0 (-3)" in hall
+
+
+def test_a_window_ends_when_it_ends_whatever_the_clock_is_told_since() -> None:
+    record = sensor("snow-1")["record"] | {"end": "2027-01-15T00:10:59.999Z"}
+    assert ":11:00: " in "\n".join(page(sensor("snow-1", record=record), 80))
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"id = ", b""])
+def test_nothing_is_said_of_a_configuration_that_says_nothing(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gateway.toml").write_bytes(content)
+    assert main(["status", "--config", str(tmp_path / "gateway.toml")]) == 69
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "codec" not in said.err
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,14 @@ def test_the_doctor_changes_nothing_that_the_city_hears(workshop: Workshop) -> N
     assert workshop.city_heard == {(topic, b"")}
 
 
+def test_bytes_without_a_line_error_may_be_another_devices(workshop: Workshop) -> None:
+    CABINETS["swapped-pair"].breaks(workshop)
+    workshop.site_changes["line_errors"] = lambda _path: (0, 0)
+    (failure,) = found(workshop.examine(), "YK-SEN-04", "FAIL")
+    assert failure.done.next is not None
+    assert "another device" in failure.done.next
+
+
 def test_where_the_clock_is_wrong_a_certificate_is_judged_by_what_is_certain(
     workshop: Workshop,
 ) -> None:

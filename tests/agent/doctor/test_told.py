@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from agent.doctor.order import BY_ID
+from agent.doctor.session import Session
 from tests.agent.doctor.board import Board
 
 
@@ -118,6 +120,18 @@ def test_nobody_logs_in_while_the_gateway_is_connected(board: Board) -> None:
         assert board.look(name, other).status == "SKIP", name
 
 
+@pytest.mark.parametrize(("runs", "status"), [(True, "SKIP"), (False, "WARN")])
+def test_a_gateway_that_may_not_be_asked_is_not_taken_for_another(
+    board: Board, *, runs: bool, status: str
+) -> None:
+    url = "mqtt://127.0.0.1:1"
+    if runs:
+        board.process(7, "python3", "python3 /usr/bin/yukimi run")
+    site = board.site()
+    site.once(f"mqtt {url}", lambda: Session(status=b'{"state": "online", "run": "17"}'))
+    assert BY_ID["YK-MQ-05"].look(site, url).status == status
+
+
 def test_topics_on_hold_are_named(board: Board) -> None:
     url = "mqtt://127.0.0.1:1"
     uplink = {
@@ -163,6 +177,21 @@ def test_a_time_that_a_receiver_told_the_gateway_needs_no_network(board: Board) 
     assert board.look("YK-CLK-03").status == "WARN"
     board.gateway_says({}, clock={"state": "synced", "source": "gnss", "error_s": 1.0})
     assert board.look("YK-CLK-03").status == "PASS"
+
+
+@pytest.mark.parametrize(("uid", "said"), [(4242, "chown yukimi: "), (0, "replace the card")])
+def test_a_spool_that_is_not_the_services_is_no_dying_card(
+    board: Board, uid: int, said: str
+) -> None:
+    spool = board.folder / "spool.db"
+    spool.touch(mode=0o600)
+    own = spool.stat().st_uid
+    board.file("/etc/passwd", f"yukimi:x:{own + uid}:{own + uid}::/:/bin/false\n")
+    board.gateway_says({}, spool={"volatile": True})
+    found = board.look("YK-SPL-01")
+    assert found.status == "FAIL"
+    assert found.next is not None
+    assert said in found.next
 
 
 def test_records_that_live_in_memory_only_are_told(board: Board) -> None:
