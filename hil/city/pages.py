@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from . import markup, plot
 from .daybook import LATE_S, Day, StreamDay
 from .days import read, seconds
-from .formats.observed import Observed, between
+from .formats.observed import Observed, between, figure
 from .markup import Markup, Part, tag
 from .rows import Row
 from .store import Store
@@ -134,8 +134,8 @@ def overview(store: Store, who: Reader) -> str:
 
 def _gateway_row(who: Reader, row: Row, alarms: int) -> list[Part]:
     gateway, state, reason, heard, label_ja, label_en, version, newest, to_come, health = row
-    document = _json(health) if health is not None else {}
-    waiting = document.get("spool", {}).get("waiting")
+    spool = _json(health).get("spool") if health is not None else None
+    waiting = spool.get("waiting") if isinstance(spool, dict) else None
     to_come = _to_come(to_come)
     return [
         _link(who, gateway),
@@ -347,12 +347,7 @@ def _point(one: Observed, quantity: str) -> plot.Point | None:
     found = one.values.get(quantity)
     whole: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     low, high = whole.get("min"), whole.get("max")
-    return plot.Point(one.start_s, one.end_s, mean, _float(low), _float(high))
-
-
-def _float(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    return plot.Point(one.start_s, one.end_s, mean, figure(low), figure(high))
 
 
 def _json(value: Any) -> dict[str, Any]:

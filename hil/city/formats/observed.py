@@ -13,6 +13,7 @@ from ..rows import Row
 from ..store import Store
 from ..wire import utc_text
 
+FIGURE_MAX = 1e15
 KINDS = ("people", "road", "snow", "weather")
 
 
@@ -52,8 +53,7 @@ class Observed:
             if value.get("flag") in ("bad", "missing"):
                 return None
             value = value.get("mean")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if is_number else None  # type: ignore[arg-type]
+        return figure(value)
 
     def mode(self, quantity: str) -> str | None:
         """Return a class, None where there is none that may be believed."""
@@ -67,7 +67,7 @@ class Observed:
         """Return a count of people as it was released; None where there is none."""
         value = self.values.get(way)
         number = value.get(which) if isinstance(value, Mapping) else None
-        return number if type(number) is int else None
+        return number if type(number) is int and figure(number) is not None else None
 
     def direction(self, way: str, language: str) -> str | None:
         """Return the name of a direction."""
@@ -79,6 +79,12 @@ class Observed:
     def is_usable(self) -> bool:
         """Whether there is anything in it to publish."""
         return self.flag not in ("missing", "bad") and bool(self.values)
+
+
+def figure(value: Any) -> float | None:
+    """Return a number as a float; None where it is none, or larger than anything here can be."""
+    is_one = type(value) in (int, float) and abs(value) < FIGURE_MAX
+    return float(value) if is_one else None
 
 
 _WHAT = """
@@ -119,12 +125,12 @@ def _observed(row: Row) -> Observed:
     gateway, stream, kind, start, end, flag, values, *more = row
     label_ja, label_en, latitude, longitude, directions, owner, licence, policy = more
     values = _json(values)
-    place = None if latitude is None else (float(latitude), float(longitude))
     if "location" in values:  # it moves: where it stands at home says nothing
         here = values["location"]
-        place = None
-        if isinstance(here, Mapping):
-            place = (here["latitude"], here["longitude"])
+        known = here if isinstance(here, Mapping) else {}
+        latitude, longitude = known.get("latitude"), known.get("longitude")
+    at = figure(latitude), figure(longitude)
+    place = None if at[0] is None or at[1] is None else (at[0], at[1])
     return Observed(
         gateway,
         stream,
