@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,7 +29,15 @@ AT_ONCE = 100  # entities in one request
 HTTP_S = 30.0
 UPSERT = "/ngsi-ld/v1/entityOperations/upsert?options=update"
 
+# Not 200: that is somebody else's answer, such as the page at the end of a redirection.
+TAKEN = (201, 204)
+BLAMES_ENTITIES = (207, 400, 413, 422)  # 207: it took some of them
+
 Sink = Callable[[list[ngsi.Entity]], None]
+
+
+class RefusedError(OSError):
+    """The context broker does not take these entities, or not all of them."""
 
 
 def csv(parsed: argparse.Namespace) -> int:
@@ -74,18 +82,24 @@ def fiware(parsed: argparse.Namespace) -> int:
             entities = _day(store, parsed.gateway, span.from_s, span.to_s)
             print(f"{_send_all(send, entities)} entities sent")
             return 0
-        sent: dict[tuple[str, str], float] = {}
+        sent: dict[str, ngsi.Entity] = {}
+        told = ""
         while True:
             try:
-                number = _send_all(send, _news(store, parsed.gateway, sent))
+                number = _send_all(send, _news(store, parsed.gateway, sent), sent)
             except (StoreAwayError, OSError) as exc:
                 if not parsed.follow:
                     raise
-                log.warning("not sent; trying on", reason=str(exc))
+                if told != str(exc):
+                    told = str(exc)
+                    log.warning("not sent; trying on", reason=told)
             else:
                 if not parsed.follow:
                     print(f"{number} entities sent")
                     return 0
+                if told:
+                    log.warning("all is sent again")
+                told = ""
             stopping.wait(parsed.every_s)
 
 
@@ -100,34 +114,64 @@ def _day(store: Store, gateway: str | None, from_s: float, to_s: float) -> Itera
 
 
 def _news(
-    store: Store, gateway: str | None, sent: dict[tuple[str, str], float]
+    store: Store, gateway: str | None, sent: Mapping[str, ngsi.Entity]
 ) -> Iterator[ngsi.Entity]:
-    """Yield what is newer than what was sent; a context broker holds the present."""
+    """Yield what is other than what was sent; a context broker holds the present."""
+    now_s = time.time()
     for kind in KINDS:
         for each in sensors(store, kind, gateway):
-            one = newest(store, *each)
-            if one is None or one.end_s <= sent.get(each, 0.0):
-                continue
-            entity = ngsi.entity(one)
-            if entity is not None:
+            one = newest(store, *each, now_s)
+            entity = ngsi.entity(one) if one is not None else None
+            if entity is not None and sent.get(entity["id"]) != entity:
                 yield entity
-            sent[each] = one.end_s
 
 
-def _send_all(send: Sink, entities: Iterator[ngsi.Entity]) -> int:
-    number, some = 0, list[ngsi.Entity]()
-    seen = set[str]()
+def _send_all(
+    send: Sink, entities: Iterable[ngsi.Entity], sent: dict[str, ngsi.Entity] | None = None
+) -> int:
+    """Send entities and note in `sent` which were taken; return how many.
+
+    Those that are refused keep no others back; in the end the refusal is raised.
+    """
+    number, refusal = 0, None
+    for some in _requests(entities):
+        for taken in _taken(send, some):
+            if isinstance(taken, RefusedError):
+                refusal = taken
+                continue
+            number += len(taken)
+            if sent is not None:
+                sent.update({each["id"]: each for each in taken})
+    if refusal is not None:
+        raise refusal
+    return number
+
+
+def _requests(entities: Iterable[ngsi.Entity]) -> Iterator[list[ngsi.Entity]]:
+    some = dict[str, ngsi.Entity]()
     for entity in entities:
         # Of one entity only one state fits into a request.
-        if len(some) == AT_ONCE or entity["id"] in seen:
-            send(some)
-            some, seen = [], set()
-        some.append(entity)
-        seen.add(entity["id"])
-        number += 1
+        if len(some) == AT_ONCE or entity["id"] in some:
+            yield list(some.values())
+            some.clear()
+        some[entity["id"]] = entity
     if some:
+        yield list(some.values())
+
+
+def _taken(send: Sink, some: list[ngsi.Entity]) -> Iterator[list[ngsi.Entity] | RefusedError]:
+    """Send what one request holds, in halves where it is refused; yield what was taken."""
+    try:
         send(some)
-    return number
+    except RefusedError as exc:
+        half = len(some) // 2
+        if not half:
+            yield exc
+            return
+        yield from _taken(send, some[:half])
+        yield from _taken(send, some[half:])
+    else:
+        yield some
 
 
 class _HttpSink:
@@ -153,11 +197,14 @@ class _HttpSink:
             self._url, body.encode(), self._headers, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=HTTP_S):  # noqa: S310
-                return
+            answer = urllib.request.urlopen(request, timeout=HTTP_S)  # noqa: S310
         except urllib.error.HTTPError as exc:
-            said = exc.read(500).decode(errors="replace")
-            raise OSError(f"the context broker refuses: {exc.code} {exc.reason}: {said}") from exc
+            answer = exc
+        with answer:
+            if answer.status not in TAKEN:
+                said = answer.read(500).decode(errors="replace")
+                kind = RefusedError if answer.status in BLAMES_ENTITIES else OSError
+                raise kind(f"the context broker refuses: {answer.status} {answer.reason}: {said}")
 
 
 class _MqttSink:

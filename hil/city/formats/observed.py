@@ -14,6 +14,7 @@ from ..store import Store
 from ..wire import utc_text
 
 FIGURE_MAX = 1e15
+AHEAD_S = 60.0  # a gateway's clock may be before ours by so much
 KINDS = ("people", "road", "snow", "weather")
 
 
@@ -114,10 +115,11 @@ def between(
     return map(_observed, rows)
 
 
-def newest(store: Store, gateway: str, stream: str) -> Observed | None:
-    """Return a sensor's newest record."""
-    sql = f"{_WHAT} WHERE r.gateway = ? AND r.stream = ? ORDER BY r.end_utc DESC LIMIT 1"
-    rows = store.query(sql, (gateway, stream))
+def newest(store: Store, gateway: str, stream: str, now_s: float) -> Observed | None:
+    """Return a sensor's newest record; what a clock far ahead has dated is not the present."""
+    sql = f"{_WHAT} WHERE r.gateway = ? AND r.stream = ? AND r.end_utc <= ?"
+    latest = utc_text(now_s + AHEAD_S)
+    rows = store.query(f"{sql} ORDER BY r.end_utc DESC LIMIT 1", (gateway, stream, latest))
     return _observed(rows[0]) if rows else None
 
 

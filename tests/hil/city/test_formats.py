@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -310,18 +313,27 @@ def test_a_months_files_hold_the_month_and_no_more(
 
 
 @contextmanager
-def context_broker(status: int = 204) -> Iterator[tuple[str, list[Any]]]:
-    """Stand in for a context broker: keep what is posted, answer with `status`."""
+def context_broker(
+    status: int = 204, answers: Callable[[Any], int] = lambda _: 0
+) -> Iterator[tuple[str, list[Any]]]:
+    """Stand in for a context broker: keep what is posted, answer with `status` or `answers`."""
     posted: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             posted.append((self.path, dict(self.headers), json.loads(body)))
-            self.send_response(status)
+            says = answers(posted[-1][2]) or status
+            self.send_response(says)
+            if says == 302:
+                self.send_header("Location", "/login")
             self.end_headers()
-            if status >= 400:
+            if says >= 400:
                 self.wfile.write(b'{"title":"no"}')
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -364,10 +376,65 @@ def test_a_day_goes_out_in_order_and_no_request_holds_an_entity_twice(database: 
     assert sum(len(entities) for _, _, entities in posted) == 4 + 3 * 60
 
 
-def test_a_refusal_is_told(database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with context_broker(status=400) as (url, _):
+@pytest.mark.parametrize(
+    ("status", "said"), [(400, "400"), (401, "401"), (503, "503"), (207, "207"), (302, "200")]
+)
+def test_a_refusal_is_told(
+    database: str, capsys: pytest.CaptureFixture[str], status: int, said: str
+) -> None:
+    """In part, too; and a redirection ends in a page that takes nothing."""
+    with context_broker(status) as (url, _):
         assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 69
-    assert "the context broker refuses: 400" in capsys.readouterr().err
+    assert f"the context broker refuses: {said}" in capsys.readouterr().err
+
+
+def test_an_entity_that_is_refused_keeps_no_others_back(database: str) -> None:
+    def answers(entities: Any) -> int:
+        return 400 if any("Road" in each["type"] for each in entities) else 204
+
+    with context_broker(answers=answers) as (url, posted):
+        assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 69
+    alone = [entities[0]["type"] for _, _, entities in posted if len(entities) == 1]
+    assert "RoadSurfaceObserved" in alone
+    taken = [each["type"] for _, _, some in posted if not answers(some) - 204 for each in some]
+    assert sorted(taken) == ["CrowdFlowObserved", "WeatherObserved", "WeatherObserved"]
+
+
+def test_what_was_not_taken_is_sent_again_though_nothing_newer_came(database: str) -> None:
+    """By one that follows; and what was taken is not."""
+    told: list[int] = []
+
+    def answers(_: Any) -> int:
+        told.append(503 if len(told) < 2 else 204)
+        return told[-1]
+
+    asked = ["export", "fiware", "--database", database, "--follow", "--every-s", "1", "--to"]
+    with context_broker(answers=answers) as (url, posted):
+        one = subprocess.Popen([sys.executable, "-m", "hil.city.cli", *asked, url])
+        try:
+            until_s = time.monotonic() + 60
+            while len(told) < 3 and time.monotonic() < until_s:
+                time.sleep(0.05)
+            time.sleep(2.5)  # two more looks
+        finally:
+            one.kill()
+            one.wait()
+    assert told == [503, 503, 204]
+    assert len(posted[2][2]) == 4
+
+
+def test_a_record_of_a_clock_far_ahead_is_not_the_present(database: str) -> None:
+    with opened(database) as store:
+        store.query(
+            "INSERT INTO record SELECT gateway, run, stream, 10000, kind, start_utc,"
+            " '2106-02-07T06:28:16.000Z', 'estimated', NULL, flag, reasons, n, expected,"
+            ' "values", config, received_utc FROM record'
+            " WHERE stream = 'snow-1' AND seq = 1 RETURNING seq"
+        )
+    with context_broker() as (url, posted):
+        assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 0
+    assert "2106" not in json.dumps(posted)
+    assert json.dumps(posted).count("snowHeight") == 1
 
 
 def test_an_iot_agent_gets_measures_on_its_topics(database: str, broker: Mosquitto) -> None:

@@ -269,6 +269,20 @@ def test_what_one_gateway_says_takes_nobodys_page_or_export_away(
                     json.dumps(entity, allow_nan=False)
 
 
+def test_a_clock_far_ahead_does_not_make_a_gateway_look_fresh(database: str) -> None:
+    a_town(database, time.time() - 3 * 86400)
+    with opened(database) as store:
+        store.query(
+            "INSERT INTO record SELECT gateway, run, stream, 10000, kind, start_utc,"
+            " '2106-02-07T06:28:16.000Z', 'estimated', NULL, flag, reasons, n, expected,"
+            ' "values", config, received_utc FROM record WHERE seq = 1 RETURNING seq'
+        )
+    with served(database) as url:
+        html = get(f"{url}/?lang=en")[1]
+    assert html.count("3 d ago</time>") >= 2 * 3  # heard of and newest, of three gateways
+    assert "0 s ago" not in html
+
+
 @pytest.mark.parametrize("path", ["/gateway/nobody", "/gateway/%3Cscript%3E", "/gateway/%00"])
 def test_a_gateway_that_is_none_is_told(page: str, path: str) -> None:
     status, html, _ = get(f"{page}{path}")
