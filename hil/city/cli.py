@@ -179,13 +179,18 @@ def _run(parsed: argparse.Namespace) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
+        told = ""
         while not stopping.is_set():
             try:
                 store.migrate()
                 break
             except StoreAwayError as exc:  # a database that starts after us
-                log.warning("no database; trying on", reason=str(exc))
+                if told != str(exc):
+                    told = str(exc)
+                    log.warning("no database; trying on", reason=told)
                 stopping.wait(RETRY_S)
+        if stopping.is_set():
+            return OK
         if parsed.retire:
             consumer.retire()
         else:
