@@ -7,6 +7,7 @@ Exit codes are the gateway's: 0 done and healthy, 1 done and something is wrong,
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import ssl
 import sys
@@ -169,6 +170,8 @@ def _settings(parsed: argparse.Namespace) -> BrokerSettings:
 
 def _run(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
+    # A payload is a tree: to look for cycles in it while it is read takes longer than to read it.
+    gc.set_threshold(50_000)
     stopping = Wake()
     with opened(parsed.database) as store:
         consumer = Consumer(settings, store, receipts=not parsed.no_receipts)

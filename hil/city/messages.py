@@ -252,9 +252,9 @@ def _is_deep(value: Any, levels: int) -> bool:
 
 
 def _values(values: dict[str, Any], encode: Encode) -> str:
-    text = _flat(encode(values), values)
+    text = encode(values)
     expect(len(text) <= VALUES_MAX, "values are too large")
-    return text
+    return _flat(text, values)
 
 
 def _maybe_object(document: dict[str, Any], name: str) -> str:
