@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ZoneInfoNotFoundError as exc:
         print(f"yukimi-city: {exc.args[0]}", file=sys.stderr)
         return USAGE
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:  # a day after the last one overflows
         print(f"yukimi-city: {exc}", file=sys.stderr)
         return USAGE
     except (StoreAwayError, RowsRefusedError, OSError) as exc:

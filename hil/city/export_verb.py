@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import sys
 import threading
@@ -200,6 +201,8 @@ class _HttpSink:
             answer = urllib.request.urlopen(request, timeout=HTTP_S)  # noqa: S310
         except urllib.error.HTTPError as exc:
             answer = exc
+        except http.client.HTTPException as exc:
+            raise OSError(f"{self._url}: that is no HTTP: {exc!r}") from exc
         with answer:
             if answer.status not in TAKEN:
                 said = answer.read(500).decode(errors="replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -308,6 +309,7 @@ def test_a_months_files_hold_the_month_and_no_more(
     assert cli.main([*asked, "--month", "2026-01"]) == 0
     assert len(rows_of((out / "snow_2026_01.csv").read_text(encoding="utf-8"))) == 60
     assert cli.main([*asked, "--month", "2027-01"]) == 1
+    assert cli.main([*asked, "--month", "9999-12"]) == 2
     assert cli.main([*asked, "--month", "January"]) == 2
     assert "a month is YYYY-MM" in capsys.readouterr().err
 
@@ -386,6 +388,25 @@ def test_a_refusal_is_told(
     with context_broker(status) as (url, _):
         assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 69
     assert f"the context broker refuses: {said}" in capsys.readouterr().err
+
+
+def test_a_server_that_speaks_something_else_is_told(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100_000)
+                connection.sendall(b"\x20\x02\x00\x01")  # MQTT's
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 69
+        thread.join()
+    assert "that is no HTTP" in capsys.readouterr().err
 
 
 def test_an_entity_that_is_refused_keeps_no_others_back(database: str) -> None:
