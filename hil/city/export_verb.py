@@ -10,8 +10,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -46,19 +47,28 @@ def csv(parsed: argparse.Namespace) -> int:
     year, month = (int(part) for part in parsed.month.split("-"))
     first = date(year, month, 1)
     zone = ZoneInfo(parsed.timezone)
-    from_s = local_day(first, parsed.timezone, time.time()).from_s
     after = (first + timedelta(days=32)).replace(day=1)
-    to_s = local_day(after, parsed.timezone, time.time()).from_s
+    midnights = [
+        local_day(first + timedelta(days=n), parsed.timezone, time.time()).from_s
+        for n in range((after - first).days + 1)
+    ]
     parsed.out.mkdir(parents=True, exist_ok=True)
     written = 0
     with opened(parsed.database, read_only=True) as store:
         for kind in opendata.COLUMNS:
-            found = _month(store, kind, parsed.gateway, from_s, to_s)
-            if not found:
-                continue
             path = parsed.out / opendata.file_name(kind, year, month)
-            path.write_text(opendata.month(kind, found, zone), encoding="utf-8", newline="")
-            print(f"{path}: {len(found)} records")
+            part = path.with_suffix(".part")  # a file of its name is whole
+            lines = opendata.month(kind, _month(store, kind, parsed.gateway, midnights), zone)
+            number = -1  # the line of names is no record
+            with part.open("w", encoding="utf-8", newline="") as file:
+                for line in lines:
+                    file.write(line)
+                    number += 1
+            if not number:
+                part.unlink()
+                continue
+            part.replace(path)
+            print(f"{path}: {number} records")
             written += 1
     if not written:
         print(f"{parsed.month}: no record of people, snow or roads", file=sys.stderr)
@@ -66,12 +76,13 @@ def csv(parsed: argparse.Namespace) -> int:
 
 
 def _month(
-    store: Store, kind: str, gateway: str | None, from_s: float, to_s: float
-) -> list[Observed]:
-    found = [
-        one for each in sensors(store, kind, gateway) for one in between(store, *each, from_s, to_s)
-    ]
-    return sorted(found, key=lambda one: (one.end_s, one.gateway, one.stream))
+    store: Store, kind: str, gateway: str | None, midnights: Sequence[float]
+) -> Iterator[Observed]:
+    """Yield a month's records in order of time; of a city no more than a day fits into memory."""
+    chosen = sensors(store, kind, gateway)
+    for from_s, to_s in pairwise(midnights):
+        day = [one for each in chosen for one in between(store, *each, from_s, to_s)]
+        yield from sorted(day, key=lambda one: (one.end_s, one.gateway, one.stream))
 
 
 def fiware(parsed: argparse.Namespace) -> int:

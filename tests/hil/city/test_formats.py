@@ -26,10 +26,10 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from hil.broker import Mosquitto
-from hil.city import cli
+from hil.city import cli, export_verb
 from hil.city.databases import opened
 from hil.city.formats import iotagent, ngsi, opendata
-from hil.city.formats.observed import Observed
+from hil.city.formats.observed import Observed, between
 from hil.city.messages import take
 from hil.city.rows import Rows
 from hil.city.subscriber import City
@@ -226,7 +226,7 @@ def test_whatever_the_values_are_a_format_takes_them(kind: str, values: dict[str
         counts = [v for k, v in entity.items() if k.startswith("peopleCount")]
         assert all(type(count) is int and count >= 0 for count in counts)
     if kind in opendata.COLUMNS:
-        opendata.month(kind, [one], TOKYO)
+        "".join(opendata.month(kind, [one], TOKYO))
 
 
 # Open data
@@ -237,7 +237,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def test_a_month_of_flow_is_a_file_that_a_spreadsheet_opens() -> None:
-    text = opendata.month("people", [observed("people", FLOW)], TOKYO)
+    text = "".join(opendata.month("people", [observed("people", FLOW)], TOKYO))
     assert text.startswith("\ufeff開始 / start,終了 / end,")
     assert text.count("\r\n") == 2
     (row,) = rows_of(text)
@@ -255,13 +255,15 @@ def test_what_was_not_measured_is_an_empty_field() -> None:
         observed("snow", {"depth_cm": stats(7.0)}, flag="bad"),
         observed("snow", {"depth_cm": stats(42.5), "snowfall_cm": 3.0}),
     ]
-    depths = [row["積雪深 cm / depth_cm"] for row in rows_of(opendata.month("snow", some, TOKYO))]
+    depths = [
+        row["積雪深 cm / depth_cm"] for row in rows_of("".join(opendata.month("snow", some, TOKYO)))
+    ]
     assert depths == ["", "", "42.5"]
 
 
 def test_a_label_is_never_a_formula() -> None:
     one = observed("road", ROAD, label_ja='=HYPERLINK("x")')
-    (row,) = rows_of(opendata.month("road", [one], TOKYO))
+    (row,) = rows_of("".join(opendata.month("road", [one], TOKYO)))
     assert row["場所 / place_ja"] == '\'=HYPERLINK("x")'
     assert row["路面状態 / condition"] == "packed_snow"
 
@@ -312,6 +314,26 @@ def test_a_months_files_hold_the_month_and_no_more(
     assert cli.main([*asked, "--month", "9999-12"]) == 2
     assert cli.main([*asked, "--month", "January"]) == 2
     assert "a month is YYYY-MM" in capsys.readouterr().err
+
+
+def test_of_a_month_a_day_is_read_at_a_time(
+    database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A month of a city's minutes takes gigabytes."""
+    seen: list[float] = []
+
+    def watched(*asked: Any) -> Iterator[Observed]:
+        seen.append(asked[-1] - asked[-2])
+        return between(*asked)
+
+    monkeypatch.setattr(export_verb, "between", watched)
+    out = tmp_path / "out"
+    asked = ["export", "csv", "--database", database, "--out", str(out), "--month"]
+    assert cli.main([*asked, "2026-01"]) == 0
+    assert seen == [86400] * 31 * 3  # three kinds, a sensor each
+    ends = [row["終了 / end"] for row in rows_of((out / "road_2026_01.csv").read_text("utf-8"))]
+    assert ends == sorted(ends)
+    assert not list(out.glob("*.part"))
 
 
 @contextmanager
