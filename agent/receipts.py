@@ -13,6 +13,10 @@ from itertools import islice
 
 from .record import Parcel, Top
 
+# Receipts are retained for a month; beyond so many those heard longest ago are forgotten. What
+# such a one covered is sent once more, and the city says again that it has it.
+REMEMBERED = 10_000
+NAME_MAX = 64  # no run and no stream of ours is longer
 SLACK = 64  # notes of what is given up that are not worth clearing away
 
 
@@ -69,7 +73,7 @@ class Receipts:
 
     def came(self, run: str, stream: str, through: int) -> tuple[tuple[int, ...], int]:
         """Take a receipt; return the ids that are now done, and their records."""
-        self._through[run, stream] = through
+        self._remember(run, stream, through)
         heap = self._by_stream.get((run, stream), [])
         done, records = [], 0
         while heap and heap[0][0] <= through:
@@ -108,6 +112,14 @@ class Receipts:
     def next_expiry(self) -> list[float]:
         """Return when the oldest has waited too long, if there is one."""
         return [w.since_s + self._timeout_s for w in islice(self._waiting.values(), 1)]
+
+    def _remember(self, run: str, stream: str, through: int) -> None:
+        if max(len(run), len(stream)) > NAME_MAX:
+            return
+        self._through.pop((run, stream), None)
+        self._through[run, stream] = through
+        if len(self._through) > REMEMBERED:
+            del self._through[next(iter(self._through))]
 
     def _note_tops(self, row_id: int, tops: Iterable[tuple[str, Top]]) -> None:
         for run, (stream, top) in tops:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -34,11 +35,16 @@ HEAD = (
 
 
 def act(parsed: argparse.Namespace) -> int:
-    """Draw the account up; return 0, or 1 where a number is missing."""
+    """Draw the account up; return 0, or 1 where a number is missing, or everything."""
     day = date.fromisoformat(parsed.day) if parsed.day else yesterday(parsed.timezone)
+    if day > yesterday(parsed.timezone) + timedelta(days=1):
+        raise ValueError(f"{day}: that day has not begun in {parsed.timezone}")
     span = local_day(day, parsed.timezone, time.time())
     with opened(parsed.database, read_only=True) as store:
         known = gateways(store)
+        if not known:  # else every morning would find an empty account in order
+            print("yukimi-city: nothing ever came into this database", file=sys.stderr)
+            return 1
         if parsed.gateway and parsed.gateway not in known:
             raise ValueError(f"{parsed.gateway}: nothing ever came from a gateway of that name")
         chosen = [parsed.gateway] if parsed.gateway else known

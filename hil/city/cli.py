@@ -7,6 +7,7 @@ Exit codes are the gateway's: 0 done and healthy, 1 done and something is wrong,
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import ssl
 import sys
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ZoneInfoNotFoundError as exc:
         print(f"yukimi-city: {exc.args[0]}", file=sys.stderr)
         return USAGE
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:  # a day after the last one overflows
         print(f"yukimi-city: {exc}", file=sys.stderr)
         return USAGE
     except (StoreAwayError, RowsRefusedError, OSError) as exc:
@@ -169,6 +170,8 @@ def _settings(parsed: argparse.Namespace) -> BrokerSettings:
 
 def _run(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
+    # A payload is a tree: to look for cycles in it while it is read takes longer than to read it.
+    gc.set_threshold(50_000)
     stopping = Wake()
     with opened(parsed.database) as store:
         consumer = Consumer(settings, store, receipts=not parsed.no_receipts)
@@ -179,13 +182,18 @@ def _run(parsed: argparse.Namespace) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
+        told = ""
         while not stopping.is_set():
             try:
                 store.migrate()
                 break
             except StoreAwayError as exc:  # a database that starts after us
-                log.warning("no database; trying on", reason=str(exc))
+                if told != str(exc):
+                    told = str(exc)
+                    log.warning("no database; trying on", reason=told)
                 stopping.wait(RETRY_S)
+        if stopping.is_set():
+            return OK
         if parsed.retire:
             consumer.retire()
         else:

@@ -95,7 +95,8 @@ class Consumer:
                 quiet_since_s = time.monotonic()
             if link.is_over:
                 raise OSError(link.why)
-        link.close(end_session=True)
+        # If we were stopped there may be more: then the session stays.
+        link.close(end_session=not self._stopping.is_set())
 
     def _connect(self, pause: _Backoff) -> bool:
         if self._link is not None and not self._link.is_over:

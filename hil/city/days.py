@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -93,9 +93,18 @@ class _Pages:
     def draw_up(self, stream: str) -> StreamDay:
         kind, window_s = self._sensors.get(stream, (None, None))
         sums = _Sums()
+        arrived = list(self._arrived(stream))
+        came = Counter(each.run for each in arrived)
+        before, after = self._neighbours(stream)
         for run, name, through, told, top, has_gaps in self._lives:
+            if name != stream:
+                continue
             produced = max(told or 0, top or 0)
-            if name == stream and (has_gaps or through < produced):
+            # `through` was true once: what somebody has deleted since is missing like the rest.
+            between = after.get(run, produced + 1) - before.get(run, 0) - 1
+            is_of_the_day = run in came or (run in before and run in after)
+            is_torn = is_of_the_day and between != came[run]
+            if has_gaps or is_torn or min(through, top or 0) < produced:
                 self._look_for_holes(run, stream, produced, window_s or _NO_WINDOW_S, sums)
         return draw_up(
             self._gateway,
@@ -103,7 +112,7 @@ class _Pages:
             kind=kind,
             window_s=window_s,
             day=self._since_its_first(stream, window_s),
-            arrived=self._arrived(stream),
+            arrived=arrived,
             lost=sums.lost,
             rejected=sums.rejected,
             missing=sums.missing,
@@ -141,6 +150,21 @@ class _Pages:
         for run, seq, start, end, received, flag, clock in rows:
             yield Arrived(run, seq, seconds(start), seconds(end), seconds(received), flag, clock)
 
+    def _neighbours(self, stream: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the last record before the day and the first after it, each by run."""
+        table, time, mine = "record", "end_utc", " AND stream = ?"
+        key: tuple[Any, ...] = (stream,)
+        if stream == "alerts":
+            table, time, mine, key = "alert", "time_utc", "", ()
+        sql = f"SELECT run, seq FROM {table} WHERE gateway = ?{mine}"  # noqa: S608
+        before = self._ask(
+            f"{sql} AND {time} <= ? ORDER BY {time} DESC LIMIT 1", *key, utc_text(self._day.from_s)
+        )
+        after = self._ask(
+            f"{sql} AND {time} > ? ORDER BY {time} LIMIT 1", *key, utc_text(self._day.to_s)
+        )
+        return dict(before), dict(after)
+
     def _look_for_holes(
         self, run: str, stream: str, produced: int, window_s: int, sums: _Sums
     ) -> None:
@@ -165,7 +189,7 @@ class _Pages:
         named, spoilt, holes = split(came, gaps, refused, produced)
 
         def count(first: int, last: int) -> int | None:
-            before, after = _neighbours(anchors, first, last)
+            before, after = _anchors_around(anchors, first, last)
             hole = Hole(first, last, before, after, began_s)
             return in_day(hole, self._day, window_s)
 
@@ -208,7 +232,7 @@ class _Pages:
         return _maybe_seconds(rows[0][0]) if rows else None
 
 
-def _neighbours(
+def _anchors_around(
     anchors: list[Anchor], first: int, last: int
 ) -> tuple[Anchor | None, Anchor | None]:
     before = [each for each in anchors if each.seq < first]

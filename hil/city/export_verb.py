@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,7 +31,15 @@ AT_ONCE = 100  # entities in one request
 HTTP_S = 30.0
 UPSERT = "/ngsi-ld/v1/entityOperations/upsert?options=update"
 
+# Not 200: that is somebody else's answer, such as the page at the end of a redirection.
+TAKEN = (201, 204)
+BLAMES_ENTITIES = (207, 400, 413, 422)  # 207: it took some of them
+
 Sink = Callable[[list[ngsi.Entity]], None]
+
+
+class RefusedError(OSError):
+    """The context broker does not take these entities, or not all of them."""
 
 
 def csv(parsed: argparse.Namespace) -> int:
@@ -37,19 +47,28 @@ def csv(parsed: argparse.Namespace) -> int:
     year, month = (int(part) for part in parsed.month.split("-"))
     first = date(year, month, 1)
     zone = ZoneInfo(parsed.timezone)
-    from_s = local_day(first, parsed.timezone, time.time()).from_s
     after = (first + timedelta(days=32)).replace(day=1)
-    to_s = local_day(after, parsed.timezone, time.time()).from_s
+    midnights = [
+        local_day(first + timedelta(days=n), parsed.timezone, time.time()).from_s
+        for n in range((after - first).days + 1)
+    ]
     parsed.out.mkdir(parents=True, exist_ok=True)
     written = 0
     with opened(parsed.database, read_only=True) as store:
         for kind in opendata.COLUMNS:
-            found = _month(store, kind, parsed.gateway, from_s, to_s)
-            if not found:
-                continue
             path = parsed.out / opendata.file_name(kind, year, month)
-            path.write_text(opendata.month(kind, found, zone), encoding="utf-8", newline="")
-            print(f"{path}: {len(found)} records")
+            part = path.with_suffix(".part")  # a file of its name is whole
+            lines = opendata.month(kind, _month(store, kind, parsed.gateway, midnights), zone)
+            number = -1  # the line of names is no record
+            with part.open("w", encoding="utf-8", newline="") as file:
+                for line in lines:
+                    file.write(line)
+                    number += 1
+            if not number:
+                part.unlink()
+                continue
+            part.replace(path)
+            print(f"{path}: {number} records")
             written += 1
     if not written:
         print(f"{parsed.month}: no record of people, snow or roads", file=sys.stderr)
@@ -57,12 +76,13 @@ def csv(parsed: argparse.Namespace) -> int:
 
 
 def _month(
-    store: Store, kind: str, gateway: str | None, from_s: float, to_s: float
-) -> list[Observed]:
-    found = [
-        one for each in sensors(store, kind, gateway) for one in between(store, *each, from_s, to_s)
-    ]
-    return sorted(found, key=lambda one: (one.end_s, one.gateway, one.stream))
+    store: Store, kind: str, gateway: str | None, midnights: Sequence[float]
+) -> Iterator[Observed]:
+    """Yield a month's records in order of time; of a city no more than a day fits into memory."""
+    chosen = sensors(store, kind, gateway)
+    for from_s, to_s in pairwise(midnights):
+        day = [one for each in chosen for one in between(store, *each, from_s, to_s)]
+        yield from sorted(day, key=lambda one: (one.end_s, one.gateway, one.stream))
 
 
 def fiware(parsed: argparse.Namespace) -> int:
@@ -74,18 +94,24 @@ def fiware(parsed: argparse.Namespace) -> int:
             entities = _day(store, parsed.gateway, span.from_s, span.to_s)
             print(f"{_send_all(send, entities)} entities sent")
             return 0
-        sent: dict[tuple[str, str], float] = {}
+        sent: dict[str, ngsi.Entity] = {}
+        told = ""
         while True:
             try:
-                number = _send_all(send, _news(store, parsed.gateway, sent))
+                number = _send_all(send, _news(store, parsed.gateway, sent), sent)
             except (StoreAwayError, OSError) as exc:
                 if not parsed.follow:
                     raise
-                log.warning("not sent; trying on", reason=str(exc))
+                if told != str(exc):
+                    told = str(exc)
+                    log.warning("not sent; trying on", reason=told)
             else:
                 if not parsed.follow:
                     print(f"{number} entities sent")
                     return 0
+                if told:
+                    log.warning("all is sent again")
+                told = ""
             stopping.wait(parsed.every_s)
 
 
@@ -100,34 +126,64 @@ def _day(store: Store, gateway: str | None, from_s: float, to_s: float) -> Itera
 
 
 def _news(
-    store: Store, gateway: str | None, sent: dict[tuple[str, str], float]
+    store: Store, gateway: str | None, sent: Mapping[str, ngsi.Entity]
 ) -> Iterator[ngsi.Entity]:
-    """Yield what is newer than what was sent; a context broker holds the present."""
+    """Yield what is other than what was sent; a context broker holds the present."""
+    now_s = time.time()
     for kind in KINDS:
         for each in sensors(store, kind, gateway):
-            one = newest(store, *each)
-            if one is None or one.end_s <= sent.get(each, 0.0):
-                continue
-            entity = ngsi.entity(one)
-            if entity is not None:
+            one = newest(store, *each, now_s)
+            entity = ngsi.entity(one) if one is not None else None
+            if entity is not None and sent.get(entity["id"]) != entity:
                 yield entity
-            sent[each] = one.end_s
 
 
-def _send_all(send: Sink, entities: Iterator[ngsi.Entity]) -> int:
-    number, some = 0, list[ngsi.Entity]()
-    seen = set[str]()
+def _send_all(
+    send: Sink, entities: Iterable[ngsi.Entity], sent: dict[str, ngsi.Entity] | None = None
+) -> int:
+    """Send entities and note in `sent` which were taken; return how many.
+
+    Those that are refused keep no others back; in the end the refusal is raised.
+    """
+    number, refusal = 0, None
+    for some in _requests(entities):
+        for taken in _taken(send, some):
+            if isinstance(taken, RefusedError):
+                refusal = taken
+                continue
+            number += len(taken)
+            if sent is not None:
+                sent.update({each["id"]: each for each in taken})
+    if refusal is not None:
+        raise refusal
+    return number
+
+
+def _requests(entities: Iterable[ngsi.Entity]) -> Iterator[list[ngsi.Entity]]:
+    some = dict[str, ngsi.Entity]()
     for entity in entities:
         # Of one entity only one state fits into a request.
-        if len(some) == AT_ONCE or entity["id"] in seen:
-            send(some)
-            some, seen = [], set()
-        some.append(entity)
-        seen.add(entity["id"])
-        number += 1
+        if len(some) == AT_ONCE or entity["id"] in some:
+            yield list(some.values())
+            some.clear()
+        some[entity["id"]] = entity
     if some:
+        yield list(some.values())
+
+
+def _taken(send: Sink, some: list[ngsi.Entity]) -> Iterator[list[ngsi.Entity] | RefusedError]:
+    """Send what one request holds, in halves where it is refused; yield what was taken."""
+    try:
         send(some)
-    return number
+    except RefusedError as exc:
+        half = len(some) // 2
+        if not half:
+            yield exc
+            return
+        yield from _taken(send, some[:half])
+        yield from _taken(send, some[half:])
+    else:
+        yield some
 
 
 class _HttpSink:
@@ -153,11 +209,16 @@ class _HttpSink:
             self._url, body.encode(), self._headers, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=HTTP_S):  # noqa: S310
-                return
+            answer = urllib.request.urlopen(request, timeout=HTTP_S)  # noqa: S310
         except urllib.error.HTTPError as exc:
-            said = exc.read(500).decode(errors="replace")
-            raise OSError(f"the context broker refuses: {exc.code} {exc.reason}: {said}") from exc
+            answer = exc
+        except http.client.HTTPException as exc:
+            raise OSError(f"{self._url}: that is no HTTP: {exc!r}") from exc
+        with answer:
+            if answer.status not in TAKEN:
+                said = answer.read(500).decode(errors="replace")
+                kind = RefusedError if answer.status in BLAMES_ENTITIES else OSError
+                raise kind(f"the context broker refuses: {answer.status} {answer.reason}: {said}")
 
 
 class _MqttSink:

@@ -18,8 +18,11 @@ from .payloads import LANES, MalformedError, expect
 from .rows import Birth, Row, Rows, StreamKey, storable
 
 ALERTS_STREAM = "alerts"
-NUMBER_MAX = 2**63 - 1
+NUMBER_MAX = 2**40  # a number each second for 30,000 years; a city's sums stay within 64 bits
 COUNT_MAX = 2**31 - 1
+LIST_MAX = 10_000  # records in a batch (no gateway can be told to send more), streams, sensors
+VALUES_MAX = 64 * 1024  # characters; a record has some hundred, and a page reads a day of them
+NESTED_MAX = 32  # what is nested deeper the next reader of the table could not read
 
 Encode = Callable[[Any], str]
 Key = tuple[StreamKey, int]
@@ -28,7 +31,8 @@ Key = tuple[StreamKey, int]
 _NAME = pattern(r"[A-Za-z0-9._:-]{1,64}")
 _WORD = pattern(r"[a-z0-9_]{1,64}")
 _USUAL = frozenset(("good", "synced"))  # most records say this: no need to spell it out
-_TIME_CHARS = len("2027-01-15T00:10:00.000Z")
+# One spelling, so that texts sort as times do; years that are years in every time zone.
+_TIME = pattern(r"(19[7-9]|2[0-9]{2})[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -66,6 +70,8 @@ class _Message:
         self.rows.size_bytes += len(plain)
         batch = payloads.parse(plain)
         records = payloads.batch_head(self.gateway, lane, rest, batch)
+        # A row of the rejected for each of millions would be many times the payload's size.
+        expect(len(records) <= LIST_MAX, f"more than {LIST_MAX} records")
         run, config = _name(batch, "run"), _name(batch, "config")
         # A backslash can hide a NUL or half a surrogate, which no database takes in a text.
         encode = careful if b"\\" in plain else _ENCODE
@@ -110,7 +116,7 @@ class _Message:
             encode(reasons) if reasons else "[]",
             _count(quality, "n"),
             _count(quality, "expected"),
-            encode(values),
+            _values(values, encode),
             config,
             self.received_utc,
         )
@@ -191,6 +197,7 @@ class _Message:
         sensors = born.get("sensors")
         if not isinstance(sensors, list):
             raise MalformedError("sensors is not a list")
+        expect(len(sensors) <= LIST_MAX, f"more than {LIST_MAX} sensors")
         config = _name(born, "config")
         place = _place(born)
         gateway = (
@@ -214,7 +221,7 @@ class _Message:
             _count(sensor, "window_s"),
             *_label(sensor),
             *(gateways if None in place else place),
-            *(careful(sensor.get(name) or {}) for name in ("quantities", "directions")),
+            *(_maybe_object(sensor, name) for name in ("quantities", "directions")),
             self.received_utc,
         )
 
@@ -227,7 +234,31 @@ def careful(value: Any) -> str:
     except (ValueError, RecursionError) as exc:  # infinite, half a surrogate, nested too deep
         raise MalformedError(f"no database takes it: {exc}") from exc
     expect("\\u0000" not in text, "no database takes a NUL in a text")
+    return _flat(text, value)
+
+
+def _flat(text: str, value: Any) -> str:
+    """Return JSON that is not nested too deep. Raises MalformedError."""
+    if text.count("{") + text.count("[") > NESTED_MAX:  # else it cannot be, and most are not
+        expect(not _is_deep(value, NESTED_MAX), "nested too deep")
     return text
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(each, levels - 1) for each in inner)
+
+
+def _values(values: dict[str, Any], encode: Encode) -> str:
+    text = encode(values)
+    expect(len(text) <= VALUES_MAX, "values are too large")
+    return _flat(text, values)
+
+
+def _maybe_object(document: dict[str, Any], name: str) -> str:
+    return "{}" if document.get(name) is None else careful(_object(document, name))
 
 
 def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -272,6 +303,7 @@ def _number(document: dict[str, Any], name: str) -> float:
 
 
 def _numbers(produced: Mapping[str, int]) -> Mapping[str, int]:
+    expect(len(produced) <= LIST_MAX, f"produced names more than {LIST_MAX} streams")
     for stream, number in produced.items():
         expect(bool(_NAME.fullmatch(stream)), "produced names no stream")
         expect(number <= NUMBER_MAX, f"produced of {stream} is too large")
@@ -280,7 +312,7 @@ def _numbers(produced: Mapping[str, int]) -> Mapping[str, int]:
 
 def _time(document: dict[str, Any], name: str) -> str:
     text = document.get(name)
-    if not isinstance(text, str) or len(text) != _TIME_CHARS or text[10] + text[23] != "TZ":
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
         raise MalformedError(f"{name} is not a time in UTC with milliseconds")
     try:
         datetime.fromisoformat(text)
@@ -323,5 +355,5 @@ def _episode(record: dict[str, Any], encode: Encode) -> Row:
         _time(record, "since"),
         storable(payloads.text_of(text, "ja"))[:2000],
         storable(payloads.text_of(text, "en"))[:2000],
-        encode(_object(record, "values")),
+        _values(_object(record, "values"), encode),
     )

@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 from . import markup, plot
 from .daybook import LATE_S, Day, StreamDay
 from .days import read, seconds
-from .formats.observed import Observed, between
+from .formats.observed import AHEAD_S, Observed, between, figure
 from .markup import Markup, Part, tag
 from .rows import Row
 from .store import Store
+from .wire import utc_text
 from .words import WORDS, name_of, unit_of
 
 DAY_S = 86400.0
@@ -27,7 +28,7 @@ _OVERVIEW = """
 SELECT g.gateway, g.state, g.reason, g.heard_utc, g.label_ja, g.label_en, g.version,
     (SELECT max(each.newest) FROM (
         SELECT (SELECT max(r.end_utc) FROM record AS r
-            WHERE r.gateway = s.gateway AND r.stream = s.sensor) AS newest
+            WHERE r.gateway = s.gateway AND r.stream = s.sensor AND r.end_utc <= ?) AS newest
         FROM sensor AS s WHERE s.gateway = g.gateway) AS each),
     (SELECT sum(s.produced - s.through
             - (SELECT count(*) FROM record AS r WHERE r.gateway = s.gateway AND r.run = s.run
@@ -37,7 +38,7 @@ SELECT g.gateway, g.state, g.reason, g.heard_utc, g.label_ja, g.label_en, g.vers
                 AND p.first > s.through))
         FROM stream AS s WHERE s.gateway = g.gateway AND s.produced > s.through),
     (SELECT h.document FROM health AS h WHERE h.gateway = g.gateway)
-FROM gateway AS g ORDER BY g.state, g.gateway
+FROM gateway AS g
 """
 _ALARMS = """
 SELECT a.gateway, a.sensor, a.severity, a.since_utc, a.text_ja, a.text_en FROM alarm AS a
@@ -59,6 +60,11 @@ class Reader:
     language: str
     zone: ZoneInfo
     now_s: float
+
+    @property
+    def latest(self) -> str:
+        """Until when a record can be: what a clock far ahead has dated is not the newest."""
+        return utc_text(self.now_s + AHEAD_S)
 
     def say(self, word: str) -> str:
         """Return a word in their language."""
@@ -94,7 +100,8 @@ class Reader:
 
 def overview(store: Store, who: Reader) -> str:
     """Return the page of all gateways."""
-    gateways, alarms = store.query(_OVERVIEW), store.query(_ALARMS)
+    gateways = store.query(f"{_OVERVIEW} ORDER BY g.state, g.gateway", (who.latest,))
+    alarms = store.query(_ALARMS)
     ((rejected,),) = store.query("SELECT count(*) FROM rejected")
     online = sum(row[1] == "online" for row in gateways)
     missing = sum(_to_come(row[8]) for row in gateways)
@@ -134,8 +141,8 @@ def overview(store: Store, who: Reader) -> str:
 
 def _gateway_row(who: Reader, row: Row, alarms: int) -> list[Part]:
     gateway, state, reason, heard, label_ja, label_en, version, newest, to_come, health = row
-    document = _json(health) if health is not None else {}
-    waiting = document.get("spool", {}).get("waiting")
+    spool = _json(health).get("spool") if health is not None else None
+    waiting = spool.get("waiting") if isinstance(spool, dict) else None
     to_come = _to_come(to_come)
     return [
         _link(who, gateway),
@@ -157,7 +164,7 @@ def _to_come(told: Any) -> int:
 
 def one_gateway(store: Store, gateway: str, who: Reader) -> str | None:
     """Return the page of one gateway; None if there is none."""
-    rows = [row for row in store.query(_OVERVIEW) if row[0] == gateway]
+    rows = store.query(f"{_OVERVIEW} WHERE g.gateway = ?", (who.latest, gateway))
     if not rows:
         return None
     _, state, reason, heard, label_ja, label_en, version, *_ = rows[0]
@@ -347,12 +354,7 @@ def _point(one: Observed, quantity: str) -> plot.Point | None:
     found = one.values.get(quantity)
     whole: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     low, high = whole.get("min"), whole.get("max")
-    return plot.Point(one.start_s, one.end_s, mean, _float(low), _float(high))
-
-
-def _float(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    return plot.Point(one.start_s, one.end_s, mean, figure(low), figure(high))
 
 
 def _json(value: Any) -> dict[str, Any]:

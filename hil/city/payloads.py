@@ -13,7 +13,7 @@ KINDS = frozenset(("people", "road", "snow", "weather", "position", "cabinet", "
 GAP_REASONS = frozenset(("spool_full", "corrupt", "disk_failed", "rejected"))
 
 LANES = frozenset(("live", "backlog", "alert"))
-PAYLOAD_BYTES_MAX = 16 * 1024 * 1024  # unpacked; a gateway's largest batch is far smaller
+PAYLOAD_BYTES_MAX = 8 * 1024 * 1024  # unpacked; 10,000 records, the largest batch, are 5 MB
 
 
 class MalformedError(Exception):

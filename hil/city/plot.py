@@ -97,7 +97,9 @@ def _thinned(points: Sequence[Point]) -> Sequence[Point]:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return round numbers that span low..high."""
-    span = (high - low) or max(abs(high), 1.0) * 0.1
+    span, size = high - low, max(abs(low), abs(high), 1e-6)
+    if span < 1e-12 * size:  # as good as one value
+        span = 0.1 * max(abs(high), 1.0)
     raw = span / TICKS
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)

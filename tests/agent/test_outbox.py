@@ -631,6 +631,19 @@ def test_a_city_that_never_confirms_does_not_fill_the_memory() -> None:
     assert sum(map(len, receipts._by_stream.values())) < 100
 
 
+def test_receipts_for_runs_that_never_were_do_not_fill_the_memory() -> None:
+    receipts = Receipts(60.0)
+    receipts.wait_for(pack(1, ("snow-1", 5)), 0.0)
+    for number in range(11_000):
+        receipts.came(f"r{number + 2}", "snow-1", 7)
+        receipts.came("x" * 60_000, f"s{number}", 7)
+        receipts.came("r1", "snow-2", 5)
+    assert len(receipts._through) == 10_000
+    assert max(len(run) for run, _ in receipts._through) <= 64
+    assert receipts.uncovered(pack(2, ("snow-2", 5))) is None  # heard of late: known still
+    assert receipts.came("r1", "snow-1", 5) == ((1,), 10)
+
+
 # Packs
 
 

@@ -13,6 +13,8 @@ from ..rows import Row
 from ..store import Store
 from ..wire import utc_text
 
+FIGURE_MAX = 1e15
+AHEAD_S = 60.0  # a gateway's clock may be before ours by so much
 KINDS = ("people", "road", "snow", "weather")
 
 
@@ -52,8 +54,7 @@ class Observed:
             if value.get("flag") in ("bad", "missing"):
                 return None
             value = value.get("mean")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if is_number else None  # type: ignore[arg-type]
+        return figure(value)
 
     def mode(self, quantity: str) -> str | None:
         """Return a class, None where there is none that may be believed."""
@@ -67,7 +68,7 @@ class Observed:
         """Return a count of people as it was released; None where there is none."""
         value = self.values.get(way)
         number = value.get(which) if isinstance(value, Mapping) else None
-        return number if type(number) is int else None
+        return number if type(number) is int and figure(number) is not None else None
 
     def direction(self, way: str, language: str) -> str | None:
         """Return the name of a direction."""
@@ -79,6 +80,12 @@ class Observed:
     def is_usable(self) -> bool:
         """Whether there is anything in it to publish."""
         return self.flag not in ("missing", "bad") and bool(self.values)
+
+
+def figure(value: Any) -> float | None:
+    """Return a number as a float; None where it is none, or larger than anything here can be."""
+    is_one = type(value) in (int, float) and abs(value) < FIGURE_MAX
+    return float(value) if is_one else None
 
 
 _WHAT = """
@@ -108,10 +115,11 @@ def between(
     return map(_observed, rows)
 
 
-def newest(store: Store, gateway: str, stream: str) -> Observed | None:
-    """Return a sensor's newest record."""
-    sql = f"{_WHAT} WHERE r.gateway = ? AND r.stream = ? ORDER BY r.end_utc DESC LIMIT 1"
-    rows = store.query(sql, (gateway, stream))
+def newest(store: Store, gateway: str, stream: str, now_s: float) -> Observed | None:
+    """Return a sensor's newest record; what a clock far ahead has dated is not the present."""
+    sql = f"{_WHAT} WHERE r.gateway = ? AND r.stream = ? AND r.end_utc <= ?"
+    latest = utc_text(now_s + AHEAD_S)
+    rows = store.query(f"{sql} ORDER BY r.end_utc DESC LIMIT 1", (gateway, stream, latest))
     return _observed(rows[0]) if rows else None
 
 
@@ -119,12 +127,12 @@ def _observed(row: Row) -> Observed:
     gateway, stream, kind, start, end, flag, values, *more = row
     label_ja, label_en, latitude, longitude, directions, owner, licence, policy = more
     values = _json(values)
-    place = None if latitude is None else (float(latitude), float(longitude))
     if "location" in values:  # it moves: where it stands at home says nothing
         here = values["location"]
-        place = None
-        if isinstance(here, Mapping):
-            place = (here["latitude"], here["longitude"])
+        known = here if isinstance(here, Mapping) else {}
+        latitude, longitude = known.get("latitude"), known.get("longitude")
+    at = figure(latitude), figure(longitude)
+    place = None if at[0] is None or at[1] is None else (at[0], at[1])
     return Observed(
         gateway,
         stream,

@@ -8,8 +8,7 @@ offset. A figure that was not measured is an empty field.
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -95,17 +94,21 @@ def file_name(kind: str, year: int, month: int) -> str:
     return f"{PREFIX[kind]}{year:04}_{month:02}.csv"
 
 
-def month(kind: str, records: Iterable[Observed], zone: ZoneInfo) -> str:
-    """Return a month's file, its byte order mark included."""
-    out = io.StringIO()
-    out.write(BOM)
-    writer = csv.writer(out, lineterminator="\r\n")
+def month(kind: str, records: Iterable[Observed], zone: ZoneInfo) -> Iterator[str]:
+    """Yield a month's file line by line, its byte order mark first."""
+    writer = csv.writer(_Line(), lineterminator="\r\n")
     columns = [*_PLACE, *COLUMNS[kind], *_RIGHTS]
-    writer.writerow(["開始 / start", "終了 / end", *(name for name, _ in columns)])
+    yield BOM + writer.writerow(["開始 / start", "終了 / end", *(name for name, _ in columns)])
     for one in records:
         times = [_local(one.start_s, zone), _local(one.end_s, zone)]
-        writer.writerow([*times, *(_safe(cell(one)) for _, cell in columns)])
-    return out.getvalue()
+        yield writer.writerow([*times, *(_safe(cell(one)) for _, cell in columns)])
+
+
+class _Line:
+    """Gives what is written back to whoever wrote a row."""
+
+    def write(self, text: str) -> str:
+        return text
 
 
 def _local(at_s: float, zone: ZoneInfo) -> str:

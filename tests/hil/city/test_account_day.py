@@ -29,11 +29,17 @@ BEGIN_S = datetime(2026, 1, 14, 15, 0, tzinfo=UTC).timestamp()  # midnight in To
 WINDOWS = 1440
 
 
-def a_day(store: Store, *, without: frozenset[int] = frozenset(), late: int = 0) -> Sender:
+def a_day(
+    store: Store,
+    *,
+    without: frozenset[int] = frozenset(),
+    late: int = 0,
+    windows: int = WINDOWS,
+) -> Sender:
     """Write a gateway's day; some numbers of snow-1 never come, the first `late` come late."""
     one = Sender("gw-1", "nowhere", 1, begin_ns=int(BEGIN_S) * 10**9)
     one.begin_run()
-    one.measure(WINDOWS)
+    one.measure(windows)
     lost = [e for e in one.waiting if e.stream == "snow-1" and e.seq in without]
     one.done(lost)
     rows = Rows()
@@ -93,11 +99,40 @@ def test_what_stands_in_a_gap_is_lost_and_not_missing(store: Store) -> None:
     assert snow.is_whole
 
 
+DELETED = {  # of three days the second is asked for
+    "seq = 1": 0,
+    "seq = 1500": 1,
+    "seq BETWEEN 1441 AND 1460": 20,  # the day's first
+    "seq BETWEEN 2861 AND 2880": 20,  # and last
+    "seq BETWEEN 1441 AND 2880": 1440,
+    "seq BETWEEN 1441 AND 4320": 1440,
+    "seq = 4320": 0,
+    "seq >= 1": 1440,
+}
+
+
+def test_what_somebody_deletes_is_missing_though_a_receipt_was_written(store: Store) -> None:
+    a_day(store, windows=3 * WINDOWS)
+    tomorrow = date(2026, 1, 16)
+    assert streams(store, tomorrow)["snow-1"].is_whole
+    with store.transaction() as cursor:
+        cursor.execute("CREATE TABLE kept AS SELECT * FROM record WHERE stream = 'snow-1'")
+    for deleted, of_the_day in DELETED.items():
+        with store.transaction() as cursor:
+            cursor.execute(f"DELETE FROM record WHERE stream = 'snow-1' AND {deleted}")
+        found = streams(store, tomorrow)
+        assert (found["snow-1"].missing, found["snow-1"].undated) == (of_the_day, 0), deleted
+        assert found["road-1"].is_whole
+        with store.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO record SELECT * FROM kept WHERE TRUE ON CONFLICT DO NOTHING"
+            )
+
+
 def test_before_its_first_record_nothing_was_expected_of_a_stream(store: Store) -> None:
     one = a_day(store)
     with store.transaction() as cursor:
         cursor.execute("DELETE FROM record WHERE seq <= 720 AND stream = 'snow-1'")
-        cursor.execute("UPDATE stream SET through = 0")
     snow = streams(store)["snow-1"]
     assert snow.expected == 720
     assert snow.covered_percent == 100.0
@@ -128,7 +163,6 @@ def test_the_verb_says_yes_of_a_whole_day_and_no_of_a_hole(
     assert "http" not in html.replace("http-equiv", "")
     with opened(file) as store, store.transaction() as cursor:
         cursor.execute("DELETE FROM record WHERE stream = 'road-1' AND seq = 7")
-        cursor.execute("UPDATE stream SET through = 6 WHERE stream = 'road-1'")
     assert cli.main([*asked, "--json", "--html", str(page)]) == 1
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "yukimi.account/1"
@@ -142,7 +176,8 @@ def test_the_verb_says_yes_of_a_whole_day_and_no_of_a_hole(
     [
         (["--day", "15.1.2026"], 2, "Invalid isoformat"),
         (["--timezone", "Mars/Olympus"], 2, "No time zone found"),
-        (["--gateway", "nobody"], 2, "nothing ever came"),
+        (["--gateway", "nobody"], 2, "nothing ever came from a gateway"),
+        (["--day", "9999-12-31"], 2, "has not begun"),
     ],
 )
 def test_a_wrong_question_is_told(
@@ -150,8 +185,18 @@ def test_a_wrong_question_is_told(
 ) -> None:
     with opened(file) as store:
         store.migrate()
+        a_day(store, windows=2)
     assert cli.main(["account", "--database", file, *more]) == code
     assert said in capsys.readouterr().err
+
+
+def test_an_account_of_nothing_is_not_in_order(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(file) as store:
+        store.migrate()
+    assert cli.main(["account", "--database", file]) == 1
+    assert "nothing ever came into this database" in capsys.readouterr().err
 
 
 def test_a_database_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:

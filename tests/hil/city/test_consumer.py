@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 import zlib
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,7 @@ from hil.city.databases import opened
 from hil.city.store import Store
 from hil.far_end import FarEnd
 from hil.postgres import Postgres
+from hil.relay import hold_port
 from tests.hil.city.conftest import (
     ACK_BEFORE_COMMIT,
     BROKER_OPTIONS,
@@ -189,6 +191,16 @@ def test_a_database_that_starts_after_the_city_is_waited_for(broker: Mosquitto) 
             wait_until(lambda: count(reader) == 1, "the record", city)
 
 
+def test_a_database_that_never_starts_is_told_once(tmp_path: Path) -> None:
+    with hold_port() as holder:
+        url = f"postgresql://city@127.0.0.1:{holder.getsockname()[1]}/city"
+        with FarEnd("mqtt://127.0.0.1:1", url) as city:
+            city.wait_log("no database; trying on")
+            time.sleep(3 * cli.RETRY_S)
+            assert city.stop() == 0
+            assert city.log.count("no database; trying on") == 1
+
+
 def test_while_the_database_is_away_the_broker_keeps_what_comes(broker: Mosquitto) -> None:
     with (
         Postgres(options=("fsync=off",)) as server,
@@ -351,6 +363,29 @@ def test_a_process_that_retires_leaves_nothing_behind(
         with opened(database, read_only=True) as reader:
             wait_until(lambda: count(reader) == len(one.truth.bodies), "all records", first)
             hold_against(reader, "gw-1", one.truth)
+
+
+def test_a_process_that_is_stopped_while_it_retires_keeps_what_waits_for_it(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    url, database = url_of(broker), f"sqlite:{tmp_path}/city.db"
+    one = sender(broker)
+    with FarEnd(url, database) as city:
+        city.wait_connected()
+    one.measure(30)
+    deliver(one)
+    never = """
+from hil.city.store import Store, StoreAwayError
+def away(self, rows):
+    raise StoreAwayError("away")
+Store.write = away
+"""
+    with FarEnd(url, database, more=("--retire",), fault=never) as city:
+        city.wait_log("the database cannot write")
+        city.stop()
+    with FarEnd(url, database) as city, opened(database, read_only=True) as reader:
+        city.wait_connected()
+        wait_until(lambda: count(reader) == len(one.truth.bodies), "all records", city)
 
 
 def test_receipts_name_what_is_held_and_are_emptied_in_the_end(

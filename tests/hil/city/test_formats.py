@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,10 +26,10 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from hil.broker import Mosquitto
-from hil.city import cli
+from hil.city import cli, export_verb
 from hil.city.databases import opened
 from hil.city.formats import iotagent, ngsi, opendata
-from hil.city.formats.observed import Observed
+from hil.city.formats.observed import Observed, between
 from hil.city.messages import take
 from hil.city.rows import Rows
 from hil.city.subscriber import City
@@ -222,7 +226,7 @@ def test_whatever_the_values_are_a_format_takes_them(kind: str, values: dict[str
         counts = [v for k, v in entity.items() if k.startswith("peopleCount")]
         assert all(type(count) is int and count >= 0 for count in counts)
     if kind in opendata.COLUMNS:
-        opendata.month(kind, [one], TOKYO)
+        "".join(opendata.month(kind, [one], TOKYO))
 
 
 # Open data
@@ -233,7 +237,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def test_a_month_of_flow_is_a_file_that_a_spreadsheet_opens() -> None:
-    text = opendata.month("people", [observed("people", FLOW)], TOKYO)
+    text = "".join(opendata.month("people", [observed("people", FLOW)], TOKYO))
     assert text.startswith("\ufeff開始 / start,終了 / end,")
     assert text.count("\r\n") == 2
     (row,) = rows_of(text)
@@ -251,13 +255,15 @@ def test_what_was_not_measured_is_an_empty_field() -> None:
         observed("snow", {"depth_cm": stats(7.0)}, flag="bad"),
         observed("snow", {"depth_cm": stats(42.5), "snowfall_cm": 3.0}),
     ]
-    depths = [row["積雪深 cm / depth_cm"] for row in rows_of(opendata.month("snow", some, TOKYO))]
+    depths = [
+        row["積雪深 cm / depth_cm"] for row in rows_of("".join(opendata.month("snow", some, TOKYO)))
+    ]
     assert depths == ["", "", "42.5"]
 
 
 def test_a_label_is_never_a_formula() -> None:
     one = observed("road", ROAD, label_ja='=HYPERLINK("x")')
-    (row,) = rows_of(opendata.month("road", [one], TOKYO))
+    (row,) = rows_of("".join(opendata.month("road", [one], TOKYO)))
     assert row["場所 / place_ja"] == '\'=HYPERLINK("x")'
     assert row["路面状態 / condition"] == "packed_snow"
 
@@ -305,23 +311,53 @@ def test_a_months_files_hold_the_month_and_no_more(
     assert cli.main([*asked, "--month", "2026-01"]) == 0
     assert len(rows_of((out / "snow_2026_01.csv").read_text(encoding="utf-8"))) == 60
     assert cli.main([*asked, "--month", "2027-01"]) == 1
+    assert cli.main([*asked, "--month", "9999-12"]) == 2
     assert cli.main([*asked, "--month", "January"]) == 2
     assert "a month is YYYY-MM" in capsys.readouterr().err
 
 
+def test_of_a_month_a_day_is_read_at_a_time(
+    database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A month of a city's minutes takes gigabytes."""
+    seen: list[float] = []
+
+    def watched(*asked: Any) -> Iterator[Observed]:
+        seen.append(asked[-1] - asked[-2])
+        return between(*asked)
+
+    monkeypatch.setattr(export_verb, "between", watched)
+    out = tmp_path / "out"
+    asked = ["export", "csv", "--database", database, "--out", str(out), "--month"]
+    assert cli.main([*asked, "2026-01"]) == 0
+    assert seen == [86400] * 31 * 3  # three kinds, a sensor each
+    ends = [row["終了 / end"] for row in rows_of((out / "road_2026_01.csv").read_text("utf-8"))]
+    assert ends == sorted(ends)
+    assert not list(out.glob("*.part"))
+
+
 @contextmanager
-def context_broker(status: int = 204) -> Iterator[tuple[str, list[Any]]]:
-    """Stand in for a context broker: keep what is posted, answer with `status`."""
+def context_broker(
+    status: int = 204, answers: Callable[[Any], int] = lambda _: 0
+) -> Iterator[tuple[str, list[Any]]]:
+    """Stand in for a context broker: keep what is posted, answer with `status` or `answers`."""
     posted: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             posted.append((self.path, dict(self.headers), json.loads(body)))
-            self.send_response(status)
+            says = answers(posted[-1][2]) or status
+            self.send_response(says)
+            if says == 302:
+                self.send_header("Location", "/login")
             self.end_headers()
-            if status >= 400:
+            if says >= 400:
                 self.wfile.write(b'{"title":"no"}')
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -364,10 +400,84 @@ def test_a_day_goes_out_in_order_and_no_request_holds_an_entity_twice(database: 
     assert sum(len(entities) for _, _, entities in posted) == 4 + 3 * 60
 
 
-def test_a_refusal_is_told(database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with context_broker(status=400) as (url, _):
+@pytest.mark.parametrize(
+    ("status", "said"), [(400, "400"), (401, "401"), (503, "503"), (207, "207"), (302, "200")]
+)
+def test_a_refusal_is_told(
+    database: str, capsys: pytest.CaptureFixture[str], status: int, said: str
+) -> None:
+    """In part, too; and a redirection ends in a page that takes nothing."""
+    with context_broker(status) as (url, _):
         assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 69
-    assert "the context broker refuses: 400" in capsys.readouterr().err
+    assert f"the context broker refuses: {said}" in capsys.readouterr().err
+
+
+def test_a_server_that_speaks_something_else_is_told(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100_000)
+                connection.sendall(b"\x20\x02\x00\x01")  # MQTT's
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 69
+        thread.join()
+    assert "that is no HTTP" in capsys.readouterr().err
+
+
+def test_an_entity_that_is_refused_keeps_no_others_back(database: str) -> None:
+    def answers(entities: Any) -> int:
+        return 400 if any("Road" in each["type"] for each in entities) else 204
+
+    with context_broker(answers=answers) as (url, posted):
+        assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 69
+    alone = [entities[0]["type"] for _, _, entities in posted if len(entities) == 1]
+    assert "RoadSurfaceObserved" in alone
+    taken = [each["type"] for _, _, some in posted if not answers(some) - 204 for each in some]
+    assert sorted(taken) == ["CrowdFlowObserved", "WeatherObserved", "WeatherObserved"]
+
+
+def test_what_was_not_taken_is_sent_again_though_nothing_newer_came(database: str) -> None:
+    """By one that follows; and what was taken is not."""
+    told: list[int] = []
+
+    def answers(_: Any) -> int:
+        told.append(503 if len(told) < 2 else 204)
+        return told[-1]
+
+    asked = ["export", "fiware", "--database", database, "--follow", "--every-s", "1", "--to"]
+    with context_broker(answers=answers) as (url, posted):
+        one = subprocess.Popen([sys.executable, "-m", "hil.city.cli", *asked, url])
+        try:
+            until_s = time.monotonic() + 60
+            while len(told) < 3 and time.monotonic() < until_s:
+                time.sleep(0.05)
+            time.sleep(2.5)  # two more looks
+        finally:
+            one.kill()
+            one.wait()
+    assert told == [503, 503, 204]
+    assert len(posted[2][2]) == 4
+
+
+def test_a_record_of_a_clock_far_ahead_is_not_the_present(database: str) -> None:
+    with opened(database) as store:
+        store.query(
+            "INSERT INTO record SELECT gateway, run, stream, 10000, kind, start_utc,"
+            " '2106-02-07T06:28:16.000Z', 'estimated', NULL, flag, reasons, n, expected,"
+            ' "values", config, received_utc FROM record'
+            " WHERE stream = 'snow-1' AND seq = 1 RETURNING seq"
+        )
+    with context_broker() as (url, posted):
+        assert cli.main(["export", "fiware", "--database", database, "--to", url]) == 0
+    assert "2106" not in json.dumps(posted)
+    assert json.dumps(posted).count("snowHeight") == 1
 
 
 def test_an_iot_agent_gets_measures_on_its_topics(database: str, broker: Mosquitto) -> None:

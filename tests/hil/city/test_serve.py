@@ -23,8 +23,12 @@ import uvicorn
 
 from agent import record
 from hil.bench.site import windows
-from hil.city import markup, plot
+from hil.city import cli, markup, plot
 from hil.city.databases import opened
+from hil.city.formats import ngsi
+from hil.city.formats.observed import KINDS as KINDS_OF
+from hil.city.formats.observed import between
+from hil.city.formats.observed import sensors as sensors_of
 from hil.city.messages import take
 from hil.city.plot import Point, Series
 from hil.city.rows import Rows
@@ -200,6 +204,85 @@ def test_whatever_a_gateway_says_is_text_and_nothing_else(page: str) -> None:
         assert not names & {"script", "iframe", "img", "form", "link", "object"}
 
 
+def test_what_one_gateway_says_takes_nobodys_page_or_export_away(
+    database: str, tmp_path: Path
+) -> None:
+    """Whatever is valid JSON and none of the contract."""
+    now_s = time.time()
+    a_town(database, now_s)
+    one = Sender("evil-1", "nowhere", 1)
+    one.begin_run()
+    births, figures = one.birth(), ("9" * 400, "1e300", "-1e300", "[]", "null", '"x"')
+    rows = Rows()
+
+    def say(lane: str, text: str) -> None:
+        take(rows, f"t/{lane}", f"evil-1/{lane}", text.encode(), utc_text(now_s))
+
+    sensor = births["sensors"][0]
+    sensors = [
+        sensor | {"id": f"s{n}-{kind}", "kind": kind, "directions": {"towards": 7}}
+        for kind in ("people", "road", "snow", "weather", "position")
+        for n, _ in enumerate(figures)
+    ]
+    say("status", json.dumps(births | {"sensors": sensors}))
+    for kind in ("people", "road", "snow", "weather", "position"):
+        for n, said in enumerate(figures):
+            count = f'{{"count":{said},"unclamped":{said}}}'
+            mean = f'{{"mean":{said},"min":{said},"max":{said}}}'
+            values = [
+                f'"towards":{count},"away":{count},"ci95":{said},"epsilon":{said}',
+                f'"depth_cm":{mean},"condition":{{"mode":{said}}},"slipperiness":{said}',
+                f'"location":{{"latitude":{said}}}' if n % 2 else f'"location":{said}',
+            ]
+            for seq, each in enumerate([*values, f"{values[0]},{values[1]}"], start=1):
+                entry = json.dumps(
+                    {
+                        "stream": f"s{n}-{kind}",
+                        "seq": seq,
+                        "start": utc_text(now_s - 600 + 60 * seq),
+                        "end": utc_text(now_s - 540 + 60 * seq),
+                        "clock": {"state": "synced", "error_s": None},
+                        "quality": {"flag": "good", "n": 1, "expected": 1},
+                    }
+                )
+                head = {"schema": "yukimi.batch/1", "gateway": "evil-1", "run": "r", "kind": kind}
+                batch = json.dumps(head | {"config": "c"})[:-1]
+                say(f"live/{kind}", f'{batch},"records":[{entry[:-1]},"values":{{{each}}}}}]}}')
+    health = '{"schema":"yukimi.health/1","gateway":"evil-1","run":"r","produced":{}'
+    with opened(database) as store:
+        store.write(rows)
+    for spool in ("null", "7", '{"waiting":{}}', "[" * 900 + "]" * 900):
+        rows = Rows()
+        say("health", f'{health},"spool":{spool}}}')
+        with opened(database) as store, served(database) as url:
+            store.write(rows)
+            for path in ("/", "/gateway/evil-1", "/gateway/kita-24"):
+                assert get(f"{url}{path}")[0] == 200, (path, spool[:20])
+    month = time.strftime("%Y-%m", time.gmtime(now_s + 9 * 3600))
+    asked = ["export", "csv", "--database", database, "--month", month, "--out", str(tmp_path)]
+    assert cli.main(asked) == 0
+    with opened(database, read_only=True) as store:
+        for kind in KINDS_OF:
+            for each in sensors_of(store, kind):
+                for observed in between(store, *each, now_s - 86400, now_s + 60):
+                    entity = ngsi.entity(observed)
+                    json.dumps(entity, allow_nan=False)
+
+
+def test_a_clock_far_ahead_does_not_make_a_gateway_look_fresh(database: str) -> None:
+    a_town(database, time.time() - 3 * 86400)
+    with opened(database) as store:
+        store.query(
+            "INSERT INTO record SELECT gateway, run, stream, 10000, kind, start_utc,"
+            " '2106-02-07T06:28:16.000Z', 'estimated', NULL, flag, reasons, n, expected,"
+            ' "values", config, received_utc FROM record WHERE seq = 1 RETURNING seq'
+        )
+    with served(database) as url:
+        html = get(f"{url}/?lang=en")[1]
+    assert html.count("3 d ago</time>") >= 2 * 3  # heard of and newest, of three gateways
+    assert "0 s ago" not in html
+
+
 @pytest.mark.parametrize("path", ["/gateway/nobody", "/gateway/%3Cscript%3E", "/gateway/%00"])
 def test_a_gateway_that_is_none_is_told(page: str, path: str) -> None:
     status, html, _ = get(f"{page}{path}")
@@ -282,7 +365,9 @@ def test_a_plot_breaks_its_line_where_windows_are_missing() -> None:
     well_formed(drawn)
 
 
-@pytest.mark.parametrize("values", [[0.0], [5.0, 5.0], [-1e-9, 1e-9], [1e9, -1e9], [0.1] * 2000])
+@pytest.mark.parametrize(
+    "values", [[0.0], [5.0, 5.0], [-1e-9, 1e-9], [1e9, -1e9], [0.1] * 2000, [0, 5e-324]]
+)
 def test_a_plot_of_anything_has_round_numbers_and_bounded_size(values: list[float]) -> None:
     points = [Point(60.0 * n, 60.0 * n + 60, value) for n, value in enumerate(values)]
     span = 60.0 * len(values)

@@ -156,6 +156,8 @@ def test_a_birth_makes_sensors_and_a_will_takes_only_the_state(store: Store) -> 
         {"config": None},
         {"owner": 7},
         {"version": "\ud800"},
+        {"sensors": [{}] * 10_001},
+        {"since": "9999-12-31T23:59:59.999Z"},
     ],
 )
 def test_a_birth_that_is_none_is_rejected(change: dict[str, Any]) -> None:
@@ -164,6 +166,66 @@ def test_a_birth_that_is_none_is_rejected(change: dict[str, Any]) -> None:
     rows = rows_of(("gw/status", json.dumps(one.birth() | change).encode()))
     assert rows.statuses == []
     assert len(rows.rejected) == 1
+
+
+@pytest.mark.parametrize("name", ["quantities", "directions"])
+def test_a_sensor_whose_parts_are_no_objects_is_rejected(name: str) -> None:
+    one = Sender("gw", "nowhere", 1)
+    one.begin_run()
+    birth = one.birth()
+    birth["sensors"][0][name] = ["towards"]
+    assert len(rows_of(("gw/status", json.dumps(birth).encode())).rejected) == 1
+
+
+def test_a_payload_that_is_a_flood_of_records_is_one_row_of_the_rejected() -> None:
+    """Each of them a row would be a hundred times the memory that the payload takes."""
+    rows = rows_of((LIVE, batch(*[{}] * 10_001)))
+    assert [row[3] for row in rows.rejected] == ["more than 10000 records"]
+    assert len(rows_of((LIVE, batch(*[{}] * 10_000))).rejected) == 10_000
+
+
+def test_a_flood_of_streams_is_rejected() -> None:
+    health = {"schema": "yukimi.health/1", "gateway": "gw", "run": "r1"}
+    produced = {f"s{number}": 1 for number in range(10_001)}
+    rows = rows_of(("gw/health", json.dumps(health | {"produced": produced}).encode()))
+    assert (len(rows.rejected), rows.streams) == (1, {})
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "9999-12-31T23:59:59.999Z",  # of the year 10000 in Japan
+        "0001-01-01T00:00:00.000Z",
+        "2027-W03-5T00:10:00.000Z",  # what Python reads besides
+        "2027-01-15T001000.00000Z",
+    ],
+)
+def test_a_time_that_is_none_everywhere_is_rejected(time: str) -> None:
+    assert len(rows_of((LIVE, batch(record(1, end=time)))).rejected) == 1
+    assert len(rows_of((LIVE, batch(record(1, end="2106-02-07T06:28:16.000Z")))).records) == 1
+
+
+def test_values_that_are_nested_deep_are_rejected() -> None:
+    def nested(levels: int) -> Any:
+        return {"x": nested(levels - 1)} if levels > 1 else {"x": [1] * 50}
+
+    assert len(rows_of((LIVE, batch(record(1, values=nested(31))))).records) == 1
+    assert len(rows_of((LIVE, batch(record(1, values=nested(32))))).rejected) == 1
+    assert len(rows_of((LIVE, batch(record(1, values={"x": [[1]] * 50})))).records) == 1
+
+
+def test_values_that_are_a_book_are_rejected() -> None:
+    assert len(rows_of((LIVE, batch(record(1, values={"x": "x" * 60_000})))).records) == 1
+    assert len(rows_of((LIVE, batch(record(1, values={"x": "x" * 70_000})))).rejected) == 1
+
+
+@pytest.mark.parametrize("last", [2**40, 2**63 - 1])
+def test_a_gap_without_end_stops_neither_receipts_nor_pages(store: Store, last: int) -> None:
+    store.write(
+        rows_of((LIVE, batch(record(1), gap(2, last))), (LIVE, batch(gap(1, last, stream="b"))))
+    )
+    assert through(store) in (1, 2**40)
+    assert store.query("SELECT * FROM account")
 
 
 def test_a_value_that_no_driver_can_bind_is_refused_and_the_store_goes_on(store: Store) -> None:

@@ -28,7 +28,7 @@ from tests.hil.city.conftest import (
 
 
 @pytest.mark.slow
-def test_twelve_gateways_and_two_processes_struck_at_random_end_in_the_truth(
+def test_fifty_gateways_and_two_processes_struck_at_random_end_in_the_truth(
     broker: Mosquitto,
 ) -> None:
     with Postgres(options=("fsync=off",)) as server:
@@ -43,7 +43,7 @@ def test_twelve_gateways_and_two_processes_struck_at_random_end_in_the_truth(
         ):
             first.wait_connected()
             second.wait_connected()
-            fleet = Fleet(broker.host, broker.port, gateways=12, rounds=6, seed=1)
+            fleet = Fleet(broker.host, broker.port, gateways=50, rounds=3, seed=1)
             found = hold(fleet, [first, second], server.url, seed=1, strikes=10, mishaps=[crash])
             assert not found, "\n".join(found)
 
