@@ -13,8 +13,8 @@ too long, the new one stays. Where nobody can tell, the old one comes back, and 
 if it does what the new one did not, that version stays refused to apt.
 
 Every step may be the last before a power cut. The state is one small file, replaced in one step and
-written when all else is in place; systemd starts the copy at each boot as long as that file is
-there, before the gateway where dpkg was interrupted.
+written when all else is in place; systemd starts the copy at each boot as long as its unit is
+there, before the gateway where dpkg was interrupted. Without a state it takes the unit away.
 
 Nothing here imports anything but the standard library and its own folder, but `keep` the tools'
 knowledge of the control socket.

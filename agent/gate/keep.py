@@ -15,7 +15,6 @@ from .machine import PACKAGE, SERVICE, ask_status, deeds, installed, is_there, s
 from .state import (
     FOLDER,
     PROGRAM,
-    STATE,
     State,
     begin_anew,
     put,
@@ -37,7 +36,7 @@ OUTSIDE_S = 86_400.0
 UNIT_TEXT = f"""\
 [Unit]
 Description=yukimi: a new version is on trial
-ConditionPathExists={STATE}
+ConditionPathExists={PROGRAM}
 Before={SERVICE}
 
 [Service]

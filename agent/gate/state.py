@@ -99,11 +99,13 @@ def put(file: Path, content: bytes, mode: int = 0o600) -> None:
     sync(file.parent)
 
 
-def take_away(file: Path) -> None:
-    """Remove a file so that it stays removed. Raises OSError."""
-    file.unlink(missing_ok=True)
-    if file.parent.is_dir():
-        sync(file.parent)
+def take_away(*files: Path) -> None:
+    """Remove files so that they stay removed. Raises OSError."""
+    for file in files:
+        file.unlink(missing_ok=True)
+    for folder in dict.fromkeys(file.parent for file in files):
+        if folder.is_dir():
+            sync(folder)
 
 
 def sync(folder: Path) -> None:

@@ -70,6 +70,8 @@ def run() -> int:
         state = None
     if state is None:
         notify_ready()
+        if not is_dpkg_running():  # else the units may be of an update that begins just now
+            _take_units_away()
         return 0
     if is_dpkg_running():
         notify_ready()  # dpkg may wait for the gateway's start, and that waits for us
@@ -242,7 +244,12 @@ def disarm(outcome: str, state: State) -> int:
         put(OUTCOME, json.dumps(told | {"time": time.time()}).encode() + b"\n")
     if outcome == "kept":
         take_away(REFUSED)
-    for file in (STATE, WANTED, UNITS / UNIT):  # without the first, the others do nothing
-        take_away(file)
-    systemctl("--no-block", "daemon-reload")
+    take_away(STATE)
+    _take_units_away()
     return 0
+
+
+def _take_units_away() -> None:
+    """Last, and at the next boot where the power went before."""
+    take_away(WANTED, UNITS / UNIT)
+    systemctl("--no-block", "daemon-reload")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FS_IOC_SHUTDOWN = 0x8004587D  # linux/fs.h, as ext4 and xfs know it
-SHUTDOWN_NO_LOG_FLUSH = 2
+SHUTDOWN_LOG_FLUSH, SHUTDOWN_NO_LOG_FLUSH = 1, 2
 IMAGE_BYTES = 16 * 2**20
 
 
@@ -24,13 +23,27 @@ class Ext4Image:
     """The image, and the folder that it is mounted on.
 
     With `breaks_read_only` the kernel makes it read-only at its first error, as Debian's root is.
+    With `keeps_its_word` only, nothing is on the disk before somebody asks for it: no commit every
+    five seconds, and no help for who renames a file that was never synced.
     """
 
-    def __init__(self, folder: Path, *, breaks_read_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        breaks_read_only: bool = False,
+        keeps_its_word: bool = False,
+        size_bytes: int = IMAGE_BYTES,
+    ) -> None:
         self.mount_point = folder / "disk"
         self.mount_point.mkdir()
         self._image = folder / "image"
-        self._options = "loop,errors=remount-ro" if breaks_read_only else "loop"
+        self._size_bytes = size_bytes
+        self._options = "loop"
+        if breaks_read_only:
+            self._options += ",errors=remount-ro"
+        if keeps_its_word:
+            self._options += ",commit=3600,noauto_da_alloc"
         self._is_mounted = False
 
     def make(self) -> None:
@@ -38,15 +51,20 @@ class Ext4Image:
         self.close()
         self._image.unlink(missing_ok=True)
         with self._image.open("wb") as image:
-            image.truncate(IMAGE_BYTES)
+            image.truncate(self._size_bytes)
         run("mkfs.ext4", "-q", "-F", str(self._image))
         self._mount()
 
-    def cut(self) -> None:
-        """From now on nothing reaches the image: what was not synced is lost."""
+    def cut(self, *, names_survive: bool = False) -> None:
+        """From now on nothing reaches the image: what was not synced is lost.
+
+        If `names_survive`, the kernel has just committed its journal: what was made, renamed and
+        removed is so, and only what was written into files and not synced is lost.
+        """
+        how = SHUTDOWN_LOG_FLUSH if names_survive else SHUTDOWN_NO_LOG_FLUSH
         folder = os.open(self.mount_point, os.O_RDONLY)
         try:
-            fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", SHUTDOWN_NO_LOG_FLUSH))
+            fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", how))
         finally:
             os.close(folder)
 
@@ -71,8 +89,20 @@ class Ext4Image:
         # A copy: where a container that was begun meanwhile still holds the old filesystem, the
         # kernel would give it back for the same file, dead as it is.
         copy = self._image.with_name("image.copy")
-        shutil.copyfile(self._image, copy)
+        _copy(self._image, copy)
         copy.rename(self._image)
+        self._mount()
+
+    def save(self, name: str) -> None:
+        """Unmount it, and keep what is on it under a name."""
+        self.close()
+        _copy(self._image, self._image.with_name(f"image.{name}"))
+
+    def go_back(self, name: str) -> None:
+        """Mount what was kept under a name."""
+        self.close()
+        self._image.unlink()
+        _copy(self._image.with_name(f"image.{name}"), self._image)
         self._mount()
 
     def close(self) -> None:
@@ -89,6 +119,10 @@ class Ext4Image:
     def _mount(self) -> None:
         run("mount", "-o", self._options, str(self._image), str(self.mount_point))
         self._is_mounted = True
+
+
+def _copy(image: Path, target: Path) -> None:
+    run("cp", "--sparse=always", str(image), str(target))
 
 
 def run(*command: str, good: Sequence[int] = (0,)) -> str:

@@ -25,13 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = verbs.add_parser("run", help="check the hardware, one step after the other")
     one.add_argument("--json", action="store_true", help="print the findings on stdout")
     cut = verbs.add_parser("powercut", help="cut the power of the whole machine")
-    cut.add_argument("--cuts", type=int, default=10, help="how many (default: 10)")
+    cut.add_argument("--cuts", type=_count, default=10, help="how many (default: 10)")
     cut.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     cut.add_argument("--liar", action="store_true", help="the control: flushes are ignored")
     cut.add_argument("--json", action="store_true", help="print the account on stdout")
     field = verbs.add_parser("field", help="the Debian package: install, hang, kill, update, cut")
     field.add_argument("--only", action="append", choices=STEPS, help="this step (repeatable)")
-    field.add_argument("--kills", type=int, default=KILLS, help="how many (default: %(default)s)")
+    field.add_argument(
+        "--kills", type=_count, default=KILLS, help="how many (default: %(default)s)"
+    )
     field.add_argument(
         "--cuts",
         type=_cuts,
@@ -102,7 +104,14 @@ def _powercut(made: Image, arguments: argparse.Namespace) -> int:
 
 def _cuts(text: str) -> int | None:
     named = {"all": None, "few": FEW}
-    return named[text] if text in named else int(text)
+    return named[text] if text in named else _count(text)
+
+
+def _count(text: str) -> int:
+    count = int(text) if text.isdecimal() else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return count
 
 
 def _say(line: str) -> None:

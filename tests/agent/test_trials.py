@@ -35,15 +35,19 @@ WAIT_S = 60.0
 
 @pytest.fixture
 def street(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Street:
+    return street_at(tmp_path, tmp_path, monkeypatch)
+
+
+def street_at(folder: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Street:
     """A street on which every sensor answers, and whatever starts is settled."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    monkeypatch.setattr(lastgood, "DEFAULT_FOLDER", tmp_path / "default")
+    monkeypatch.setenv("STATE_DIRECTORY", str(disk / "state"))
+    monkeypatch.setattr(lastgood, "DEFAULT_FOLDER", folder / "default")
     monkeypatch.setattr(trials, "SETTLED_S", 0.0)
     monkeypatch.setattr(trials, "LOOK_S", 0.01)
     monkeypatch.setattr(dryrun, "why_not", lambda *_, **__: None)
-    (tmp_path / "secret").touch()
-    street = Street(tmp_path)
-    street.write(tmp_path / "spool.db")
+    (folder / "secret").touch()
+    street = Street(folder)
+    street.write(disk / "spool.db")
     monkeypatch.setattr(daemon, "Gateway", street.gateway)
     return street
 

@@ -118,9 +118,9 @@ class System:
         return self.run(show, code=None).strip()
 
 
-def wait(is_so: Callable[[], bool]) -> None:
+def wait(is_so: Callable[[], bool], poll_s: float = 0.1) -> None:
     """Wait until something is so."""
     until_s = time.monotonic() + WAIT_S
     while not is_so():
         assert time.monotonic() < until_s, "waited in vain"
-        time.sleep(0.1)
+        time.sleep(poll_s)
