@@ -73,7 +73,7 @@ def measure(changes: int, say: Callable[[str], None]) -> dict[str, float]:
         enter(Ear(broker.host, broker.port))
         door = replace(CATALOGUE["cabinet_door"], hold_s=0)
         enter(mock.patch.dict(CATALOGUE, cabinet_door=door))
-        stack.callback(structlog.reset_defaults)
+        stack.callback(structlog.configure, **structlog.get_config())
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         stock = Stock(folder, BACKLOG_RECORDS, end_ns=time.time_ns() - 86_400 * 10**9)
         stock.put(folder)

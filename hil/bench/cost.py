@@ -198,9 +198,10 @@ def further(installed: Install, repeats: int, say: Callable[[str], None]) -> Sam
             for each in (quality.measure(samples) for _ in range(repeats))
         ]
     say("decoded and aggregated")
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     of_pipeline = pipeline.measure(pipeline.QUICK_PLAYED_S, rounds=1)
-    structlog.reset_defaults()
+    structlog.configure(**before)
     found |= {f"pipeline_{key}": [value] for key, value in of_pipeline.items()}
     say("played through the pipeline")
     found |= {key: [value] for key, value in alerts.measure(ALERTS, say).items()}

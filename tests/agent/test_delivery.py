@@ -257,7 +257,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             patch("agent.spool.PAGE_BYTES", 8192),
         ):
             self.undo.enter_context(each)
-        self.undo.callback(structlog.reset_defaults)
+        self.undo.callback(structlog.configure, **structlog.get_config())
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         folder = self.undo.enter_context(tempfile.TemporaryDirectory(dir=FOLDER))
         self.file = Path(folder) / "spool.db"
