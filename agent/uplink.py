@@ -170,7 +170,7 @@ class Uplink:
         )
         self._never_acks = False
         self._subscribe_at_s: float | None = None
-        self._unheard: list[str] = []  # what the broker does not let us subscribe to
+        self._unheard: tuple[str, list[str]] = ("", [])  # what which broker does not let us hear
         self._asked = False  # CONNECT is on its way, and nothing has come back
         self._told_plain: set[str] = set()
         self._told_unreachable: set[tuple[str, str]] = set()  # broker, reason; of this outage
@@ -445,20 +445,20 @@ class Uplink:
         return topics
 
     def _on_subscribed(self, refused: list[bool]) -> None:
-        known = self._unheard
-        self._unheard = [
-            topic for topic, is_so in zip(self._wanted(), refused, strict=False) if is_so
-        ]
-        if self._unheard:  # an access list, or a cluster that is choosing a leader
+        broker, (_, known) = self._session.broker, self._unheard
+        topics = [topic for topic, is_so in zip(self._wanted(), refused, strict=False) if is_so]
+        is_told = self._unheard == (broker, topics)
+        self._unheard = (broker, topics)
+        if topics:  # an access list, or a cluster that is choosing a leader
             self._subscribe_at_s = self._boot_s() + SUBSCRIBE_RETRY_S
-        if self._unheard and self._unheard != known:
+        if topics and not is_told:
             log.warning(
                 "the broker does not let us listen: check what this user may subscribe to",
-                broker=self._session.broker,
-                topics=self._unheard,
+                broker=broker,
+                topics=topics,
             )
-        elif known and not self._unheard:
-            log.info("the broker lets us listen", broker=self._session.broker)
+        elif known and not topics:
+            log.info("the broker lets us listen", broker=broker)
 
     def _on_refused(self, code: Any) -> None:
         self._asked = False  # it answered
