@@ -79,18 +79,13 @@ class Ext4Image:
 
     def repair(self) -> None:
         """Check it, as a boot does, and mount it again. Raises UnavailableError."""
-        self.close()
+        self._leave()
         run("fsck.ext4", "-p", "-f", str(self._image), good=(0, 1))  # 1: errors corrected
         self._mount()
 
     def power_on(self) -> None:
         """Forget what was in memory, and mount what is on the image."""
-        self.close()
-        # A copy: where a container that was begun meanwhile still holds the old filesystem, the
-        # kernel would give it back for the same file, dead as it is.
-        copy = self._image.with_name("image.copy")
-        _copy(self._image, copy)
-        copy.rename(self._image)
+        self._leave()
         self._mount()
 
     def save(self, name: str) -> None:
@@ -115,6 +110,17 @@ class Ext4Image:
         """Unmount it for one who cannot any more."""
         with suppress(UnavailableError):
             run("umount", "--lazy", str(self.mount_point))
+
+    def _leave(self) -> None:
+        """Unmount it, and go on with a copy.
+
+        Where a container that was begun meanwhile still holds the old filesystem, the kernel would
+        give it back for the same file, dead as it is.
+        """
+        self.close()
+        copy = self._image.with_name("image.copy")
+        _copy(self._image, copy)
+        copy.rename(self._image)
 
     def _mount(self) -> None:
         run("mount", "-o", self._options, str(self._image), str(self.mount_point))

@@ -66,6 +66,26 @@ def test_a_write_ends_in_the_faults_own_error_and_healed_in_none(
     assert (disk.mount_point / "file").read_bytes() == bytes(4096)
 
 
+@pytest.mark.parametrize("begin", [FaultyDisk.turn_read_only, FaultyDisk.cut_power])
+def test_a_boot_heals_it_although_a_container_still_holds_the_dead_one(
+    disk: FaultyDisk, begin: Callable[[FaultyDisk], Heal]
+) -> None:
+    assert write(disk.mount_point) == 0
+    command = ["unshare", "--mount", "--propagation", "private", "cat"]  # ends with its stdin
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
+        assert container.stdin is not None
+        assert container.stdout is not None
+        container.stdin.write(b"begun\n")
+        container.stdin.flush()
+        assert container.stdout.readline() == b"begun\n"
+        heal = begin(disk)
+        assert write(disk.mount_point, "other") != 0
+        heal()
+        assert write(disk.mount_point, "third") == 0
+        container.stdin.close()
+    assert (disk.mount_point / "file").read_bytes() == bytes(4096)
+
+
 def test_a_slow_disk_takes_its_time_until_it_is_healed_even_within_a_call(
     disk: FaultyDisk,
 ) -> None:

@@ -91,6 +91,7 @@ def source(tmp_path: Path) -> Path:
     root = tmp_path / "source"
     for name, text in (
         ("agent/__init__.py", ""),
+        ("agent/logs.py", ""),  # the conftest's
         ("agent/count.py", COUNT),
         ("tests/test_count.py", TESTS),
         ("tests/conftest.py", (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")),
