@@ -116,8 +116,8 @@ class Out(Protocol):
         """Put something in and wake nobody. Raises queue.Full."""
         ...
 
-    def ring(self) -> None:
-        """Wake who waits for it."""
+    def ring(self, *, at_once: bool = False) -> None:
+        """Wake who waits for it; `at_once` even one who rests."""
         ...
 
 
@@ -363,17 +363,17 @@ class Collector:
             if self._laid_s is None:
                 self._laid_s = self._now_s()
             if station.is_told_at_once:
-                self._ring()
+                self._ring(at_once=True)
         except queue.Full:
             self._health.lost_in_queue += len(observations)
             if not self._queue_was_full:
                 self._queue_was_full = True
                 log.error("the pipeline does not keep up; readings are dropped", bus=self.name)
 
-    def _ring(self) -> None:
+    def _ring(self, *, at_once: bool = False) -> None:
         if self._laid_s is not None:
             self._laid_s = None
-            self._out.ring()
+            self._out.ring(at_once=at_once)
 
     def _now_s(self) -> float:
         return self._boot_ns() / 1e9

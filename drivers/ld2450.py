@@ -357,7 +357,7 @@ class Ld2450(Withheld):
     )
     Options: ClassVar[type[base.Options]] = Ld2450Options
 
-    interval_s = 0.25
+    interval_s = 0.5
     rate_hz = 1.0
 
     def __init__(self, bus: SerialPort, options: Ld2450Options, now_ns: Clock) -> None:

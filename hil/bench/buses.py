@@ -274,7 +274,7 @@ class _Nowhere:
     def lay(self, collected: Collected) -> None:
         pass
 
-    def ring(self) -> None:
+    def ring(self, *, at_once: bool = False) -> None:
         pass
 
 

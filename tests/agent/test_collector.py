@@ -555,8 +555,8 @@ class Listened(Inbox):
         self.rings: list[tuple[float, int]] = []
         self._told = 0
 
-    def ring(self) -> None:
-        super().ring()
+    def ring(self, *, at_once: bool = False) -> None:
+        super().ring(at_once=at_once)
         self.rings.append((round(self._world.now_s - BEGIN_S, 3), self.qsize() - self._told))
         self._told = self.qsize()
 

@@ -435,7 +435,7 @@ def test_a_radar_that_changes_its_speed_is_found_again() -> None:
     bench.device.baud = 115200
     bench.run(6.0)
     (error,) = bench.errors
-    assert error.startswith("bus: LD2450: bytes, but no frame for 3 s at 256000 baud")
+    assert error.startswith("bus: LD2450: bytes, but no frame for 4 s at 256000 baud")
     assert bench.run(3.0)
     assert len(bench.errors) == 1
 
@@ -554,7 +554,7 @@ def test_a_silent_radar_is_a_bus_error_after_some_seconds() -> None:
     bench.run(2.5)
     assert bench.errors == []
     bench.run(1.5)
-    assert bench.errors[0].startswith("bus: LD2450: no byte for 3 s at 256000 baud: check")
+    assert bench.errors[0].startswith("bus: LD2450: no byte for 4 s at 256000 baud: check")
     bench.port.line.heal()
     assert bench.run(3.0)
 
