@@ -24,6 +24,7 @@ from contextlib import ExitStack, chdir
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import cast
 from unittest import mock
 
 import structlog
@@ -31,6 +32,7 @@ import structlog
 from agent.app import Gateway
 from agent.catalogue import CATALOGUE
 from agent.collector import Collected
+from agent.inbox import Inbox
 from agent.outbox import Outbox
 from agent.plan import load_plan
 from agent.wake import Wake
@@ -116,14 +118,15 @@ def _overheard(acked: queue.SimpleQueue[float]) -> Callable[..., object]:
 
 def _swing(gateway: Gateway, acked: queue.SimpleQueue[float], changes: int) -> list[float]:
     """Open and shut the door; return how many milliseconds each change took."""
-    inbox, random = gateway.pipeline._inbox, Random(1)
+    inbox, random = cast("Inbox", gateway.pipeline._inbox), Random(1)
     time.sleep(2.0)  # connected, and the backlog on its way
     took_ms = []
     for change in range(changes):
         time.sleep(random.uniform(*APART_S))
         value = "no" if change % 2 else "yes"
         began_s = time.monotonic()
-        inbox.put_nowait(Collected("door-9", [Reading("open", value, boot_ns())]))
+        inbox.lay(Collected("door-9", [Reading("open", value, boot_ns())]))
+        inbox.ring(at_once=True)  # as its collector does
         try:
             took_ms.append((acked.get(timeout=PATIENCE_S) - began_s) * 1000)
         except queue.Empty:

@@ -315,6 +315,15 @@ return None if said.temperature_c is None else sound_corrected_m(
         caught_by=(f"{COLLECTOR}::test_when_no_device_answers_the_bus_is_opened_again",),
     ),
     Mutant(
+        name="power-failure-waits-its-turn",
+        story="That the power fails, or the cabinet is opened, waits up to a second until the "
+        "pipeline has rested.",
+        file="agent/collector.py",
+        old="self._ring(at_once=True)",
+        new="self._ring()",
+        caught_by=(f"{COLLECTOR}::test_what_an_alert_may_hang_on_is_rung_for_at_once",),
+    ),
+    Mutant(
         name="frozen-is-measuring",
         story="A device that hangs and repeats its last answer looks alive for the whole winter.",
         file="drivers/base.py",

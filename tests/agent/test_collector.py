@@ -553,10 +553,12 @@ class Listened(Inbox):
         super().__init__(100_000)
         self._world = world
         self.rings: list[tuple[float, int]] = []
+        self.at_once: list[bool] = []
         self._told = 0
 
     def ring(self, *, at_once: bool = False) -> None:
         super().ring(at_once=at_once)
+        self.at_once.append(at_once)
         self.rings.append((round(self._world.now_s - BEGIN_S, 3), self.qsize() - self._told))
         self._told = self.qsize()
 
@@ -605,6 +607,7 @@ def test_what_an_alert_may_hang_on_is_rung_for_at_once() -> None:
     bench.device("snow-2")
     bench.run()
     assert [new for _, new in inbox.rings] == [1, 2]
+    assert inbox.at_once == [True, False]
 
 
 # A bug in a driver
