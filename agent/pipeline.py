@@ -175,7 +175,7 @@ class Pipeline:
     def stop(self) -> None:
         """Begin to stop; called by another thread, after the collectors."""
         self._stopping.set()
-        with suppress(queue.Full):  # full, so it is awake
+        with suppress(queue.Full):  # full: it rests for a second at most
             self._inbox.put_nowait(None)
 
     @property
@@ -191,7 +191,7 @@ class Pipeline:
     def tell(self, name: str, values: Mapping[str, object] | None) -> None:
         """Say, from any thread, what a person should know; values of None mean that it is over."""
         self._note(name, values)
-        with suppress(queue.Full):  # full, so it is awake
+        with suppress(queue.Full):  # full: it rests for a second at most
             self._inbox.put_nowait(None)
 
     def _note(self, name: str, values: Mapping[str, object] | None) -> None:
