@@ -16,7 +16,7 @@ import math
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 from .clock import Stamp
@@ -69,8 +69,7 @@ class Names(NamedTuple):
     config_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class PreviousRun:
+class PreviousRun(NamedTuple):
     """What an earlier life of the daemon committed in all."""
 
     run: str
@@ -82,8 +81,7 @@ class PreviousRun:
         return {"run": self.run, "clean": self.clean, "produced": self.produced}
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Numbers of one stream that are given up, or already in a gap (then `id` is below 0)."""
 
     first: int
@@ -306,8 +304,8 @@ class Shelf:
             " AND r.boot_end_ns IS NULL ORDER BY r.id",
             (max(0, self._packed_to), last_id),
         )
-        # Only neighbours: what stays must not change places with what is packed. Each group's last
-        # row of neighbours may still grow.
+        # Only neighbours: what stays must not change places with what is packed, nor with what a
+        # pack is taken apart into. Each group's last row of neighbours may still grow.
         newest: dict[str, int] = {}
         groups: dict[tuple[str, ...], list[list[int]]] = defaultdict(lambda: [[]])
         singles, seen = 0, last_id
@@ -330,11 +328,12 @@ class Shelf:
             is_own = own_run == run
             least = self._pack_records if is_own else max(2, self._pack_records // 8)
             for row in rows:
-                ids = [row_id for row_id in row if row_id not in stays]
-                while len(ids) >= least:
-                    chosen.append(ids[: self._pack_records])
-                    ids = ids[self._pack_records :]
-                later += ids if is_own and row is rows[-1] else []
+                for is_newest, several in groupby(row, stays.__contains__):
+                    ids = [] if is_newest else list(several)
+                    while len(ids) >= least:
+                        chosen.append(ids[: self._pack_records])
+                        ids = ids[self._pack_records :]
+                    later += ids if is_own and row is rows[-1] else []
         held = "SELECT coalesce(min(id), ?) FROM record WHERE boot_end_ns IS NOT NULL"
         is_all = singles < PACK_LOOK
         later += [seen + 1, self.one(held, last_id + 1)]

@@ -66,6 +66,18 @@ def counted(spool: Spool) -> dict[str, int]:
     return dict(rows.fetchall())
 
 
+def assert_in_order(spool: Spool) -> None:
+    """Each stream's records stand in the order of their numbers, packed or not."""
+    last: dict[tuple[str, str], int] = {}
+    for parcel in look(spool).parcels:
+        for body in parcel.bodies or bodies_of(parcel.payload or b""):
+            said = json.loads(body)
+            if "gap" not in said:
+                stream = (parcel.run, said["stream"])
+                assert said["seq"] > last.get(stream, 0), f"{stream}: {said['seq']} comes too late"
+                last[stream] = said["seq"]
+
+
 def test_what_is_packed_is_what_was_committed_byte_for_byte(spool: Spool) -> None:
     bodies = fill(spool, range(60))
     assert spool.pack() > 200
@@ -188,6 +200,27 @@ def test_unpacking_restores_what_was_packed(spool: Spool) -> None:
     spool.unpack([parcel.ids[0] for parcel in packs(spool)])
     assert spool._db.execute(f"SELECT {columns} FROM record ORDER BY id").fetchall() == before
     assert spool.waiting_by_run() == waits
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_a_pack_is_taken_apart_into_keeps_its_place(seed: int) -> None:
+    """A stream that is rare, or silent: its newest record stays single among packed ones."""
+    dice = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        spool = opened(Path(folder, "spool.db"), "one")
+        apart = 0
+        for step in range(60):
+            spool.append(
+                [record(s, step) for s in dice.choices(STREAMS, (9, 1, 9, 3), k=9)], CONFIG
+            )
+            spool.pack()
+            made = [parcel.ids[0] for parcel in packs(spool)]
+            some = dice.sample(made, len(made) // 3)
+            spool.unpack(some)
+            apart += len(some)
+            assert_in_order(spool)
+        assert apart > 10 and packs(spool)
+        spool.close(clean=True)
 
 
 def test_unpacking_what_is_gone_or_single_harms_nobody(spool: Spool) -> None:
@@ -315,6 +348,7 @@ def test_every_number_waits_was_acknowledged_or_is_in_a_gap_whatever_is_packed(s
                 spool.close(clean=dice.random() < 0.5)
                 spool = opened(path, str(step), max_bytes=MIB, pack=dice.choice((5, 10, 40)))
             produced[spool.run] = spool.produced()
+            assert_in_order(spool)
             now = held(spool)
             for run, streams in produced.items():
                 for stream, last in streams.items():
