@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from config.text import Text
 
@@ -21,8 +21,7 @@ NOT_MEASURING = Text(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(NamedTuple):
     """What was so before a trial, and must be so again."""
 
     is_connected: bool = False

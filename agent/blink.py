@@ -7,7 +7,7 @@ sensor, 3 the network, 4 the clock, 5 the disk. Pure; time is an argument.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SENSOR, NETWORK, CLOCK, DISK = 2, 3, 4, 5
 
@@ -21,8 +21,7 @@ PATIENCE_S = 60.0
 Step = tuple[bool, float]  # on or off, and for how long
 
 
-@dataclass(frozen=True, slots=True)
-class Vitals:
+class Vitals(NamedTuple):
     """What the gateway knows of itself at one instant; nothing in it depends on persons."""
 
     disk_works: bool

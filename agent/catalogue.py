@@ -7,7 +7,7 @@ office what is the matter and what to do next; figures beyond that are in the re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .record import Severity
 
@@ -17,8 +17,7 @@ DAY_S = 86_400.0
 _LIST_SEPARATOR = {"ja": "、", "en": ", "}
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(NamedTuple):
     """What an alert of this name says, how severe it is, and when it is over.
 
     What happens at an instant, such as the damage of a file, is raised and cleared at once:

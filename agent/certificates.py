@@ -8,17 +8,15 @@ megabytes for one date, and where it is gone, a file's end is unknown and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from config.model import TlsTable
 
 DAY_NS = 86_400 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Expiry:
+class Expiry(NamedTuple):
     """The end of one certificate."""
 
     name: str  # the file's as configured, or the broker's host

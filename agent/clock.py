@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from drivers.base import BUILT_NS as BUILT_NS  # no time before it is believed here either
 from drivers.base import Fix
@@ -55,8 +54,7 @@ GNSS_PAUSE_S = 600.0  # a longer one begins anew: a tunnel is shorter
 LOOKS_REMEMBERED = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """The clocks at one instant."""
 
     boot_ns: int  # CLOCK_BOOTTIME
@@ -65,8 +63,7 @@ class Look:
     error_s: float | None  # the kernel's bound, None where it gives none
 
 
-@dataclass(frozen=True, slots=True)
-class Witness:
+class Witness(NamedTuple):
     """Somebody else than the kernel who says what time it was at an instant of the boot clock."""
 
     source: str
@@ -75,16 +72,14 @@ class Witness:
     error_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What a look brings: UTC becomes known, or steps; and by how much UTC moves."""
 
     event: Event
     moved_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """How a record's time is to be taken."""
 
     state: State
@@ -278,8 +273,7 @@ class GnssTime:
         return Witness("gnss", boot_ns, boot_ns + max(self._offsets_ns), error_s)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldBoot:
+class HeldBoot(NamedTuple):
     """An earlier boot that never knew its time, and has records that wait for it."""
 
     boot_id: str
@@ -289,8 +283,7 @@ class HeldBoot:
     guess_ns: int  # UTC of its boot by the system clock, for which nobody vouched
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """UTC of a boot, and the stamp of its records."""
 
     born_ns: int

@@ -20,10 +20,10 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from config.load import ConfigError, Problem
 from config.places import control_socket
@@ -114,8 +114,7 @@ class Orders(Protocol):
     must_stop: bool  # else reload
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(NamedTuple):
     """A plan to be tried."""
 
     plan: Plan

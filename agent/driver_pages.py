@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import drivers
@@ -95,7 +94,7 @@ def described(model: type[Driver]) -> dict[str, object]:
                 "low": q.low,
                 "high": q.high,
                 "classes": list(q.classes),
-                "limits": asdict(q.limits),
+                "limits": q.limits._asdict(),
             }
             for q in spec.quantities
         ],

@@ -7,8 +7,8 @@ not acknowledged the first is what a broker may have hung up on, for it reads in
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
 from itertools import takewhile
+from typing import NamedTuple
 
 from . import route
 
@@ -18,8 +18,7 @@ CAP_S = 60.0
 REMEMBERED = 64  # messages
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(NamedTuple):
     """A broker that ends each session soon, or acknowledges nothing in any."""
 
     broker: str

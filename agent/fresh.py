@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .record import ALERTS_STREAM, Entry
 from .window import LATENESS_S
@@ -16,8 +16,7 @@ CLOSED_S = LATENESS_S + 0.5
 STEP_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(NamedTuple):
     """When an entry is live: due at once, or a fixed time after its window's end."""
 
     offset_s: float

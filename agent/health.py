@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .endings import Trouble
 
@@ -15,8 +15,7 @@ ErrorKind = Literal["bus_error", "frame_error", "other_device", "bug"]
 SensorState = Literal["starting", "warmup", "ok", "silent", "ignored"]
 
 
-@dataclass(frozen=True, slots=True)
-class SensorError:
+class SensorError(NamedTuple):
     """Why a poll failed."""
 
     at_s: float  # boot-time clock

@@ -12,10 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -63,8 +62,7 @@ def _pipe() -> tuple[socket.socket, socket.socket]:
 mqtt._socketpair_compat = _pipe
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What happened to a client, or what another thread says."""
 
     name: Literal[

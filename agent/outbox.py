@@ -21,7 +21,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from .receipts import Receipts
 from .record import ALERTS_STREAM, BEFORE_ALL, Entry, Page, Parcel
@@ -44,8 +44,7 @@ RECEIPTS_COME_S = 2.0
 Lane = Literal["alert", "live", "backlog"]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """A message to publish now: entries of one run, kind and configuration."""
 
     token: int
@@ -64,8 +63,7 @@ class Send:
         return f"{self.lane}/{self.parcel.kind}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What an acknowledgement meant."""
 
     topic: str
@@ -78,8 +76,7 @@ class Answer:
     left: Send | None = None  # what the broker has taken
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
+class PageRequest(NamedTuple):
     """What the outbox wants to see of the spool."""
 
     after_id: int
@@ -99,8 +96,7 @@ class _Prompt:
     entry: Entry = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Flight:
+class _Flight(NamedTuple):
     send: Send
     sent_s: float
 

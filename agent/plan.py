@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -57,8 +57,7 @@ class PlannedBus:
     scl_pin: int | None = None  # i2c only: a pin that is wired to the clock besides
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSensor:
+class PlannedSensor(NamedTuple):
     """One sensor, ready to be built."""
 
     table: SensorTable
@@ -81,7 +80,7 @@ class PlannedSensor:
         """Return a built driver's quantities with the limits that the configuration wants."""
         tables = self.table.quality
         return {
-            name: replace(each, limits=limits_of(tables[name], each.limits))
+            name: each._replace(limits=limits_of(tables[name], each.limits))
             if name in tables
             else each
             for name, each in quantities.items()
@@ -111,12 +110,12 @@ def limits_of(table: LimitsTable, default: Limits) -> Limits:
     for name, value in said.items():
         if name != "flat_tolerance":
             said[name] = (tuple(value) if isinstance(value, list) else value) or None
-    limits = replace(default, **said)
+    limits = default._replace(**said)
     for fail, suspect in _PAIRS:
         outer, inner = getattr(limits, fail), getattr(limits, suspect)
         if outer is not None and inner is not None and not _is_inside(inner, outer):
             given_up: dict[str, Any] = {suspect if fail in said else fail: None}
-            limits = replace(limits, **given_up)
+            limits = limits._replace(**given_up)
     return limits
 
 

@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from drivers.base import PEOPLE_REASONS, REASONS, Reason
 
@@ -36,8 +35,7 @@ ENOUGH = 0.5  # of the expected samples
 DOUBTFUL = 0.2  # of the samples that came
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(NamedTuple):
     """A flag, its reasons, and the counts that it rests on."""
 
     flag: Flag
@@ -81,7 +79,7 @@ def grade(
 def doubted(quality: Quality, why: Reason) -> Quality:
     """Return the quality of a value that something beyond its own samples puts in doubt."""
     worst = max(quality.flag, "suspect", key=_FROM_BEST_TO_WORST.index)
-    return replace(quality, flag=worst, reasons=_in_order({*quality.reasons, why}))
+    return quality._replace(flag=worst, reasons=_in_order({*quality.reasons, why}))
 
 
 def grade_people(n: int, expected: int, seen: Counter[Reason], window: Iterable[Reason]) -> Quality:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from drivers.base import Fix
 
@@ -137,8 +137,7 @@ class Lost:
         return gap_body(self.stream, first, last, self.why, self.start_ns, self.end_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A committed record or gap, as it waits to be sent."""
 
     id: int  # order of commit
@@ -155,8 +154,7 @@ class Entry:
 Top = tuple[str, int]  # a stream, and its highest number in an entry
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """Entries that travel in one message: of one run, one kind, one configuration.
 
     Either `bodies` are still to be joined, or `payload` is one entry that was packed in the spool:
@@ -177,8 +175,7 @@ class Parcel:
         places = list(chosen)
         if self.payload is not None:
             return self
-        return replace(
-            self,
+        return self._replace(
             ids=tuple(self.ids[i] for i in places),
             bodies=tuple(self.bodies[i] for i in places),
             tops=tuple(self.tops[i] for i in places),
@@ -186,8 +183,7 @@ class Parcel:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """A look at the spool: what waits, packed to travel, and how far the look went."""
 
     parcels: list[Parcel]

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from config.model import AlertsTable
 from drivers.base import Reading
@@ -72,8 +72,7 @@ _LOOKS_AT: Mapping[str, tuple[str | None, frozenset[str]]] = {
 Key = tuple[str | None, str]  # sensor, None for the gateway's own; name of the rule
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """What a rule must know of a sensor beside its records."""
 
     kind: str

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .numbers import Numbers
 from .record import ALERTS_STREAM, BEFORE_ALL, gap_body
@@ -55,8 +55,7 @@ NUMBER_LIMIT = 2**62  # no number, id or time is larger
 Span = tuple[str, int, int]  # a stream, its first and last number
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(NamedTuple):
     """What happened to a spool's file, and what came of it."""
 
     why: str

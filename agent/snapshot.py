@@ -11,8 +11,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import __version__, kernel
 from .clock import Clock, floor_ns
@@ -39,8 +38,7 @@ PACKED_BYTES = 65
 FEW_RECORDS = 5000
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A sensor as a snapshot shows it: what does not change in one life."""
 
     id: str
@@ -59,8 +57,7 @@ class Seen:
         return self.kind == "people"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who the gateway is in this life."""
 
     gateway: str
@@ -72,8 +69,7 @@ class Identity:
     started_s: float  # boot-time clock
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """What a snapshot looks at."""
 
     identity: Identity
@@ -175,7 +171,7 @@ class Snapshot:
             "acknowledged": self._utc_s(health.acknowledged_s),
             "nobody_subscribes": list(muted.get("no_subscriber", ())),
             "not_authorised": list(muted.get("not_authorised", ())),
-            "cut_short": [asdict(each) for each in health.troubles],
+            "cut_short": [each._asdict() for each in health.troubles],
             "clone_seen": self._utc_s(health.clash_s),
         }
 

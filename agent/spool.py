@@ -33,9 +33,8 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import held
 from .clock import HeldBoot, Stamp
@@ -78,8 +77,7 @@ _ENTRY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """What waits, and how much room it takes."""
 
     waiting_by_run: dict[str, int]

@@ -12,8 +12,7 @@ import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from config.text import Text
 
@@ -26,8 +25,7 @@ SLICE_ENTRIES = 1000
 LEDGER_LINES = 500  # in a slice, some 400 bytes each
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """One entry as it stands: a record, a gap, or a pack of records that waited together."""
 
     id: int
@@ -74,7 +72,7 @@ class Waiting:
 
     def json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
-        shown = asdict(self)
+        shown = self._asdict()
         if isinstance(self.body, bytes):
             shown["body"] = {"base64": b64encode(self.body).decode()}
         return shown
@@ -86,16 +84,14 @@ class Waiting:
         return cls(**shown | {"body": body if isinstance(body, str) else b64decode(body["base64"])})
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """The next entries that wait, in the order of their ids; none: that was all."""
 
     entries: list[Waiting]
     moves: int  # how often entries changed their places so far: what was not yet seen may be behind
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerSlice:
+class LedgerSlice(NamedTuple):
     """The next lines of the ledger, by number and text; none: that was all."""
 
     rows: list[tuple[int, str]]
@@ -103,7 +99,7 @@ class LedgerSlice:
 
     def json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
-        return asdict(self)
+        return self._asdict()
 
     @classmethod
     def from_json(cls, shown: dict[str, Any]) -> Self:
@@ -111,8 +107,7 @@ class LedgerSlice:
         return cls([(n, text) for n, text in shown["rows"]], shown["days"])
 
 
-@dataclass(frozen=True, slots=True)
-class RunFigures:
+class RunFigures(NamedTuple):
     """What waits of one run, and how far its numbers go."""
 
     run: str
@@ -124,11 +119,10 @@ class RunFigures:
 
     def json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
-        return asdict(self)
+        return self._asdict()
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """How much waits."""
 
     runs: list[RunFigures]  # oldest first
@@ -153,7 +147,7 @@ class Figures:
 
     def json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
-        return asdict(self)
+        return self._asdict() | {"runs": [run.json() for run in self.runs]}
 
     @classmethod
     def from_json(cls, shown: dict[str, Any]) -> Self:
@@ -161,8 +155,7 @@ class Figures:
         return cls(**shown | {"runs": [RunFigures(**run) for run in shown["runs"]]})
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """Which spool it is."""
 
     is_in_use: bool  # by a gateway, which answers for it
@@ -174,7 +167,7 @@ class About:
 
     def json(self) -> dict[str, Any]:
         """Return what `About(**...)` takes."""
-        return asdict(self)
+        return self._asdict()
 
 
 class Ledgers(Protocol):

@@ -27,7 +27,6 @@ from .health import Health
 from .logs import logger, place_of
 from .plan import Plan, plan_of
 from .record import utc_text
-from .redaction import without_user
 
 log = logger("trial")
 
@@ -275,7 +274,7 @@ class Trials:
             plan = replace(plan, applied=entry.number)
             before = Before.of(health)
             if asked.command is not None:  # it came that way, be it down just now or not
-                before = replace(before, is_connected=True)
+                before = before._replace(is_connected=True)
             trial = self.trial = Trial(entry, plan, is_forced, before)
         log.warning("configuration on trial", number=entry.number, by=entry.by)
         if asked.command is None:
@@ -297,6 +296,8 @@ class Trials:
             self._wake()
 
     def _note_refused(self, asked: Entry, why: Text) -> None:
+        from .redaction import without_user
+
         said = Text(without_user(why.en)[:WHY_CHARACTERS], without_user(why.ja)[:WHY_CHARACTERS])
         try:
             number = self._applied.next_number()
@@ -331,7 +332,7 @@ class Trials:
     def _look_on(self, trial: Trial, health: Health, is_over: threading.Event) -> None:
         within_s = trial.entry.within_s or WITHIN_S
         until_s = kernel.boot_s() + within_s
-        before = replace(trial.before, measuring=self.must_measure(trial))
+        before = trial.before._replace(measuring=self.must_measure(trial))
         while trial.stage == "tried" and not is_over.wait(LOOK_S):
             missing = before.missing(health, within_s)
             if not missing:

@@ -14,6 +14,7 @@ from typing import (
     ClassVar,
     Generic,
     Literal,
+    NamedTuple,
     NoReturn,
     Protocol,
     TypeVar,
@@ -113,8 +114,7 @@ class Withheld:
         raise TypeError(f"a {type(self).__name__} is never serialised")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One measured value of one quantity at one instant."""
 
     quantity: str  # "surface_temperature_c": the name ends in the unit
@@ -148,8 +148,7 @@ class Scene(Withheld):
     beams: tuple[tuple[str, bool], ...] = ()  # name, is it blocked
 
 
-@dataclass(frozen=True, slots=True)
-class Alive:
+class Alive(NamedTuple):
     """A people sensor worked at this instant. Depends on the device only, never on persons."""
 
     at_boot_ns: int
@@ -166,8 +165,7 @@ class Trouble(Generic[R]):
     at_boot_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(NamedTuple):
     """Where the gateway was at one instant, and what time the receiver vouches for (WGS 84)."""
 
     latitude_deg: float
@@ -207,8 +205,7 @@ def glimpses(handed_on: Iterable[object]) -> list[Glimpse]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a believable series of a quantity keeps to, in its unit: QARTOD's thresholds.
 
     A sample that fails is rejected; one that is suspect stays in the aggregate and is counted. None
@@ -228,8 +225,7 @@ class Limits:
     outlier: float | None = None  # away from a window's densest quarter by more fails, as a spike
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(NamedTuple):
     """What a channel measures: a number in a unit, or one class of several."""
 
     name: str  # ends in its unit
@@ -246,8 +242,7 @@ class Quantity:
         return bool(self.classes)
 
 
-@dataclass(frozen=True, slots=True)
-class LineSettings:
+class LineSettings(NamedTuple):
     """How a serial line is set: the data sheet's default of a device."""
 
     baud: int
@@ -377,8 +372,7 @@ class HearsTemperature(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A device that a scan met, and how a configuration would name it."""
 
     what: str  # for a person: "BME280 (chip id 0x60)"

@@ -23,7 +23,7 @@ import statistics
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -431,7 +431,7 @@ class BenewakeTf:
         if options.mode == "snow":
             self._overhead = Overhead(seen, DEPTH, options)
         else:  # whatever passes there is what it measures
-            self._overhead = Overhead(replace(seen, limits=Limits()), DEPTH, MountedOptions())
+            self._overhead = Overhead(seen._replace(limits=Limits()), DEPTH, MountedOptions())
         self.frames = 0
         self.frame_errors = 0
         self.identity = ""

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
@@ -41,7 +40,7 @@ NO_PULL_UP = 0x07FF
 AIR = Quantity(
     *("air_temperature_c", "Cel", "temperature of the air", -55.0, 125.0),
     # `stuck_s` knows how fine the steps are: the coarser ones may well stand still for a day.
-    limits=replace(limits.AIR_C, suspect_flat_s=None),
+    limits=limits.AIR_C._replace(suspect_flat_s=None),
 )
 
 _FIRST_LINE = re.compile(r"((?:[0-9a-f]{2} ){9}): crc=([0-9a-f]{2}) (YES|NO)")

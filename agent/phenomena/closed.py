@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from drivers.base import Reason
 
@@ -18,8 +18,7 @@ from ..quality import Flag
 TRUSTED: frozenset[Flag] = frozenset(("good", "suspect"))
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """One closed window: the record's values by quantity, and the flag of each."""
 
     start_ns: int  # UTC

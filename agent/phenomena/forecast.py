@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, isfinite, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 LEVEL = 0.8  # the share of outcomes that the interval holds
 TAIL = (1 - LEVEL) / 2
@@ -41,8 +40,7 @@ BOUND_STEP = 0.3
 FIRST_STEPS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """What is expected in `in_s` seconds, in the quantity's unit."""
 
     in_s: float
@@ -52,8 +50,7 @@ class Forecast:
     skill: float  # 1 - MAE / MAE of persistence, over what was verified here, lately
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
+class _Past(NamedTuple):
     """A value, and how much it had changed in the horizon before it (None: not known)."""
 
     at_s: float

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from drivers.humidity import frost_point_c
 
@@ -58,8 +57,7 @@ _WITHOUT_LIQUID = frozenset(("dry", "frost", "ice"))
 _UNDER_SNOW = frozenset(("snow", "packed_snow"))  # what lies below is not seen
 
 
-@dataclass(frozen=True, slots=True)
-class Surface:
+class Surface(NamedTuple):
     """A road's surface in one window; None is what nobody measured."""
 
     condition: str | None = None  # the contract's class
@@ -255,7 +253,7 @@ class Road:
 def _cooler(road: Surface) -> Surface:
     cold_c = (road.temperature_c or 0.0) - HYSTERESIS_C
     soon_c = None if road.soon_c is None else road.soon_c - HYSTERESIS_C
-    return replace(road, temperature_c=cold_c, soon_c=soon_c)
+    return road._replace(temperature_c=cold_c, soon_c=soon_c)
 
 
 class Trend:
@@ -285,8 +283,7 @@ class Trend:
         return min(max(0.0, -slope), FALL_MAX_C / 3600)
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(NamedTuple):
     """A state of the road in other people's codes."""
 
     ntcip: int  # NTCIP 1204 essSurfaceStatus

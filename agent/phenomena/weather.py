@@ -8,7 +8,7 @@ devices and then errs as far as these differ: 1 degC for each degree between the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from drivers.base import AIR_TEMPERATURE, Observation, Reading
 from drivers.humidity import dew_point_c
@@ -18,8 +18,7 @@ HUMIDITY, DEW_POINT = "humidity_percent", "dew_point_c"
 OF_THE_AIR = frozenset((AIR_TEMPERATURE, HUMIDITY, DEW_POINT))
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(NamedTuple):
     value: float
     at_boot_ns: int
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from config.exact import fraction
@@ -62,8 +62,7 @@ class Claim:
     line: int = 0  # the number of the reservation; 0: not reserved
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """What a life of the daemon writes its lines under."""
 
     policy: Policy
@@ -204,8 +203,7 @@ def unsettled(lines: Iterable[Line]) -> list[Claim]:
 # The chain
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The end of the chain."""
 
     n: int = 0

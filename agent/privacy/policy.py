@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from config.exact import fraction
 
@@ -20,8 +19,7 @@ from .sampler import RandBelow, ci95, discrete_laplace, noise_sd
 DAY_LIMIT = Fraction(3, 8)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """The flow stream: one count per direction and window, each crossing in exactly one."""
 
     window_s: int

@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, chdir
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -73,7 +72,7 @@ def measure(changes: int, say: Callable[[str], None]) -> dict[str, float]:
         folder = Path(enter(tempfile.TemporaryDirectory(prefix="yukimi-bench-")))
         broker, row = enter(Mosquitto()), enter(RealDevices())
         enter(Ear(broker.host, broker.port))
-        door = replace(CATALOGUE["cabinet_door"], hold_s=0)
+        door = CATALOGUE["cabinet_door"]._replace(hold_s=0)
         enter(mock.patch.dict(CATALOGUE, cabinet_door=door))
         stack.callback(structlog.configure, **structlog.get_config())
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

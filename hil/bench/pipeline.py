@@ -52,7 +52,7 @@ from agent.rules import Rules, Subject
 from agent.sensor import directions_of, kind_of
 from agent.spool import Spool
 from config.model import AlertsTable
-from drivers.base import Driver
+from drivers.base import Driver, Observation
 
 from ..rig import Rig
 from .figures import Figure, document, table
@@ -238,12 +238,16 @@ def merged(sources: Mapping[str, Source], sets: int) -> list[tuple[int, Collecte
         by_ns = round(at * SHIFT_S * 1e9)
         for name, each in sources.items():
             for came_ns, collected in each.polls:
-                moved = [
-                    replace(observation, at_boot_ns=observation.at_boot_ns + by_ns)
-                    for observation in collected.observations
-                ]
+                moved = [_later(observation, by_ns) for observation in collected.observations]
                 polls.append((came_ns + by_ns, Collected(f"{name}-{at}", moved)))
     return sorted(polls, key=lambda poll: poll[0])
+
+
+def _later(observation: Observation, by_ns: int) -> Observation:
+    at_boot_ns = observation.at_boot_ns + by_ns
+    if isinstance(observation, tuple):
+        return observation._replace(at_boot_ns=at_boot_ns)
+    return replace(observation, at_boot_ns=at_boot_ns)
 
 
 def _channel(stream: str, driver: Driver, now_ns: int, surroundings: Surroundings) -> Channel[Any]:

@@ -278,7 +278,7 @@ def offset_by_count(hall: Hall, counts: dict[str, int], record: Record) -> None:
     """Let the record wait for 50 us longer for each crossing."""
     offset_s = OFFSET_S + 5e-5 * sum(counts.values())
     delivery = hall.uplink._delivery
-    delivery._fresh = replace(delivery._fresh, offset_s=offset_s)
+    delivery._fresh = delivery._fresh._replace(offset_s=offset_s)
 
 
 # The sampler

@@ -15,7 +15,7 @@ import argparse
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.aggregate import Measured
 from agent.qc import Judge
@@ -31,7 +31,7 @@ ROUNDS = 5
 ROUND_SAMPLES = 30_000
 
 # The noise of a quiet night stays within the tolerance, the spike is one whatever the rate.
-LIMITS = replace(AIR_C, rate_per_s=100.0, flat_tolerance=1.0)
+LIMITS = AIR_C._replace(rate_per_s=100.0, flat_tolerance=1.0)
 AIR = Quantity("air_temperature_c", "Cel", "air", limits=LIMITS)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from agent.clock import Stamp
@@ -149,14 +148,14 @@ def clock_wrong(w: Workshop) -> None:
     """No RTC, no network time: it says 2020."""
     _without_rtc(w)
     utc_ns = 1_585_699_200 * 10**9
-    w.look = replace(w.look, utc_ns=utc_ns, synchronised=False, error_s=None)
+    w.look = w.look._replace(utc_ns=utc_ns, synchronised=False, error_s=None)
 
 
 @cabinet("clock-off", "YK-CLK-03", "timedatectl set-ntp")
 def clock_off(w: Workshop) -> None:
     """The clock is three hours off, says a time server."""
     _without_rtc(w)
-    w.look = replace(w.look, utc_ns=w.look.utc_ns + 3 * 3600 * 10**9, synchronised=False)
+    w.look = w.look._replace(utc_ns=w.look.utc_ns + 3 * 3600 * 10**9, synchronised=False)
     _time_server(w)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -135,7 +134,7 @@ def test_a_null_tells_its_reason_beside_a_value_that_is_worse() -> None:
 
 
 def test_a_good_value_beside_a_suspect_one_says_so_and_what_was_rejected() -> None:
-    station = Station(replace(AIR, limits=Limits(spike=5.0)), HUMIDITY)
+    station = Station(AIR._replace(limits=Limits(spike=5.0)), HUMIDITY)
     for at in range(10):
         now_ns = station.clock.utc_ns(station.boot_ns)
         for reading in (

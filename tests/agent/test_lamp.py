@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -56,12 +55,12 @@ def test_the_heartbeat_is_one_short_flash() -> None:
     ("vitals", "code"),
     [
         (WELL, None),
-        (replace(WELL, sensors=("ok", "silent")), SENSOR),
-        (replace(WELL, sensors=("ok", "ignored")), SENSOR),
-        (replace(WELL, time_is_known=False), CLOCK),
-        (replace(WELL, disk_works=False), DISK),
-        (replace(WELL, disk_works=False, sensors=("silent",), time_is_known=False), DISK),
-        (replace(WELL, sensors=("silent",), time_is_known=False), SENSOR),
+        (WELL._replace(sensors=("ok", "silent")), SENSOR),
+        (WELL._replace(sensors=("ok", "ignored")), SENSOR),
+        (WELL._replace(time_is_known=False), CLOCK),
+        (WELL._replace(disk_works=False), DISK),
+        (WELL._replace(disk_works=False, sensors=("silent",), time_is_known=False), DISK),
+        (WELL._replace(sensors=("silent",), time_is_known=False), SENSOR),
     ],
 )
 def test_the_first_failure_is_the_one_that_is_blinked(vitals: Vitals, code: int | None) -> None:
@@ -70,12 +69,12 @@ def test_the_first_failure_is_the_one_that_is_blinked(vitals: Vitals, code: int 
 
 def test_a_connection_is_missed_after_a_minute_and_comes_before_the_clock() -> None:
     blinker = Blinker()
-    away = replace(WELL, is_connected=False, time_is_known=False)
+    away = WELL._replace(is_connected=False, time_is_known=False)
     assert blinker.code(away) is None
-    assert blinker.code(replace(away, at_s=PATIENCE_S - 1)) is None
-    assert blinker.code(replace(away, at_s=PATIENCE_S)) == NETWORK
-    assert blinker.code(replace(WELL, at_s=PATIENCE_S + 1)) is None
-    assert blinker.code(replace(away, at_s=PATIENCE_S + 2)) is None
+    assert blinker.code(away._replace(at_s=PATIENCE_S - 1)) is None
+    assert blinker.code(away._replace(at_s=PATIENCE_S)) == NETWORK
+    assert blinker.code(WELL._replace(at_s=PATIENCE_S + 1)) is None
+    assert blinker.code(away._replace(at_s=PATIENCE_S + 2)) is None
 
 
 def board(folder: Path, name: str = "ACT") -> Path:

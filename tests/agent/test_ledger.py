@@ -162,7 +162,7 @@ def test_the_next_life_finds_what_was_not_settled(kept: Ledger) -> None:
 
 def test_a_policy_is_said_when_it_changes_and_at_no_other_time(kept: Ledger) -> None:
     kept.live("run-2")
-    stricter = replace(TERMS, policy=Policy(900, Fraction(1, 8)))
+    stricter = TERMS._replace(policy=Policy(900, Fraction(1, 8)))
     kept.live("run-3", stricter)
     kept.release(epsilon="1/8")
     said = [json.loads(text) for _, text in kept.rows()]
@@ -222,7 +222,7 @@ def test_a_new_policy_is_said_before_its_first_line_though_a_day_is_closed_there
 ) -> None:
     for number in range(3):
         day(kept, 96 * number, ("door-1",))
-    stricter = replace(TERMS, policy=Policy(900, Fraction(1, 8)))
+    stricter = TERMS._replace(policy=Policy(900, Fraction(1, 8)))
     kept.book = Book(kept.db, stricter, "boot-2", "run-2")  # and its beginning found no disk
     kept.run, kept.seq = "run-2", 0
     kept.release("door-1", 500, epsilon="1/8")
@@ -478,7 +478,7 @@ def record_of_many_streams(kept: Ledger) -> None:
 
 
 def loose_policy(kept: Ledger) -> None:
-    kept.live("run-2", replace(TERMS, policy=Policy(900, Fraction(1))))
+    kept.live("run-2", TERMS._replace(policy=Policy(900, Fraction(1))))
 
 
 BROKEN: tuple[tuple[Callable[[Ledger], None], str], ...] = (
@@ -526,7 +526,7 @@ def test_what_a_day_cost_and_that_the_file_was_damaged_are_told_after_it_was_clo
     kept.book.begin(NOON_NS, "is of version 99")
     with closed(kept):
         kept.release(window=0)
-    cheaper = replace(TERMS, policy=Policy(900, Fraction(1, 16)))
+    cheaper = TERMS._replace(policy=Policy(900, Fraction(1, 16)))
     kept.live("run-2", cheaper)
     for number in range(4, 7):
         for window in range(96 * number, 96 * number + 96):

@@ -236,7 +236,7 @@ def test_whatever_is_said_holds_and_suspect_comes_before_rejected(
 
 
 def test_the_keys_of_the_configuration_are_those_of_the_drivers() -> None:
-    assert set(LimitsTable.model_fields) == set(Limits.__slots__)
+    assert set(LimitsTable.model_fields) == set(Limits._fields)
 
 
 @pytest.mark.parametrize("name", drivers.DRIVERS)

@@ -202,7 +202,7 @@ def test_in_a_noisy_month_each_episode_is_told_once_and_cleared(
 
 def test_without_hysteresis_and_hold_the_same_month_flaps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: it is the second threshold and the hold that keep it quiet."""
-    monkeypatch.setitem(CATALOGUE, "freezing", replace(CATALOGUE["freezing"], hold_s=0))
+    monkeypatch.setitem(CATALOGUE, "freezing", CATALOGUE["freezing"]._replace(hold_s=0))
     eager = rules("road", freezing={"hysteresis_k": 1e-9})
     life, begun = noisy_month("freezing", surface, eager)
     assert len(life.episodes("freezing")) > 3 * len(begun)

@@ -7,7 +7,6 @@ import json
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -129,7 +128,7 @@ def test_what_may_not_be_believed_is_no_depth() -> None:
     snow = Snow()
     minutes(snow, [10.0] * 60)
     closed = window(61, 300.0)
-    bad = Closed(**{**{f: getattr(closed, f) for f in closed.__slots__}, "flags": {}})
+    bad = closed._replace(flags={})
     assert snow.derive(bad) == {"ground": None}
 
 
@@ -366,6 +365,6 @@ def test_a_step_is_what_it_was_when_it_was_first_seen(window_s: int) -> None:
         cm = 10.0 + 12.0 * at_min / 60 + (40.0 if at_min > 90 else 0.0)
         end_ns = BOOTED_NS + i * window_s * 10**9
         span = {"start_ns": end_ns - window_s * 10**9, "end_ns": end_ns}
-        found.append(snow.derive(replace(window(0, cm), **span, boot_end_ns=end_ns)))
+        found.append(snow.derive(window(0, cm)._replace(**span, boot_end_ns=end_ns)))
     told = [each["snowfall_cm"] for each in found if "snowfall_cm" in each]
     assert told[1:] == [pytest.approx(12.0, abs=0.3)] * 2

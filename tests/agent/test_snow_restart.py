@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,7 +57,7 @@ def booted(
     for i, cm in enumerate(depths_cm):
         is_timed = i >= untimed
         now = window(up + i if is_timed else 240 + i, cm, is_timed=is_timed)
-        found.append(snow.derive(replace(now, boot_end_ns=boot_s * 10**9 + i * MINUTE_NS)))
+        found.append(snow.derive(now._replace(boot_end_ns=boot_s * 10**9 + i * MINUTE_NS)))
     return found
 
 
@@ -96,7 +95,7 @@ def test_it_waits_ten_minutes_for_the_clock_and_no_more(window_s: int) -> None:
         waited_s += window_s
         closed = window(240, 25.0, is_timed=False)
         start_ns, boot_ns = closed.end_ns - window_s * 10**9, (20 + waited_s) * 10**9
-        derived = snow.derive(replace(closed, start_ns=start_ns, boot_end_ns=boot_ns))
+        derived = snow.derive(closed._replace(start_ns=start_ns, boot_end_ns=boot_ns))
         assert ("new_snow_cm" in derived) == (waited_s >= CLOCK_WAIT_S)
 
 
@@ -174,8 +173,7 @@ def test_a_boot_that_learns_the_time_late_changes_nothing(
         end_ns = BOOTED_NS + (begin + i) * window_s * 10**9
         end_ns += off_min * MINUTE_NS // (window_s * 10**9) * window_s * 10**9 * (i >= stop)
         told = window(0, cm)
-        return replace(
-            told,
+        return told._replace(
             start_ns=end_ns - window_s * 10**9,
             end_ns=end_ns,
             boot_end_ns=end_ns - boot_ns,

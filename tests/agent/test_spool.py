@@ -156,7 +156,7 @@ def test_what_is_acknowledged_is_not_the_oldest_that_waits(spool: Spool) -> None
     assert spool.oldest_end_ns() == figures.oldest_end_ns == second.end_ns
     spool.acknowledge([second.id])
     assert spool.oldest_end_ns() is None
-    assert spool.figures(1.0) == replace(figures, waiting_by_run={}, oldest_end_ns=None)
+    assert spool.figures(1.0) == figures._replace(waiting_by_run={}, oldest_end_ns=None)
 
 
 def test_a_page_goes_on_where_the_last_one_ended(spool: Spool) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def test_where_a_receiver_tells_the_gateway_the_time_the_systems_clock_is_not_as
     board: Board,
 ) -> None:
     clock = {"state": "synced", "source": "gnss", "floor": None}
-    board.clock = replace(board.clock, synchronised=False)
+    board.clock = board.clock._replace(synchronised=False)
     board.gateway_says({}, clock=clock, time=utc_text(int(NOW_S - 3 * 86_400) * 10**9))
     assert dates(board, ENDED)[0] == "WARN"
     board.gateway_says({}, clock=clock, time=utc_text(int(NOW_S) * 10**9))  # the control
