@@ -128,6 +128,7 @@ def open_file(path: Path, log_bytes: int) -> sqlite3.Connection:
     database = connect(path)
     try:
         _prepare(database, log_bytes)
+        _allocate_log(path, log_bytes)
     except READ_ERRORS as exc:
         database.close()
         if is_damage(exc):
@@ -195,6 +196,20 @@ def _prepare(database: sqlite3.Connection, log_bytes: int) -> None:
     for table, columns in TABLES.items():  # all of them are small, and needed at once
         database.execute(f"SELECT {columns} FROM {table}").fetchall()
     database.execute(f"SELECT {RECORD} FROM record ORDER BY id DESC LIMIT 1").fetchall()
+
+
+def _allocate_log(path: Path, log_bytes: int) -> None:
+    """Ask the file system for the log's room at once: a log that grows has it write where that is.
+
+    Nothing is written for it, and what others put on the disk does not take the room. Zeros that
+    follow the log's own end are no frames (SQLite, "WAL File Format").
+    """
+    with suppress(OSError):
+        log = os.open(beside(path, "-wal"), os.O_WRONLY)
+        try:
+            os.posix_fallocate(log, 0, log_bytes)
+        finally:
+            os.close(log)
 
 
 def check(path: Path, goes_on: Callable[[], bool]) -> str | None:

@@ -119,6 +119,13 @@ class Passage(fuse.Operations):  # type: ignore[misc]
         os.truncate(self._at(path) if fh is None else fh, length)
         return 0
 
+    def fallocate(self, path: str, mode: int, offset: int, size: int, fh: int) -> int:
+        self._suffer("write")
+        if mode:
+            return -errno.EOPNOTSUPP
+        os.posix_fallocate(fh, offset, size)
+        return 0
+
     def unlink(self, path: str) -> int:
         return self._change(os.unlink, self._at(path))
 

@@ -20,9 +20,9 @@ AT_A_TIME = 2 * (os.cpu_count() or 1)
 
 CHANGING = (
     *("mkdir", "openat", "pwrite64", "ftruncate"),
-    *("fdatasync", "fsync", "unlink", "rename"),
+    *("fallocate", "fdatasync", "fsync", "unlink", "rename"),
 )
-GROWING = CHANGING[:4]
+GROWING = CHANGING[:5]
 ASKING = ("newfstatat", "pread64", "fchown", "close")
 LOCKING = ("fcntl",)  # in the kernel's memory: no disk makes them fail
 OWN = ("link",)  # the scenario's

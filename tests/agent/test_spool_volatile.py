@@ -236,6 +236,26 @@ def test_a_full_disk_is_an_error_and_then_memory_and_then_the_disk_again(small_d
     spool.close(clean=True)
 
 
+@pytest.mark.parametrize("is_allocated", [True, False])
+def test_what_others_fill_the_disk_with_does_not_take_the_room_of_the_log(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, is_allocated: bool
+) -> None:
+    if not is_allocated:  # then it takes it
+        monkeypatch.setattr("os.posix_fallocate", lambda *_: None)
+    spool = opened(small_disk / "spool.db", "one", max_bytes=4 * 2**20)
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(4096))
+    appended = 0
+    with suppress(SpoolError):
+        for minute in range(12):  # of some 10 kB each in a log of 256
+            spool.append([record(s, minute, padding=800) for s in STREAMS], CONFIG)
+            appended += 1
+    assert (appended == 12) == is_allocated
+    (small_disk / "ballast").unlink()
+    spool.close(clean=True)
+
+
 def test_a_disk_that_turns_read_only_and_back(small_disk: Path) -> None:
     path = small_disk / "spool.db"
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
