@@ -38,7 +38,6 @@ def test_a_disk_that_fails_for_a_while_is_told_of_and_costs_no_record(
         "EIO at sync": lambda: disk.fail_io("sync"),
         "EIO now and then": lambda: disk.fail_io("write", share=0.5),
         "EROFS": disk.refuse_writes,
-        "ENOSPC": disk.fill,
     }
     site.start({"agent.writer.COMMIT_RETRY_S": 0.5})
     for done, begin in enumerate(faults.values()):
@@ -56,6 +55,28 @@ def test_a_disk_that_fails_for_a_while_is_told_of_and_costs_no_record(
     heal()
     site.wait_records("snow-2", 2)
     assert len(site.daemon.said("level=error")) == told
+    assert site.stop() == 0
+    site.close_account()
+
+
+@pytest.mark.slow
+def test_a_disk_that_others_fill_leaves_the_log_its_room_and_is_then_told_of(
+    site: Site, disk: FaultyDisk
+) -> None:
+    config = site.configure(("snow-2",))
+    text = config.read_text(encoding="utf-8")
+    small = text.replace("[spool]\n", '[spool]\nmax_bytes = "2MiB"\n')  # and so is its log
+    assert small != text
+    config.write_text(small, encoding="utf-8")
+    site.start({"agent.writer.COMMIT_RETRY_S": 0.5})
+    site.wait_records("snow-2", 1)
+    heal = disk.fill()
+    site.wait_records("snow-2", 3)
+    assert not site.daemon.said("level=error")
+    site.daemon.wait_log("level=error", "spool", "full")
+    heal()
+    site.daemon.wait_log("spool can be written again")
+    site.wait_records("snow-2", 2)
     assert site.stop() == 0
     site.close_account()
 
