@@ -132,6 +132,30 @@ own_id = min((p.id for p in group if p.id < 0), default=0)
         caught_by=(f"{SPOOL}::test_the_whole_footprint_stays_within_its_bound",),
     ),
     Mutant(
+        name="log-without-room",
+        story="A journal fills the card, and from the same minute on the spool cannot commit.",
+        file="agent/spoolfile.py",
+        old="os.posix_fallocate(log, 0, log_bytes)",
+        new="os.posix_fallocate(log, 0, 1)",
+        caught_by=(
+            f"{VOLATILE}::test_what_others_fill_the_disk_with_does_not_take_the_room_of_the_log",
+        ),
+    ),
+    Mutant(
+        name="packed-past-the-newest",
+        story="The city refuses a pack, it is taken apart, and the records of a rare sensor come "
+        "behind later ones: the city waits for them, and receipts stay away.",
+        file="agent/shelf.py",
+        old="""\
+                for is_newest, several in groupby(row, stays.__contains__):
+                    ids = [] if is_newest else list(several)
+""",
+        new="""\
+                for ids in ([row_id for row_id in row if row_id not in stays],):
+""",
+        caught_by=(f"{PACKS}::test_what_a_pack_is_taken_apart_into_keeps_its_place",),
+    ),
+    Mutant(
         name="worn-card-unseen",
         story="A record in which a worn card flipped a bit is sent to the city as it is.",
         file="agent/spool.py",
