@@ -11,8 +11,9 @@ import random
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -295,6 +296,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             gateway=GATEWAY,
             pack_records=min(5, self.batch),
         )
+        self.spool.reject = partial(self._reject, self.spool.reject)  # type: ignore[method-assign]
         if self.spool.is_volatile:
             self._look_at_the_file()
         table = {
@@ -322,6 +324,13 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.watch = Watch(self.uplink._outbox, all_alerts=self.alert_limit == MANY_ALERTS)
         self.watch._alerts_there = self._alerts_there
         self._release_held()
+
+    def _reject(self, reject: Callable[[int], str | None], row_id: int) -> str | None:
+        try:
+            return reject(row_id)
+        except SpoolError:
+            self.in_order = False  # it waits on, others pass it, and the broker may yet take it
+            raise
 
     def _release_held(self) -> None:
         with contextlib.suppress(SpoolError):
