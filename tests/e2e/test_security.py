@@ -119,12 +119,12 @@ def test_a_gateway_without_certificate_is_not_let_in_and_says_so(tmp_path: Path)
 
 
 UNKNOWN_UNTIL = """\
-import dataclasses, pathlib
+import pathlib
 from agent import kernel
 _look = kernel.look
 def look():
     known = pathlib.Path("time-is-known").exists()
-    return dataclasses.replace(_look(), synchronised=known, error_s=0.01 if known else None)
+    return _look()._replace(synchronised=known, error_s=0.01 if known else None)
 kernel.look = look
 kernel.rtc_s = lambda: None
 """
@@ -157,9 +157,8 @@ def test_control_a_gateway_that_knows_the_time_goes_by_it(tmp_path: Path) -> Non
 
 RECEIVER_KNOWS = """\
 from agent import clock, kernel
-import dataclasses
 _look, _begin = kernel.look, clock.Clock.__init__
-kernel.look = lambda: dataclasses.replace(_look(), synchronised=False, error_s=None)
+kernel.look = lambda: _look()._replace(synchronised=False, error_s=None)
 kernel.rtc_s = lambda: None
 def begin(self, first, *, trust_system):
     _begin(self, first, trust_system=trust_system)

@@ -17,7 +17,7 @@ class _Disk(Fault):
 
 
 class DiskFull(_Disk):
-    """Let something else take all the space but so much."""
+    """Let something else take all the space but so much; the spool's log keeps its own."""
 
     verb: Literal["disk_full"]
     left_bytes: Size = 0

@@ -246,8 +246,10 @@ def test_a_disk_that_fails_keeps_no_record_from_arriving(tmp_path: Path) -> None
         FaultyDisk().close()
     except UnavailableError as exc:
         pytest.skip(str(exc))
-    faults, lasts = one_after_another(DISK)
-    seen = see(tmp_path, "snow-1", "", [LINE, *faults], lasts=lasts)
+    small = '[config.spool]\nmax_bytes = "2MiB"\n'  # and so is its log, which has room of its own
+    faults, _ = one_after_another({verb: DISK[verb] for verb in ("disk_error", "disk_read_only")})
+    faults.append(fault("disk_full", "24m", "45m"))
+    seen = see(tmp_path, "snow-1", "", [small, LINE, *faults], lasts="75m")
     for verb in DISK:
         episode = seen.during(verb)
         told = [
