@@ -295,7 +295,8 @@ class Shelf:
         """Return which entries to pack, pack by pack.
 
         Entries named, and the newest of each stream, stay as they are. Of runs before `run` smaller
-        packs are made: nothing joins what is left of them.
+        packs are made, for nothing joins what is left of them, and before a newest: a dead sensor's
+        stays for long.
         """
         cursor = self._db.execute(
             "SELECT r.id, r.inside IS NOT NULL, s.stream, run.run, s.kind, s.config FROM record r"
@@ -325,15 +326,20 @@ class Shelf:
         later = [*stays, *(each for each in without_ids if each > self._packed_to)]
         chosen = []
         for (own_run, *_), rows in groups.items():
-            is_own = own_run == run
-            least = self._pack_records if is_own else max(2, self._pack_records // 8)
             for row in rows:
-                for is_newest, several in groupby(row, stays.__contains__):
-                    ids = [] if is_newest else list(several)
+                pieces = [
+                    list(several)
+                    for is_newest, several in groupby(row, stays.__contains__)
+                    if not is_newest
+                ]
+                may_grow = own_run == run and row is rows[-1]
+                for ids in pieces:
+                    is_whole = own_run == run and not (may_grow and ids is not pieces[-1])
+                    least = self._pack_records if is_whole else max(2, self._pack_records // 8)
                     while len(ids) >= least:
                         chosen.append(ids[: self._pack_records])
-                        ids = ids[self._pack_records :]
-                    later += ids if is_own and row is rows[-1] else []
+                        del ids[: self._pack_records]
+                    later += ids if may_grow else []
         held = "SELECT coalesce(min(id), ?) FROM record WHERE boot_end_ns IS NOT NULL"
         is_all = singles < PACK_LOOK
         later += [seen + 1, self.one(held, last_id + 1)]

@@ -147,11 +147,14 @@ own_id = min((p.id for p in group if p.id < 0), default=0)
         "behind later ones: the city waits for them, and receipts stay away.",
         file="agent/shelf.py",
         old="""\
-                for is_newest, several in groupby(row, stays.__contains__):
-                    ids = [] if is_newest else list(several)
+                pieces = [
+                    list(several)
+                    for is_newest, several in groupby(row, stays.__contains__)
+                    if not is_newest
+                ]
 """,
         new="""\
-                for ids in ([row_id for row_id in row if row_id not in stays],):
+                pieces = [[row_id for row_id in row if row_id not in stays]]
 """,
         caught_by=(f"{PACKS}::test_what_a_pack_is_taken_apart_into_keeps_its_place",),
     ),

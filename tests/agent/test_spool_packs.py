@@ -17,7 +17,7 @@ from agent.clock import Stamp
 from agent.record import BEFORE_ALL, Lost, Page, Parcel, bodies_of
 from agent.spool import PAGE_BYTES, Spool, SpoolError
 from hil.ledger import parcels
-from tests.agent.spools import CONFIG, GATEWAY, KINDS, STREAMS, held, opened, record
+from tests.agent.spools import CONFIG, GATEWAY, KINDS, PACK, STREAMS, held, opened, record
 
 MIB = 2**20
 
@@ -221,6 +221,22 @@ def test_what_a_pack_is_taken_apart_into_keeps_its_place(seed: int) -> None:
             assert_in_order(spool)
         assert apart > 10 and packs(spool)
         spool.close(clean=True)
+
+
+def test_sensors_that_die_one_after_the_other_do_not_keep_the_others_from_being_packed(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.shelf.PACK_LOOK", 50)
+    minutes = iter(range(10_000))
+    for number in range(12):
+        spool.append([record(f"dead-{number}", next(minutes))], CONFIG)
+        for _ in range(PACK - 1):  # too few for a pack
+            spool.append([record("alive", next(minutes))], CONFIG)
+    for _ in range(60):
+        spool.append([record("alive", next(minutes)) for _ in range(PACK)], CONFIG)
+        spool.pack()
+        assert_in_order(spool)
+    assert len(packed(spool)) > 600
 
 
 def test_unpacking_what_is_gone_or_single_harms_nobody(spool: Spool) -> None:
