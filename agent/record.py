@@ -131,6 +131,17 @@ class Lost:
     start_ns: int | None
     end_ns: int | None
 
+    @classmethod
+    def of(cls, record: Record | AlertRecord, why: str, earlier: Lost | None = None) -> Lost:
+        """Return what takes the place of a record, and of those given up before it."""
+        is_timed = record.clock.state != "estimated"
+        start_ns, end_ns = (record.start_ns, record.end_ns) if is_timed else (None, None)
+        if earlier is not None:
+            start_ns = start_ns if earlier.start_ns is None else earlier.start_ns
+            end_ns = earlier.end_ns if end_ns is None else end_ns
+        count = 1 + (earlier.count if earlier else 0)
+        return cls(record.stream, record.kind, count, why, start_ns, end_ns)
+
     def body(self, last: int) -> str:
         """Return the gap's JSON; `last` is the last of the `count` lost numbers."""
         first = last - self.count + 1

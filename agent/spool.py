@@ -53,7 +53,7 @@ from .shelf import (
     end_of,
 )
 from .spoolfile import PAGE_SIZE, RECORD, Row, SpoolError, checksum, claim
-from .storage import Storage
+from .storage import Attempt, Storage
 
 __all__ = ["PACK_RECORDS", "Damage", "PreviousRun", "Spool", "SpoolError", "claim"]
 
@@ -98,15 +98,18 @@ class Spool(Storage):
         Raises SpoolError, and then nothing was committed and no number was used.
         """
         with self._lock, self._errors():
+            if self._in_doubt:
+                records = self._without_doubt(records)
             with self._transaction():
                 self._shelf.delete(self._acked)
                 rows, produced, ends = self._numbered(records, config_id, hold)
                 evicted = self._make_room(rows)
                 self._shelf.insert(rows)
-                self._settle(records, rows)
+                released = self._settle(records, rows)
                 numbers = {record.stream: produced[record.stream] for record in records}
                 self._shelf.note_produced(self._run_id, numbers, self._next_id - 1)
                 self._shelf.note_ends(self._run_id, ends)
+                self._attempt = Attempt(produced, released)
                 entries = [self._entry(row) for row in rows if row.boot_end_ns is None]
             self._forget_acked()
             self.evicted += evicted
@@ -114,6 +117,28 @@ class Spool(Storage):
             with suppress(sqlite3.Error):  # what was asked for is done
                 self._reclaim()
             return entries
+
+    def _without_doubt(
+        self, records: Iterable[Record | AlertRecord | Lost]
+    ) -> list[Record | AlertRecord | Lost]:
+        """Put a gap in the place of each window whose release failed, and may be on the disk.
+
+        Should this life end before the disk is back, the next one finds the release there and
+        sends it: under the same number nothing else may be said before. What is no release is the
+        same when it is tried again.
+        """
+        produced = dict(self._produced)
+        said: list[Record | AlertRecord | Lost] = []
+        for item in records:
+            count = item.count if isinstance(item, Lost) else 1
+            seq = produced[item.stream] = produced.get(item.stream, 0) + count
+            is_in_doubt = (item.stream, seq) in self._in_doubt
+            if is_in_doubt and isinstance(item, Record) and item.settles is not None:
+                self._unsaid.add(item.settles.name)
+                said.append(Lost.of(item, "disk_failed"))
+            else:
+                said.append(item)
+        return said
 
     def _numbered(
         self, records: Iterable[Record | AlertRecord | Lost], config_id: str, hold: bool
@@ -180,15 +205,25 @@ class Spool(Storage):
     def _has_reserved(self, claim: Claim) -> bool:
         return not self.is_volatile and self._book.has_reserved(claim)
 
-    def _settle(self, records: Iterable[Record | AlertRecord | Lost], rows: Iterable[Row]) -> None:
+    def _settle(
+        self, records: Iterable[Record | AlertRecord | Lost], rows: Iterable[Row]
+    ) -> list[tuple[str, int]]:
+        """Write down what these say of people; return the streams and numbers of releases."""
+        released: list[tuple[str, int]] = []
         if self._terms is None:
-            return
+            return released
         for item, row in zip(records, rows, strict=True):
-            if isinstance(item, Record) and item.settles is not None:
-                if not item.is_burned and not self._has_reserved(item.settles):
-                    raise SpoolError(f"{self._path}: has no reservation to release a window on")
-                values = None if item.is_burned else dict(item.values)
-                self._book.settle(item.settles, row.seq or 0, values)
+            if not isinstance(item, Record) or item.settles is None:
+                continue
+            seq = row.seq or 0
+            if item.is_burned:
+                self._book.settle(item.settles, seq, None)
+                continue
+            if not self._has_reserved(item.settles):
+                raise SpoolError(f"{self._path}: has no reservation to release a window on")
+            self._book.settle(item.settles, seq, dict(item.values))
+            released.append((item.stream, seq))
+        return released
 
     def begin_ledger(self, at_ns: int) -> None:
         """Write the first lines of this life at the UTC time `at_ns`. Raises SpoolError."""
@@ -201,10 +236,11 @@ class Spool(Storage):
     def unsettled(self) -> list[Claim]:
         """Return what earlier lives reserved, and neither released nor burned. Raises SpoolError.
 
-        While there is no disk nobody knows, and nothing is returned.
+        And what this one did, and could say nothing of while there was no disk. While there is
+        none nobody knows, and nothing is returned.
         """
         with self._lock, self._errors():
-            return [] if self.is_volatile else self._book.unsettled()
+            return [] if self.is_volatile else self._book.unsettled(self._unsaid)
 
     def peek(
         self,

@@ -11,13 +11,13 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from .privacy.book import Book
-from .privacy.ledger import Line, Terms
+from .privacy.ledger import Line, Name, Terms
 from .salvage import Damage, finish_salvage, replace_damaged
 from .shelf import PACK_RECORDS, PreviousRun, Shelf
 from .spoolfile import (
@@ -45,6 +45,16 @@ RECLAIM_AT_ONCE = 8192
 LOG_ROOM_BYTES = 17 * 2**16
 
 T = TypeVar("T")
+
+
+class Attempt(NamedTuple):
+    """A commit that has not succeeded yet; where it failed it may be on the disk all the same."""
+
+    produced: Mapping[str, int]  # the highest number of each stream, with it
+    released: Collection[tuple[str, int]]  # streams and numbers of windows of people
+
+
+NO_ATTEMPT = Attempt({}, ())
 
 
 class Storage:
@@ -85,6 +95,9 @@ class Storage:
         self._on_disk: dict[str, int] = {}  # of `_produced`, when the disk was left
         self._known_id = 0  # the last id that was given out when a commit last succeeded
         self._on_disk_id = 0  # the same, when the disk was left
+        self._attempt = NO_ATTEMPT
+        self._in_doubt: Collection[tuple[str, int]] = ()  # released so, when the disk was left
+        self._unsaid: set[Name] = set()  # windows of which nothing could be said because of that
         self.evicted = 0  # records replaced by gaps in this run
         self.damages: list[Damage] = []  # what happened to the file, until somebody takes it
         self.is_volatile = False
@@ -278,6 +291,7 @@ class Storage:
             self._db.close()
         self.is_volatile, self.why_volatile = True, str(why)
         self._on_disk, self._on_disk_id = dict(self._produced), self._known_id
+        self._in_doubt = self._attempt.released
         self._use(open_memory())
         self._go_on()
         if not self._next_id:
@@ -289,6 +303,7 @@ class Storage:
         """Go on with this run in another file."""
         with self._transaction():
             self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
+            self._take_back(self._known_id, self._produced, self._attempt.produced)
             self._shelf.note_produced(self._run_id, self._produced, max(0, self._next_id - 1))
         self._pass_by()
 
@@ -303,7 +318,7 @@ class Storage:
             self.why_volatile = str(exc)
             return False
         memory.close()
-        self.is_volatile, self.why_volatile = False, ""
+        self.is_volatile, self.why_volatile, self._in_doubt = False, "", ()
         self._forget_acked()
         return True
 
@@ -315,7 +330,7 @@ class Storage:
         produced = memory.execute("SELECT stream, seq, end_ns, known_ns FROM produced").fetchall()
         with self._transaction():
             self._run_id = self._shelf.begin_run(self.run, self._boot_id, self.known_ns)
-            self._take_back()
+            self._take_back(self._on_disk_id, self._on_disk, self._produced)
             known = {row[0]: self._shelf.series(self._run_id, *row[1:]) for row in series}
             rows = memory.execute(f"SELECT {RECORD} FROM record")
             self._db.executemany(INSERT_RECORD, ((row[0], known[row[1]], *row[2:]) for row in rows))
@@ -330,23 +345,25 @@ class Storage:
             self._shelf.note_ends(self._run_id, ends)
             self._book.adopt(lines)
 
-    def _take_back(self) -> None:
+    def _take_back(
+        self, known_id: int, known: Mapping[str, int], given_out: Mapping[str, int]
+    ) -> None:
         """Undo a commit that failed, and is on the disk all the same.
 
-        Nobody was told of it. Its records went into memory, under its numbers, and people's were
-        burned there.
+        Nobody was told of it. What is beyond the numbers `known`, up to those `given_out`, went
+        into memory meanwhile, or will be tried again.
         """
         rows = self._db.execute(
             "SELECT r.id, s.stream, r.first FROM record r JOIN series s ON s.id = r.series"
             " WHERE r.id > ? AND s.run = ? AND r.inside IS NULL",
-            (self._on_disk_id, self._run_id),
+            (known_id, self._run_id),
         )
         self._shelf.delete(
             row_id
             for row_id, stream, first in rows.fetchall()
-            if self._on_disk.get(stream, 0) < first <= self._produced.get(stream, 0)
+            if known.get(stream, 0) < first <= given_out.get(stream, 0)
         )
-        self._book.take_back(self._on_disk)
+        self._book.take_back(known)
 
     def _reclaim(self) -> None:
         """Give free pages back to the filesystem once a drain has left many."""
@@ -366,6 +383,7 @@ class Storage:
         try:
             yield
             self._db.execute("COMMIT")
+            self._attempt = NO_ATTEMPT
         except BaseException:
             self._shelf.forget()
             self._book.forget()

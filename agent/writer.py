@@ -186,13 +186,5 @@ class Writer:
         # produced: it goes last.
         record = min(pending, key=lambda r: (r.stream == GATEWAY_STREAM, r.stream == ALERTS_STREAM))
         pending.remove(record)
-        is_timed = record.clock.state != "estimated"
-        start_ns, end_ns = (record.start_ns, record.end_ns) if is_timed else (None, None)
         earlier = self._lost.get(record.stream)
-        if earlier is not None:
-            start_ns = start_ns if earlier.start_ns is None else earlier.start_ns
-            end_ns = earlier.end_ns if end_ns is None else end_ns
-        count = 1 + (earlier.count if earlier else 0)
-        self._lost[record.stream] = Lost(
-            record.stream, record.kind, count, "disk_failed", start_ns, end_ns
-        )
+        self._lost[record.stream] = Lost.of(record, "disk_failed", earlier)

@@ -7,14 +7,14 @@ before are whole; older days are closed into a line each.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from ..record import utc_ns
 from . import ledger
-from .ledger import Claim, Head, Line, Terms
+from .ledger import Claim, Head, Line, Name, Terms
 
 INSERT = "INSERT INTO ledger (n, day, line, body) VALUES (?, ?, ?, ?)"
 OPEN_DAYS = 2  # whose lines are whole
@@ -83,8 +83,7 @@ class Book:
         row = self._db.execute("SELECT body FROM ledger WHERE n = ?", (claim.line,)).fetchone()
         match {} if row is None else ledger.read(str(row[0])):
             case {"line": "reserve", **line}:
-                name = (claim.sensor, claim.stream, claim.boot_id, claim.start_boot_ns)
-                return ledger.name_of(line) == name
+                return ledger.name_of(line) == claim.name
         return False
 
     def settle(self, claim: Claim, seq: int, values: Mapping[str, Any] | None) -> None:
@@ -131,9 +130,14 @@ class Book:
         rows = self._db.execute("SELECT n, body FROM ledger ORDER BY n").fetchall()
         return [(row[0], str(row[1])) for row in rows]
 
-    def unsettled(self) -> list[Claim]:
-        """Return what earlier lives reserved, and neither released nor burned."""
-        return [claim for claim in _open(self.rows()) if claim.run != self._run]
+    def unsettled(self, unsaid: Collection[Name] = ()) -> list[Claim]:
+        """Return what earlier lives reserved, and neither released nor burned.
+
+        And those windows of this life of which nothing could be said.
+        """
+        return [
+            claim for claim in _open(self.rows()) if claim.run != self._run or claim.name in unsaid
+        ]
 
     @property
     def _terms(self) -> Terms:

@@ -37,6 +37,7 @@ TIME_LIMIT_NS = 2**62  # no time is later, and a database takes none much larger
 DAY_BEGINS = timedelta(hours=3)  # local time: when a city's day ends
 
 Line = dict[str, Any]
+Name = tuple[str, str, str, int]  # of a window: sensor, stream, boot, beginning in the boot's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Claim:
     boot_id: str = ""
     run: str = ""
     line: int = 0  # the number of the reservation; 0: not reserved
+
+    @property
+    def name(self) -> Name:
+        """Which window it is."""
+        return self.sensor, self.stream, self.boot_id, self.start_boot_ns
 
 
 class Terms(NamedTuple):
@@ -142,7 +148,7 @@ def _name(claim: Claim) -> Line:
     }
 
 
-def name_of(line: Line) -> tuple[str, str, str, int]:
+def name_of(line: Line) -> Name:
     """Return which window a line speaks of."""
     return line["sensor"], line["stream"], line["boot"], line["start_boot_ns"]
 
@@ -186,7 +192,7 @@ def _check(claim: Claim) -> None:
 
 def unsettled(lines: Iterable[Line]) -> list[Claim]:
     """Return what was reserved, and neither released nor burned, as far as that makes sense."""
-    open_claims: dict[tuple[str, str, str, int], Line] = {}
+    open_claims: dict[Name, Line] = {}
     for line in lines:
         match line.get("line"):
             case "reserve":

@@ -7,6 +7,7 @@ from .mutant import Mutant
 SPOOL = "tests/agent/test_spool.py"
 VOLATILE = "tests/agent/test_spool_volatile.py"
 PACKS = "tests/agent/test_spool_packs.py"
+RELEASE = "tests/agent/test_release.py"
 BOUND = "tests/agent/test_spool_bound.py"
 
 MUTANTS = (
@@ -139,6 +140,42 @@ own_id = min((p.id for p in group if p.id < 0), default=0)
         new="os.posix_fallocate(log, 0, 1)",
         caught_by=(
             f"{VOLATILE}::test_what_others_fill_the_disk_with_does_not_take_the_room_of_the_log",
+        ),
+    ),
+    Mutant(
+        name="said-otherwise",
+        story="A commit fails and is on the disk all the same. From memory the city hears that the "
+        "window is burned; the power goes, and from the disk it hears the figures, under the same "
+        "number.",
+        file="agent/spool.py",
+        old="is_in_doubt = (item.stream, seq) in self._in_doubt",
+        new="is_in_doubt = False",
+        caught_by=(
+            f"{RELEASE}::test_the_next_life_may_find_that_release_and_it_is_the_only_thing_said_of_its_number",
+        ),
+    ),
+    Mutant(
+        name="never-burned",
+        story="The disk is back, and of a window that could be neither released nor burned "
+        "meanwhile nothing is said any more: the ledger stays open at it and grows.",
+        file="agent/privacy/book.py",
+        old=" or claim.name in unsaid",
+        new="",
+        caught_by=(
+            f"{RELEASE}::test_a_window_whose_release_failed_is_a_gap_till_the_disk_is_back_and_is_burned_then",
+        ),
+    ),
+    Mutant(
+        name="salvaged-and-tried-again",
+        story="A commit fails, the file is found damaged and salvaged with that commit in it, and "
+        "its records are committed once more under the same numbers.",
+        file="agent/storage.py",
+        old="""\
+            self._take_back(self._known_id, self._produced, self._attempt.produced)
+""",
+        new="",
+        caught_by=(
+            f"{RELEASE}::test_a_release_that_failed_and_was_salvaged_is_not_released_twice",
         ),
     ),
     Mutant(

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -41,6 +41,7 @@ FULL_BYTES = 1024  # an empty file is larger: every commit makes room
 TRIES = 3
 LONGEST_S = 60  # longer, and it hangs
 MEMORY = Path("/dev/shm")
+DIES_IN_MEMORY = "--dies" in sys.argv  # before it finds the disk again
 
 PR_SET_PTRACER = 0x59616D61  # linux/prctl.h
 PTRACER_ANY = ctypes.c_ulong(-1)
@@ -126,7 +127,8 @@ class Life:
         self._tell = tell
         self._run = run
         self._numbers: Counter[str] = Counter()
-        self._untold: list[Any] = []  # committed in memory only
+        self._untold: list[Any] = []  # committed in memory only; a city may have it all the same
+        self._was_driven_out = False  # of the disk, by its faults
         self._spool = Spool(
             file,
             max_bytes=max_bytes,
@@ -184,8 +186,13 @@ class Life:
             return []
         entries = self.attempt(lambda spool: spool.append(items, "config", hold=True))
         if entries is None:
-            return []
+            if self._spool.is_volatile:
+                return []
+            self._was_driven_out = True
+            self.leave_the_disk()
+            return self._commit(items)
         bodies = {(entry.stream, entry.seq): digest(entry.body) for entry in entries}
+        gaps = {(entry.stream, entry.seq) for entry in entries if entry.is_gap}
         told = []
         for item in items:
             for _ in range(item.count if isinstance(item, Lost) else 1):
@@ -193,6 +200,9 @@ class Life:
                 key = (item.stream, self._numbers[item.stream])
                 told.append((*key, bodies.get(key)))  # one that waits for the clock will change
         if self._spool.is_volatile:
+            self._tell("said", [(self._run, *each) for each in told if each[:2] not in gaps])
+            if DIES_IN_MEMORY and self._was_driven_out:
+                os._exit(0)
             self._untold += told
             self.come_back()
         else:
@@ -257,7 +267,9 @@ def answer(call: str | None, fault: str | None) -> dict[str, Any]:
         ledger.hear(messages, found)
         found.findings += salvaged(file)
         ledger.examine(file, found)
-        found.findings += audited(file, [value for what, value in messages if what == "drawn"])
+        drawn = [value for what, value in messages if what == "drawn"]
+        said = [tuple(entry) for what, value in messages if what == "said" for entry in value]
+        found.findings += audited(file, drawn, {entry[:3]: entry[3] for entry in said})
     acknowledged = {
         tuple(key) for what, value in messages if what == "acknowledged" for key in value
     }
@@ -278,8 +290,11 @@ def salvaged(file: Path) -> list[str]:
     return [str(damage) for damage in spool.damages if damage.lost]
 
 
-def audited(file: Path, drawn: list[int]) -> list[str]:
-    """Let the next life burn what is open; say what does not hold about people."""
+def audited(file: Path, drawn: list[int], said: Mapping[tuple[Any, ...], str | None]) -> list[str]:
+    """Let the next life burn what is open; say what does not hold about people.
+
+    Nor may any record be another one than a city may have heard while there was no disk.
+    """
     spool = Spool(
         file, max_bytes=ROOMY_BYTES, run="the next", boot_id="boot", gateway="g", terms=TERMS
     )
@@ -289,16 +304,22 @@ def audited(file: Path, drawn: list[int]) -> list[str]:
         if left:
             spool.append(left, "config")
         rows, open_windows = lines(spool), spool.unsettled()
-        finding = audit(rows, waiting(spool))
+        records = waiting(spool)
+        finding = audit(rows, records)
     finally:
         spool.close(clean=True)
-    said = [json.loads(text) for _, text in rows]
-    released = [line["start_boot_ns"] for line in said if line["line"] == "release"]
+    written = [json.loads(text) for _, text in rows]
+    released = [line["start_boot_ns"] for line in written if line["line"] == "release"]
     wrong = [f"the ledger, line {finding.line}: {finding.broken}"] if finding.broken else []
     wrong += [f"never settled: {claim}" for claim in open_windows]
     wrong += [f"noise was drawn twice: {each}" for each, n in Counter(drawn).items() if n > 1]
     wrong += [f"released, and nobody drew: {each}" for each in released
               if each // (900 * 10**9) not in drawn]  # fmt: skip
+    for run, body in records:
+        record = json.loads(body)
+        key = (run, record["stream"], record["seq"])
+        if "gap" not in record and said.get(key) not in (None, digest(body)):
+            wrong.append(f"{key}: said from memory, and another one is on the disk")
     return wrong
 
 

@@ -20,6 +20,7 @@ from hil.ledger import lines, waiting
 from tests.agent.stations import Station, locked
 
 Make = Callable[..., Station]
+WINDOW = "2027-01-16T00:00:00.000Z", "2027-01-16T00:15:00.000Z"
 BURNED = {"flag": "missing", "n": 0, "expected": 900, "reasons": ["burned"]}
 
 
@@ -170,8 +171,7 @@ def test_a_life_that_ends_between_reservation_and_release_burns_the_window(
     later = make(run="run-2", begin_s=910)
     (record,) = later.records("door-1")
     assert record["quality"] == BURNED
-    assert (record["start"], record["end"]) == ("2027-01-16T00:00:00.000Z",
-                                                "2027-01-16T00:15:00.000Z")  # fmt: skip
+    assert (record["start"], record["end"]) == WINDOW
     assert record["clock"]["state"] == "synced"
     assert record["values"]["epsilon"] == "1/4"
     finding = held(later)
@@ -279,41 +279,89 @@ def test_figures_that_wait_are_taken_back_when_the_disk_is_left(
     assert finding.reserved == 1
 
 
-@contextmanager
-def committed_though_it_fails(station: Station) -> Iterator[None]:
-    """A commit is in the log, and its sync fails: whoever opens the file next finds it there."""
-    transaction = station.spool._transaction
+class FailsItsSync:
+    """A connection whose syncs fail after commits: who opens the file next finds them there."""
 
-    @contextmanager
-    def fails() -> Iterator[None]:
-        with transaction():
-            yield
-        raise sqlite3.OperationalError("disk I/O error")
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
 
-    station.spool._transaction = fails  # type: ignore[method-assign]
-    yield
-    station.spool._transaction = transaction  # type: ignore[method-assign]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        done = self._database.execute(statement, *values)
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return done
 
 
-def test_a_window_burned_in_memory_is_not_released_by_a_commit_that_had_failed(
-    station: Station,
-) -> None:
+def commits_though_it_fails(station: Station) -> None:
+    """A window's release is on the disk, and the pipeline was told that it is not."""
     counts(station)
     with failing(station, "append"):
         station.passes(until_s=905)
-    with committed_though_it_fails(station):
-        station.boot_ns += 6 * 10**9
-        station.pipeline.step()
+    database = station.spool._db
+    station.spool._db = FailsItsSync(database)  # type: ignore[assignment]
+    station.boot_ns += 6 * 10**9
+    station.pipeline.step()
+    station.spool._db = database
+
+
+def test_a_window_whose_release_failed_is_a_gap_till_the_disk_is_back_and_is_burned_then(
+    station: Station,
+) -> None:
+    commits_though_it_fails(station)
     station.spool.turn_volatile(OSError("no disk"))
     station.passes(until_s=920)
     (in_memory,) = station.records("door-1")
-    assert in_memory["quality"] == BURNED
-    assert station.spool.reopen()
-    assert station.records("door-1") == [in_memory]
+    assert (in_memory["gap"], in_memory["seq"]) == ("disk_failed", 1)
+    assert (in_memory["start"], in_memory["end"]) == WINDOW
+    station.passes(until_s=990)
+    assert not station.spool.is_volatile
+    gap, *records = station.records("door-1")
+    assert (gap, len(records)) == (in_memory, 1)
+    (record,) = records
+    assert (record["quality"], record["seq"]) == (BURNED, 2)
+    assert (record["start"], record["end"]) == WINDOW
     keys = [(each["stream"], each["seq"]) for each in station.records()]
     assert len(keys) == len(set(keys))
     finding = held(station)
     assert (finding.broken, finding.released, finding.burned) == ("", 0, 1)
+    assert station.spool.unsettled() == []
+
+
+def test_the_next_life_may_find_that_release_and_it_is_the_only_thing_said_of_its_number(
+    make: Make, tmp_path: Path, drawn: list[dict[str, object]]
+) -> None:
+    station = make()
+    commits_though_it_fails(station)
+    left = [tmp_path / f"spool.db{suffix}" for suffix in ("", "-wal")]
+    on_disk = [file.read_bytes() for file in left]
+    station.spool.turn_volatile(OSError("no disk"))
+    station.passes(until_s=920)
+    (said,) = station.records("door-1")
+    assert "gap" in said
+    station.ends(clean=False)
+    for file, content in zip(left, on_disk, strict=True):
+        file.write_bytes(content)
+    later = make(run="run-2", begin_s=930)
+    (record,) = later.records("door-1")
+    assert (record["seq"], record["values"]) == (1, drawn[0])
+    finding = held(later)
+    assert (finding.broken, finding.released, finding.burned) == ("", 1, 0)
+
+
+def test_a_release_that_failed_and_was_salvaged_is_not_released_twice(
+    station: Station, drawn: list[dict[str, object]]
+) -> None:
+    commits_though_it_fails(station)
+    with station.spool._lock:
+        station.spool._replace("is damaged")
+    station.passes(until_s=930)
+    assert [record["values"] for record in station.records("door-1")] == drawn
+    assert len(drawn) == 1
+    finding = held(station)
+    assert (finding.broken, finding.released, finding.burned) == ("", 1, 0)
 
 
 def test_figures_are_taken_back_where_their_reservation_is_lost_with_the_file(

@@ -31,18 +31,21 @@ Job = tuple[str | None, str | None]  # a system call, and what strace does to it
 Answer = dict[str, Any]
 
 
-def answers(jobs: Iterable[Job]) -> list[tuple[Job, Answer]]:
+def answers(jobs: Iterable[Job], *how: str) -> list[tuple[Job, Answer]]:
     """Live the scenario once for each job, several at a time."""
     jobs = list(jobs)
     shares = [jobs[number::AT_A_TIME] for number in range(AT_A_TIME)]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        return [pair for share in pool.map(answers_in_turn, shares) for pair in share]
+        done = pool.map(lambda share: answers_in_turn(share, *how), shares)
+        return [pair for share in done for pair in share]
 
 
-def troubles(jobs: list[Job], *, survived: bool = False, met: bool = True) -> dict[Job, list[str]]:
+def troubles(
+    jobs: list[Job], *how: str, survived: bool = False, met: bool = True
+) -> dict[Job, list[str]]:
     """Name what went wrong under these faults, if they were met at all."""
     found: dict[Job, list[str]] = {}
-    for job, answer in answers(jobs):
+    for job, answer in answers(jobs, *how):
         wrong = list(answer["findings"])
         if answer["met"] != met:
             wrong.append("the fault was not met" if met else "the fault was met")
@@ -113,6 +116,14 @@ def test_a_disk_that_fails_from_some_call_on_keeps_what_was_committed(
 ) -> None:
     numbers = range(1, calls[call] + 1, 9)
     assert troubles([(call, f"error=EIO:when={number}+") for number in numbers]) == {}
+
+
+def test_what_is_said_from_memory_is_not_said_otherwise_by_a_commit_that_had_failed(
+    calls: dict[str, int],
+) -> None:
+    numbers = range(1, calls["fdatasync"] + 1, 2)
+    jobs: list[Job] = [("fdatasync", f"error=EIO:when={number}+") for number in numbers]
+    assert troubles(jobs, "--dies") == {}
 
 
 def test_a_kill_at_any_change_keeps_what_was_committed(calls: dict[str, int]) -> None:
