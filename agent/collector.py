@@ -63,6 +63,8 @@ class Collected(Withheld):
 
     sensor_id: str
     observations: Sequence[Observation]
+    began_ns: int = 0  # the poll, on the boot-time clock
+    ended_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -183,7 +185,8 @@ class Collector:
 
     def _poll(self, station: Station) -> None:
         driver = station.driver
-        started_s = self._now_s()
+        began_ns = self._boot_ns()
+        started_s = began_ns / 1e9
         # Whatever goes wrong below, its neighbours go first.
         station.next_s = started_s + RETRY_CAP_S
         observations: Sequence[Observation] = ()
@@ -219,7 +222,7 @@ class Collector:
                 self._join(station)
             station.next_s = station.due_s
         station.takes_s = max(self._now_s() - started_s, TAKES_FADES * station.takes_s)
-        self._hand_on(station, observations)
+        self._hand_on(station, observations, began_ns)
 
     def _join(self, station: Station) -> None:
         """Let it be asked together with another one of its kind, where that is not far."""
@@ -332,7 +335,9 @@ class Collector:
         self._bus.close()
         self._bus_is_open = self._bus_has_answered = False
 
-    def _hand_on(self, station: Station, observations: Sequence[Observation]) -> None:
+    def _hand_on(
+        self, station: Station, observations: Sequence[Observation], began_ns: int
+    ) -> None:
         new_errors = station.driver.frame_errors - station.errors_told
         if new_errors > 0:
             station.errors_told = station.driver.frame_errors
@@ -342,7 +347,7 @@ class Collector:
         if station.counts_people:
             self._hold(station, observations)
         elif observations:
-            self._put(station, observations)
+            self._put(station, observations, began_ns, self._boot_ns())
 
     def _hold(self, station: Station, observations: Sequence[Observation]) -> None:
         """Hand on what a people sensor says at fixed times, whether that is anything or not.
@@ -356,9 +361,15 @@ class Collector:
             observations, station.held = station.held, []
             self._put(station, observations)
 
-    def _put(self, station: Station, observations: Sequence[Observation]) -> None:
+    def _put(
+        self,
+        station: Station,
+        observations: Sequence[Observation],
+        began_ns: int = 0,
+        ended_ns: int = 0,
+    ) -> None:
         try:
-            self._out.lay(Collected(station.sensor_id, observations))
+            self._out.lay(Collected(station.sensor_id, observations, began_ns, ended_ns))
             self._queue_was_full = False
             if self._laid_s is None:
                 self._laid_s = self._now_s()

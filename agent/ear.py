@@ -17,6 +17,7 @@ from .tap import Entry, Tap
 CHUNKS = 20
 LISTEN_S = 10.0
 CHUNK_DIGITS = 1024  # hexadecimal ones shown of an entry
+ROUNDED_NS = 1000  # an entry's time is rounded up to as much
 
 
 class Ear:
@@ -36,15 +37,28 @@ class Ear:
         self.now = wire  # what the driver talks through at present
         self.wire = _Wire(self)
 
-    def listen(self) -> None:
-        """Listen from now on, for LISTEN_S; called again and again while somebody wants to see."""
-        self._until_ns = self._now_ns() + round(LISTEN_S * 1e9)
-        self.now = self._tapped
+    def listen(self) -> int:
+        """Listen from now on, for LISTEN_S, and return that boot time.
 
-    def heard(self, after: int = 0) -> tuple[list[tuple[int, Entry]], int]:
-        """Return entries later than number `after`, with their boot times; and the last number."""
+        Called again and again while somebody wants to see.
+        """
+        now_ns = self._now_ns()
+        self._until_ns = now_ns + round(LISTEN_S * 1e9)
+        self.now = self._tapped
+        return now_ns
+
+    def heard(
+        self, after: int = 0, until_ns: int | None = None
+    ) -> tuple[list[tuple[int, Entry]], int]:
+        """Return entries later than number `after`, with their boot times; and the last number.
+
+        None that is later than the boot time `until_ns`.
+        """
         chunks, last = list(self._chunks), self._number
         new = chunks[-(last - after) :] if last > after else []
+        while until_ns is not None and new and new[-1][0] > until_ns + ROUNDED_NS:
+            new.pop()
+            last -= 1
         return [(at_ns, shown(entry)) for at_ns, entry in new], last
 
     def _hear(self, entry: Entry) -> None:

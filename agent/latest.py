@@ -24,9 +24,13 @@ class Latest:
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)  # boot time, the count then
         self.fix: Fix | None = None
         self.heard = 0  # how often anything came
+        self.poll_ns = (
+            0,
+            0,
+        )  # when the last poll that brought anything began and ended, since boot
 
-    def hear(self, observations: Sequence[Observation]) -> None:
-        """Take what one poll brought."""
+    def hear(self, observations: Sequence[Observation], poll_ns: tuple[int, int] = (0, 0)) -> None:
+        """Take what one poll brought, from its beginning to its end."""
         at_ns = 0
         for observation in observations:
             match observation:
@@ -41,6 +45,7 @@ class Latest:
                     continue
             at_ns = observation.at_boot_ns
         if at_ns:
+            self.poll_ns = poll_ns
             self.heard += 1
             if not self._marks or at_ns - self._marks[-1][0] >= MARK_S * 1e9:
                 self._marks.append((at_ns, self._count()))

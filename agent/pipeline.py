@@ -399,7 +399,7 @@ class Pipeline:
                 case Reading(quantity=name) if name in TOLD_AT_ONCE:
                     self._take_at_once(collected.sensor_id, observation, now_ns)
         if latest := self._latest.get(collected.sensor_id):
-            latest.hear(collected.observations)
+            latest.hear(collected.observations, (collected.began_ns, collected.ended_ns))
         if listeners := self._listeners.get(collected.sensor_id):
             _tell_temperature(collected.observations, listeners)
 

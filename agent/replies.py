@@ -124,9 +124,11 @@ class Replies:
     def _known(self, arguments: Arguments) -> Document:
         return self.known(text_of(arguments, "sensor"))
 
-    def timed(self, ear: Ear, after: int) -> tuple[list[Document], int]:
+    def timed(
+        self, ear: Ear, after: int, until_ns: int | None = None
+    ) -> tuple[list[Document], int]:
         """Return what was heard after a number, with its time; and the last number."""
-        chunks, last = ear.heard(after)
+        chunks, last = ear.heard(after, until_ns)
         return [{"time": self._utc(at_ns), **entry} for at_ns, entry in chunks], last
 
     def _recent(self, now_s: float) -> Document:
@@ -173,10 +175,10 @@ class _Read:
         self._left = count
         self._heard = latest.heard
         self._number = 0
-        self._was_heard = False
+        self._since_ns = 0
         self._look_at_s = -math.inf
         if ear is not None:
-            ear.listen()
+            self._since_ns = ear.listen()
             self._number = ear.heard()[1]
 
     @property
@@ -194,9 +196,10 @@ class _Read:
         raw: list[Document] = []
         if self._ear is not None:
             self._ear.listen()
-            raw, self._number = self._replies.timed(self._ear, self._number)
-            was_heard, self._was_heard = self._was_heard, True
-            if not raw and not was_heard:
+            began_ns, ended_ns = self._latest.poll_ns
+            # The next poll may be on its way by now: its bytes are the next reading's.
+            raw, self._number = self._replies.timed(self._ear, self._number, ended_ns)
+            if began_ns <= self._since_ns:
                 return []  # it was on its way when we began to listen
         self._left -= 1
         return [{"readings": self._replies.known(self._id)["readings"], "raw": raw}]

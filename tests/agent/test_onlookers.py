@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from agent.ear import CHUNKS, LISTEN_S, Ear
 from agent.latest import Latest
 from agent.outbox import Send
 from agent.record import Parcel, batch, deflated
+from agent.replies import Replies, _Read
 from agent.snapshot import days_left
 from drivers import load
 from drivers.base import Fix, Reading, Trouble
@@ -107,6 +109,79 @@ def test_nothing_is_kept_until_somebody_listens_and_after() -> None:
     reads = port.reads
     ear.wire.read(0.0)
     assert port.reads == reads + 1
+
+
+class Asked:
+    """The gateway's replies, as far as one who reads a sensor needs them."""
+
+    def known(self, _name: str) -> dict[str, Any]:
+        return {"readings": {}}
+
+    def timed(self, ear: Ear, after: int, until_ns: int) -> tuple[list[dict[str, Any]], int]:
+        chunks, last = ear.heard(after, until_ns)
+        return [entry for _, entry in chunks], last
+
+
+class Walk:
+    """A sensor that is asked and answers, a step at a time, and somebody who reads it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        driver = load("maxbotix-hrxl")
+        options = driver.Options.model_validate({"mount_height_cm": 350.0})
+        self.ear = Ear(Port(), driver.spec, options, self.clock)
+        self.latest = Latest()
+        self.began_ns = 0
+
+    def asks(self) -> None:
+        self.clock.now_ns += 10**6
+        self.began_ns = self.clock.now_ns
+        self.ear.wire.write(b"?")
+
+    def answers(self) -> None:
+        self.clock.now_ns += 10**6
+        self.ear.wire.read(0.0)
+
+    def is_handed_on(self, began_ns: int, ended_ns: int) -> None:
+        self.latest.hear([Reading("depth_cm", 1.0, began_ns)], (began_ns, ended_ns))
+
+    def read(self) -> _Read:
+        asked = cast(Replies, Asked())
+        stream = _Read(asked, {"id": "snow-1"}, self.latest, self.ear, 2)
+        assert stream.lines(0.0) == [{"sensor": {"id": "snow-1"}}]
+        return stream
+
+
+def test_a_reading_is_told_with_its_own_bytes_and_not_the_next_ones() -> None:
+    walk = Walk()
+    stream = walk.read()
+    for number in range(2):
+        if not number:
+            walk.asks()
+        began_ns = walk.began_ns
+        walk.answers()
+        ended_ns = walk.clock.now_ns
+        walk.asks()  # what it brought is handed on up to a second later
+        assert stream.lines(0.0) == []
+        walk.is_handed_on(began_ns, ended_ns)
+        (line,) = stream.lines(0.0)
+        assert line["raw"] == [{"tx": "3f"}, {"rx": "0102"}]
+    assert stream.is_over
+
+
+def test_a_reading_whose_bytes_were_heard_in_part_only_is_not_told() -> None:
+    walk = Walk()
+    walk.asks()
+    began_ns = walk.began_ns
+    stream = walk.read()
+    walk.answers()
+    walk.is_handed_on(began_ns, walk.clock.now_ns)
+    assert stream.lines(0.0) == []
+    walk.asks()
+    walk.answers()
+    walk.is_handed_on(walk.began_ns, walk.clock.now_ns)
+    (line,) = stream.lines(0.0)
+    assert line["raw"] == [{"tx": "3f"}, {"rx": "0102"}]
 
 
 def test_nobody_listens_in_on_a_sensor_of_people() -> None:
