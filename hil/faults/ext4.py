@@ -90,6 +90,8 @@ class Ext4Image:
 
     def save(self, name: str) -> None:
         """Unmount it, and keep what is on it under a name."""
+        # Where a container that was begun meanwhile still holds it, unmounting writes nothing.
+        run("sync", "--file-system", str(self.mount_point))
         self.close()
         _copy(self._image, self._image.with_name(f"image.{name}"))
 

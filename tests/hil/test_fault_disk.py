@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from hil.faults.disk import FaultyDisk, sweep
-from hil.faults.ext4 import UnavailableError
+from hil.faults.ext4 import Ext4Image, UnavailableError
 from hil.faults.ongoing import Heal
 
 WAIT_S = 20.0
@@ -66,24 +66,48 @@ def test_a_write_ends_in_the_faults_own_error_and_healed_in_none(
     assert (disk.mount_point / "file").read_bytes() == bytes(4096)
 
 
+@contextmanager
+def container() -> Iterator[None]:
+    """Somebody has a copy of all mounts, as a container that was begun meanwhile."""
+    command = ["unshare", "--mount", "--propagation", "private", "cat"]  # ends with its stdin
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"begun\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"begun\n"
+        yield
+        process.stdin.close()
+
+
 @pytest.mark.parametrize("begin", [FaultyDisk.turn_read_only, FaultyDisk.cut_power])
 def test_a_boot_heals_it_although_a_container_still_holds_the_dead_one(
     disk: FaultyDisk, begin: Callable[[FaultyDisk], Heal]
 ) -> None:
     assert write(disk.mount_point) == 0
-    command = ["unshare", "--mount", "--propagation", "private", "cat"]  # ends with its stdin
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
-        assert container.stdin is not None
-        assert container.stdout is not None
-        container.stdin.write(b"begun\n")
-        container.stdin.flush()
-        assert container.stdout.readline() == b"begun\n"
+    with container():
         heal = begin(disk)
         assert write(disk.mount_point, "other") != 0
         heal()
         assert write(disk.mount_point, "third") == 0
-        container.stdin.close()
     assert (disk.mount_point / "file").read_bytes() == bytes(4096)
+
+
+def test_what_is_kept_is_all_there_is_although_a_container_holds_the_disk(tmp_path: Path) -> None:
+    image = Ext4Image(tmp_path, keeps_its_word=True)
+    try:
+        image.make()
+    except UnavailableError as exc:
+        pytest.skip(str(exc))
+    try:
+        (image.mount_point / "early").write_bytes(b"not synced")
+        assert write(image.mount_point) == 0  # which brings that name to the disk, too
+        with container():
+            image.save("kept")
+            image.go_back("kept")
+            assert (image.mount_point / "early").read_bytes() == b"not synced"
+    finally:
+        image.close()
 
 
 def test_a_slow_disk_takes_its_time_until_it_is_healed_even_within_a_call(
