@@ -95,7 +95,8 @@ class Spool(Storage):
         """Commit `records` together, with the acknowledgements that waited; return their entries.
 
         With `hold`, records whose time is only estimated wait for the clock and have no entry yet.
-        Raises SpoolError, and then nothing was committed and no number was used.
+        Raises SpoolError, and then no number was used. Where the disk failed, the commit may be
+        found on it all the same: nothing else is ever said under its numbers.
         """
         with self._lock, self._errors():
             if self._in_doubt:

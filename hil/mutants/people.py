@@ -152,8 +152,8 @@ return [
         story="A window that a power cut caught between reservation and release is neither "
         "released nor burned: its record is missing for ever.",
         file="agent/privacy/book.py",
-        old="if claim.run != self._run]",
-        new="if claim.run == self._run]",
+        old="if claim.run != self._run or",
+        new="if claim.run == self._run or",
         caught_by=(
             f"{RELEASE}::test_a_life_that_ends_between_reservation_and_release_burns_the_window",
         ),
