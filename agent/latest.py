@@ -24,10 +24,7 @@ class Latest:
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)  # boot time, the count then
         self.fix: Fix | None = None
         self.heard = 0  # how often anything came
-        self.poll_ns = (
-            0,
-            0,
-        )  # when the last poll that brought anything began and ended, since boot
+        self.poll_ns = (0, 0)  # when the last poll that brought anything began, and ended
 
     def hear(self, observations: Sequence[Observation], poll_ns: tuple[int, int] = (0, 0)) -> None:
         """Take what one poll brought, from its beginning to its end."""

@@ -7,6 +7,7 @@ from .mutant import Mutant
 SPOOL = "tests/agent/test_spool.py"
 VOLATILE = "tests/agent/test_spool_volatile.py"
 PACKS = "tests/agent/test_spool_packs.py"
+FAULTS = "tests/agent/test_spool_faults.py"
 RELEASE = "tests/agent/test_release.py"
 BOUND = "tests/agent/test_spool_bound.py"
 
@@ -152,6 +153,7 @@ own_id = min((p.id for p in group if p.id < 0), default=0)
         new="is_in_doubt = False",
         caught_by=(
             f"{RELEASE}::test_the_next_life_may_find_that_release_and_it_is_the_only_thing_said_of_its_number",
+            f"{FAULTS}::test_what_is_said_from_memory_is_not_said_otherwise_by_a_commit_that_had_failed",
         ),
     ),
     Mutant(

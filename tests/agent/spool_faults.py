@@ -5,6 +5,9 @@ Jobs come on stdin, one JSON list a line: a system call and what strace shall do
 forked child, which strace holds before its first step and which minds nothing but the calls that
 touch the spool's files. Afterwards the spool is opened again, without faults, and held against
 what the child had told over a pipe; the answer is one JSON object a line.
+
+With `--dies` a child whose disk drove it into memory dies there, once it has said something from
+it; with `--split` a release is written down after its record (a control).
 """
 
 from __future__ import annotations

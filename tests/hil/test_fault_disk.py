@@ -77,7 +77,6 @@ def container() -> Iterator[None]:
         process.stdin.flush()
         assert process.stdout.readline() == b"begun\n"
         yield
-        process.stdin.close()
 
 
 @pytest.mark.parametrize("begin", [FaultyDisk.turn_read_only, FaultyDisk.cut_power])
